@@ -1,0 +1,1 @@
+"""headwater: run the frozen backbone once, train every head in seconds."""

@@ -1,0 +1,58 @@
+"""The `headwater` command: puts the rooms' sub-commands together and turns errors into one line and an exit code."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import typer
+
+from headwater._version import __version__
+from headwater.errors import HeadwaterError
+
+app = typer.Typer(
+    name="headwater",
+    help="Run the frozen backbone once. Train every head in seconds.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+def _version(show: bool) -> None:
+    if show:
+        typer.echo(f"headwater {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: bool = typer.Option(
+        False, "--version", help="Print the version.", callback=_version, is_eager=True
+    ),
+) -> None:
+    pass
+
+
+def _add_rooms() -> None:
+    for name in ("extract", "store", "heads", "report", "demo"):
+        try:
+            room = importlib.import_module(f"headwater.cli.{name}")
+        except ModuleNotFoundError:
+            continue
+        room.register(app)
+
+
+def main() -> None:
+    """Run the command line; exit 0 done, 1 the work failed, 2 the request was wrong."""
+    _add_rooms()
+    try:
+        app()
+    except HeadwaterError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        sys.exit(1)
+    except KeyboardInterrupt:
+        typer.echo("stopped by the user; what was finished is kept", err=True)
+        sys.exit(1)

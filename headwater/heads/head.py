@@ -1,0 +1,48 @@
+"""A trained linear head on raw features, with the record of how its training ended."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+
+@dataclass(frozen=True)
+class Convergence:
+    """How training ended. `objective` is the penalised weighted mean loss that was minimised."""
+
+    converged: bool
+    iterations: int
+    objective: float
+    gradient_norm: float
+    message: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class LinearHead:
+    """logits = features @ weight.T + bias; `weight` (classes, dim) and `bias` (classes,), float32."""
+
+    weight: NDArray[np.float32]
+    bias: NDArray[np.float32]
+    convergence: Convergence
+
+    def logits(self, features: ArrayLike) -> NDArray[np.float32]:
+        """Scores of shape (rows, classes) for raw features of shape (rows, dim)."""
+        return np.asarray(features, dtype=np.float32) @ self.weight.T + self.bias
+
+    def predict(self, features: ArrayLike) -> NDArray[np.int64]:
+        """The class code with the highest score, shape (rows,)."""
+        return self.logits(features).argmax(axis=1)
+
+    @cached_property
+    def _key(self) -> bytes:
+        return hashlib.sha256(self.weight.tobytes() + self.bias.tobytes()).digest()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, LinearHead) and self._key == other._key
+
+    def __hash__(self) -> int:
+        return hash(self._key)
