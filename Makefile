@@ -1,16 +1,46 @@
+# `make demo` and `make test` each set up their own environment first; nothing but git, make, Python and a
+# package index is needed.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
+DEMO ?= demo-out
 
-.PHONY: setup test demo check clean image-check
+.PHONY: setup test demo check format bench image-check clean
 
 setup: $(STAMP)
 
 # Rebuilt when the dependencies change; code changes need nothing, since the install is editable.
 $(STAMP): setup.cfg pyproject.toml
-	$(PYTHON) -c 'import sys; sys.exit("headwater needs Python 3.10 or newer, this is " + sys.version.split()[0] + "; set PYTHON=") if sys.version_info < (3, 10) else None'
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+	  { echo "headwater needs Python 3.10 or newer, $(PYTHON) is older: make PYTHON=python3.11 $(MAKECMDGOALS)" >&2; exit 2; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --editable '.[cpu,hub,demo,bench,dev]'
 	touch $(STAMP)
+
+test: setup
+	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered --cov-report=
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+demo: setup
+	$(BIN)/headwater demo --out $(DEMO)
+
+bench: setup
+	$(BIN)/python -m benchmarks all
+
+# Builds the CPU image without a Docker engine and runs the demo inside it; needs root on a Debian machine.
+image-check:
+	scripts/image-check.sh
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .coverage
