@@ -1,4 +1,4 @@
-"""The `headwater` command: puts the rooms' sub-commands together and turns errors into one line and an exit code."""
+"""The `headwater` command: joins the rooms' sub-commands and turns errors into one line and an exit code."""
 
 from __future__ import annotations
 

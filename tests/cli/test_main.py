@@ -1,0 +1,44 @@
+"""The command's entry: errors become one line and the exit code the house promises."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from headwater.cli import main as entry
+from headwater.errors import HeadwaterError, RequestError
+
+
+@pytest.mark.parametrize(("kind", "code"), [(HeadwaterError, 1), (RequestError, 2), (KeyboardInterrupt, 1)])
+def test_an_error_is_one_line_and_an_exit_code(
+    kind: type[BaseException], code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail() -> None:
+        raise kind("the disk is full; free 3 GB and run it again")
+
+    monkeypatch.setattr(entry, "app", fail)
+    monkeypatch.setattr(entry, "_add_rooms", lambda: None)
+    with pytest.raises(SystemExit) as stop:
+        entry.main()
+    assert stop.value.code == code
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    if kind is not KeyboardInterrupt:
+        assert lines[0] == "error: the disk is full; free 3 GB and run it again"
+
+
+def test_an_unknown_command_is_a_wrong_request() -> None:
+    run = subprocess.run(
+        [sys.executable, "-m", "headwater", "extrcat"], check=False, capture_output=True, text=True
+    )
+    assert run.returncode == 2
+    assert "Traceback" not in run.stderr
+
+
+def test_the_version_is_the_package_s() -> None:
+    run = subprocess.run(
+        [sys.executable, "-m", "headwater", "--version"], check=False, capture_output=True, text=True
+    )
+    assert run.stdout.split() == ["headwater", entry.__version__]
