@@ -1,0 +1,145 @@
+"""Network checkpoints read safely: `.pth`/`.pt` with nothing but tensors in it, and `.safetensors`.
+
+Both stages read weights through this file. What a network does with them is not this file's business.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+import warnings
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from headwater.errors import RequestError
+
+if TYPE_CHECKING:
+    import os
+
+    from torch import Tensor
+
+_WRAPPERS = ("model_state_dict", "state_dict", "model", "net", "network")
+# Left behind by DataParallel, torch.compile and Lightning; only removed where every name carries it.
+_PREFIXES = ("module.", "_orig_mod.", "model.")
+
+
+def load_state_dict(path: str | os.PathLike[str]) -> dict[str, Tensor]:
+    """The tensors of a checkpoint by name, on the CPU.
+
+    Takes a plain state dict, one wrapped as `{"model_state_dict" | "state_dict" | "model": …}` beside other
+    entries, names with a `module.` prefix, and `.safetensors`. Raises RequestError when the file is missing,
+    damaged, holds no state dict, or asks to run code while it is read (`weights_only=True` always).
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise RequestError(f"no checkpoint at {str(path)!r}; give the path of a .pth or .safetensors file")
+    content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
+    state = _find_state_dict(content)
+    if state is None:
+        raise RequestError(
+            f"{str(path)!r} holds no state dict (found {_describe(content)}); "
+            "save the network with torch.save(model.state_dict(), path)"
+        )
+    return _without_prefixes(state)
+
+
+def state_dict_digest(state: Mapping[str, Tensor], *, leave_out: Iterable[str] = ()) -> str:
+    """sha256 over names, types, shapes and bytes of all tensors, whatever file they came from.
+
+    `leave_out`: name prefixes that do not count, such as `("fc.",)` for the layer that a head replaces.
+    """
+    import torch  # noqa: PLC0415
+
+    prefixes = tuple(leave_out)
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        if prefixes and name.startswith(prefixes):
+            continue
+        tensor = state[name].detach().cpu().contiguous()
+        digest.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def file_sha256(path: str | os.PathLike[str]) -> str:
+    """sha256 of a file's bytes."""
+    digest = hashlib.sha256()
+    with Path(path).open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _read_safetensors(path: Path) -> Any:
+    from safetensors import SafetensorError  # noqa: PLC0415
+    from safetensors.torch import load_file  # noqa: PLC0415
+
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise _damaged(path) from error
+
+
+def _read_torch(path: Path) -> Any:
+    import torch  # noqa: PLC0415
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter(
+                "ignore"
+            )  # what torch guesses about a damaged file is said below in one sentence
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        if "Weights only load failed" in str(error) or "Unsupported" in str(error):
+            raise RequestError(
+                f"{str(path)!r} holds more than tensors and was not opened, since reading it could run code; "
+                "save the network with torch.save(model.state_dict(), path)"
+            ) from error
+        raise _damaged(path) from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError, UnicodeDecodeError) as error:
+        raise _damaged(path) from error
+
+
+def _find_state_dict(content: Any) -> dict[str, Tensor] | None:
+    if not isinstance(content, Mapping):
+        return None
+    if _is_state_dict(content):
+        return dict(content)
+    for name in _WRAPPERS:
+        inner = content.get(name)
+        if isinstance(inner, Mapping) and _is_state_dict(inner):
+            return dict(inner)
+    return None
+
+
+def _is_state_dict(content: Mapping[Any, Any]) -> bool:
+    import torch  # noqa: PLC0415
+
+    return bool(content) and all(
+        isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in content.items()
+    )
+
+
+def _without_prefixes(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    found = True
+    while found:
+        found = False
+        for prefix in _PREFIXES:
+            if all(name.startswith(prefix) for name in state):
+                state = {name[len(prefix) :]: tensor for name, tensor in state.items()}
+                found = True
+    return state
+
+
+def _describe(content: Any) -> str:
+    if isinstance(content, Mapping):
+        names = ", ".join(repr(name) for name in list(content)[:4])
+        return f"a mapping of {names or 'nothing'}"
+    return f"a {type(content).__name__}"
+
+
+def _damaged(path: Path) -> RequestError:
+    return RequestError(
+        f"{str(path)!r} is incomplete or no checkpoint at all; give a state dict saved by torch.save or safetensors"
+    )
