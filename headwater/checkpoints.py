@@ -141,5 +141,5 @@ def _describe(content: Any) -> str:
 
 def _damaged(path: Path) -> RequestError:
     return RequestError(
-        f"{str(path)!r} is incomplete or no checkpoint at all; give a state dict saved by torch.save or safetensors"
+        f"{str(path)!r} is damaged or no checkpoint; give a state dict saved by torch.save or safetensors"
     )
