@@ -1,0 +1,105 @@
+"""Writing files so that they are whole or absent, and turning the system's refusals into one sentence.
+
+Knows nothing of what is in the files.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from headwater.errors import HeadwaterError
+
+TEMPORARY = ".tmp"
+"""Ending of the names of unfinished files; whoever holds the store's lock may remove them."""
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a temporary name beside `path`; when the block ends well, that file is synced and becomes `path`.
+
+    When the block fails, the temporary file is removed, `path` stays as it was, and the system's reasons
+    (disk full, read-only, no permission) come out as a HeadwaterError.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY}")
+    with explained(path):
+        try:
+            yield temporary
+            sync_file(temporary)
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        sync_folder(path.parent)
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write `path` with this content, whole or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def sync_file(path: Path) -> None:
+    """Return when the file's bytes are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_folder(path: Path) -> None:
+    """Return when the folder's entries are on the disk."""
+    sync_file(path)
+
+
+def remove_leftovers(folder: Path, names: tuple[str, ...]) -> list[Path]:
+    """Remove the temporary files that writers of files beginning with `names` left when they died.
+
+    Call it only while holding the lock that guards those files.
+    """
+    prefixes = tuple(f".{name}" for name in names)
+    found = [
+        path for path in folder.iterdir() if path.name.startswith(prefixes) and path.name.endswith(TEMPORARY)
+    ]
+    for path in found:
+        path.unlink(missing_ok=True)
+    return found
+
+
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Turn an OSError of writing at `path` into a HeadwaterError that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        raise HeadwaterError(explain(error, path)) from error
+
+
+def explain(error: OSError, path: Path) -> str:
+    """One sentence for a failed write at `path`: what happened and the way out."""
+    code = error.errno or _hdf5_errno(str(error))
+    where = str(path.parent)
+    if code in (errno.ENOSPC, errno.EDQUOT):
+        return f"the disk is full: could not write {path.name} in {where}; free some space and run again"
+    if code == errno.EFBIG:
+        return f"the file size limit was reached: could not write {path.name} in {where}; raise `ulimit -f`"
+    if code == errno.EROFS:
+        return (
+            f"{where} is on a read-only file system, so {path.name} cannot be written; choose another folder"
+        )
+    if code in (errno.EACCES, errno.EPERM):
+        return f"no permission to write {path.name} in {where}; change its rights or choose another one"
+    if code == errno.EIO:
+        return f"the disk reports an error at {path.name} in {where}; check the disk, then run again"
+    return f"could not write {path.name} in {where}: {error.strerror or error}"
+
+
+def _hdf5_errno(message: str) -> int | None:
+    """The errno that HDF5 hides in its message, such as `errno = 28`."""
+    _, found, rest = message.partition("errno = ")
+    digits = rest[: len(rest) - len(rest.lstrip("0123456789"))]
+    return int(digits) if found and digits else None

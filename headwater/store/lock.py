@@ -1,0 +1,58 @@
+"""One writer at a time: a lock on a store's folder that the system releases when its holder dies.
+
+Knows nothing of what is written.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from headwater.errors import HeadwaterError
+from headwater.store.files import explained
+
+
+@contextmanager
+def holding(folder: Path, name: str, wait: float = 0.0) -> Iterator[None]:
+    """Hold the lock `name` of a store's folder; HeadwaterError saying who holds it when `wait` seconds were
+    not enough.
+
+    Locks are kept apart by threads as well as by processes.
+    """
+    lock_file = folder / f".{name}.lock"
+    # Who holds it stands in a file of its own: some versions of the library empty the lock file on
+    # every attempt.
+    holder_file = folder / f".{name}.holder"
+    lock = FileLock(lock_file, timeout=wait, thread_local=False)
+    with explained(lock_file):
+        try:
+            lock.acquire()
+        except Timeout:
+            raise HeadwaterError(
+                f"{folder} is in use by {_holder(holder_file)}; wait until it has ended, or stop it"
+            ) from None
+    try:
+        with explained(holder_file):
+            holder_file.write_text(
+                json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": time.time()}) + "\n"
+            )
+        yield
+    finally:
+        holder_file.unlink(missing_ok=True)
+        lock.release()
+
+
+def _holder(file: Path) -> str:
+    try:
+        holder = json.loads(file.read_text())
+        since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(holder["since"]))
+        return f"process {holder['pid']} on {holder['host']} since {since}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "another process"
