@@ -1,1 +1,37 @@
-"""To be filled."""
+"""The methods, one file per family; importing this package registers them all, in the order of the table."""
+
+from headwater.heads.methods import erm
+
+# isort: split
+from headwater.heads.methods import reweighting
+
+# isort: split
+from headwater.heads.methods import subsampling
+
+# isort: split
+from headwater.heads.methods import dfr
+from headwater.heads.methods.registry import (
+    Method,
+    Needs,
+    Settings,
+    find_method,
+    method,
+    methods,
+    parse_settings,
+    plan,
+)
+
+__all__ = [
+    "Method",
+    "Needs",
+    "Settings",
+    "dfr",
+    "erm",
+    "find_method",
+    "method",
+    "methods",
+    "parse_settings",
+    "plan",
+    "reweighting",
+    "subsampling",
+]

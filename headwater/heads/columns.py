@@ -1,0 +1,150 @@
+"""Label columns as codes: reading any column as categories, crossing columns into groups, naming splits.
+
+The sentences for columns that cannot play their part are here; which column plays which part is the task's.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headwater.errors import RequestError
+
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True, eq=False)
+class CodedColumn:
+    """A column as codes (rows,) into `names`; -1 where the value is missing."""
+
+    name: str
+    codes: NDArray[np.int64]
+    names: tuple[str, ...]
+
+    def only(self, rows: NDArray[np.bool_], *, keep_names: bool = False) -> CodedColumn:
+        """The column with the other rows made missing and, unless kept, names that no longer occur
+        dropped.
+        """
+        codes = np.where(rows, self.codes, -1)
+        if keep_names:
+            return CodedColumn(self.name, codes, self.names)
+        present = np.unique(codes[codes >= 0])
+        renumbered = np.full(len(self.names) + 1, -1, dtype=np.int64)  # the last entry serves code -1
+        renumbered[present] = np.arange(len(present))
+        return CodedColumn(self.name, renumbered[codes], tuple(self.names[i] for i in present))
+
+    def in_terms_of(self, names: Sequence[str]) -> CodedColumn:
+        """The column recoded into the given names; RequestError when it holds a value that is none of
+        them.
+        """
+        place = {name: code for code, name in enumerate(names)}
+        present = np.unique(self.codes[self.codes >= 0])
+        unknown = [self.names[i] for i in present if self.names[i] not in place]
+        if unknown:
+            raise RequestError(
+                f"column {self.name!r} holds {listed(unknown)}, which the head does not know; "
+                f"it was trained on {listed(names)}"
+            )
+        recoded = np.full(len(self.names) + 1, -1, dtype=np.int64)
+        for i in present:
+            recoded[i] = place[self.names[i]]
+        return CodedColumn(self.name, recoded[self.codes], tuple(names))
+
+
+def coded(name: str, column: Any) -> CodedColumn:
+    """Read a store's column, or an array of strings or whole numbers, as categories.
+
+    Missing are None, "", NaN and -1. Raises RequestError for fractional numbers.
+    """
+    if hasattr(column, "codes"):
+        if column.categories is None and np.asarray(column.values).dtype.kind == "f":
+            return _from_array(name, np.asarray(column.values))
+        codes, names = column.codes()
+        return CodedColumn(name, np.asarray(codes, dtype=np.int64), tuple(names))
+    return _from_array(name, np.asarray(column))
+
+
+def _from_array(name: str, values: NDArray[Any]) -> CodedColumn:
+    if values.ndim != 1:
+        raise RequestError(f"column {name!r} must have one value per row, not the shape {values.shape}")
+    kind = values.dtype.kind
+    if kind == "f":
+        missing = np.isnan(values)
+        whole = np.where(missing, -1, values)
+        if (whole != np.floor(whole)).any():
+            example = whole[whole != np.floor(whole)][0]
+            raise RequestError(
+                f"column {name!r} holds fractional numbers such as {example:g}, and a head needs classes; "
+                "give a column of names or whole numbers"
+            )
+        values, kind = whole.astype(np.int64), "i"
+    if kind in "iub":
+        numbers = values.astype(np.int64)
+        missing = numbers < 0
+        unique, inverse = np.unique(numbers[~missing], return_inverse=True)
+        names = [str(number) for number in unique.tolist()]
+    else:
+        texts = np.array(["" if _is_missing(v) else str(v) for v in values.tolist()], dtype=object)
+        missing = texts == ""
+        unique, inverse = np.unique(texts[~missing], return_inverse=True)
+        names = unique.tolist()
+    codes = np.full(len(values), -1, dtype=np.int64)
+    codes[~missing] = inverse
+    return CodedColumn(name, codes, tuple(names))
+
+
+def _is_missing(value: Any) -> bool:
+    return value is None or value == "" or (isinstance(value, float) and math.isnan(value))
+
+
+def combine(columns: Sequence[CodedColumn]) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    """Codes and names of the combinations that occur, ordered by the first column, then the second, …
+
+    A row that misses a value in any column has no combination (-1).
+    """
+    known = np.all([column.codes >= 0 for column in columns], axis=0)
+    table = np.stack([column.codes[known] for column in columns], axis=1)
+    unique, inverse = np.unique(table, axis=0, return_inverse=True)
+    codes = np.full(len(known), -1, dtype=np.int64)
+    codes[known] = inverse.reshape(-1)
+    names = tuple(", ".join(c.names[i] for c, i in zip(columns, row, strict=True)) for row in unique.tolist())
+    return codes, names
+
+
+def split_names(column: CodedColumn) -> dict[str, int]:
+    """The code of each split in a split column; the numbers 0, 1, 2 stand for train, val, test as is
+    usual.
+    """
+    names = column.names
+    present = {names[code] for code in np.unique(column.codes[column.codes >= 0])}
+    if present <= {"0", "1", "2"}:
+        return {SPLITS[int(name)]: code for code, name in enumerate(names) if name in present}
+    unknown = sorted(present - set(SPLITS))
+    if unknown:
+        raise RequestError(
+            f"split column {column.name!r} holds {listed(unknown)}, which names no split; "
+            "use train, val and test, and leave the cell empty for rows in none"
+        )
+    return {name: names.index(name) for name in SPLITS if name in present}
+
+
+def listed(names: Iterable[str], most: int = 5) -> str:
+    """Names in quotes for a message, cut after a few."""
+    names = list(names)
+    shown = ", ".join(repr(name) for name in names[:most])
+    return f"{shown} and {len(names) - most} more" if len(names) > most else shown or "none"
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """The rest of a sentence about a name that does not exist: the nearest one, or what there is."""
+    names = list(names)
+    close = difflib.get_close_matches(name.lower(), [other.lower() for other in names], n=1)
+    if close:
+        return f"; did you mean {next(other for other in names if other.lower() == close[0])!r}"
+    return f"; there is {listed(names)}"
