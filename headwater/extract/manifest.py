@@ -1,0 +1,190 @@
+"""A CSV or Parquet table of image paths as a source; every column but the paths becomes an annotation.
+
+Reading a file is files.py's business.
+"""
+
+from __future__ import annotations
+
+import csv
+import logging
+import os
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from headwater.errors import RequestError
+from headwater.extract.files import read_file
+from headwater.store import show_key
+
+PATH_COLUMNS = frozenset(
+    "path file filename filepath image img image_path img_path file_path image_file img_file image_filename"
+    " img_filename file_name image_name img_name".split()
+)
+"""Column names, in lower case, that are taken for the images' paths."""
+
+_INTEGER = re.compile(r"0|-?[1-9][0-9]{0,17}")
+_NUMBER = re.compile(r"-?(0|[1-9][0-9]*)?(\.[0-9]*)?([eE][-+]?[0-9]+)?")
+
+_log = logging.getLogger(__name__)
+
+
+class ManifestSource:
+    """The images that a table names, in the table's order.
+
+    The key of a row is its path as it is written there. A relative path starts at the manifest's folder, an
+    absolute one is used as it is; neither is tidied up, so `a.jpg` and `./a.jpg` are two rows.
+    """
+
+    skipped = 0
+
+    def __init__(self, path: Path, keys: list[str], annotations: dict[str, list[Any]]) -> None:
+        self.name = str(path)
+        self.keys: Sequence[str] = keys
+        self.annotations = annotations
+        self._folder = os.fsencode(path.absolute().parent)
+
+    def load(self, row: int) -> bytes:
+        """The bytes of a row's file; ReadError when they cannot be had."""
+        return read_file(os.path.join(self._folder, self.keys[row].encode("utf-8", "surrogateescape")))  # noqa: PTH118
+
+
+def open_manifest(path: Path, *, path_column: str | None = None) -> ManifestSource:
+    """Open a .csv, .tsv or .parquet manifest.
+
+    Cells of CSV that are empty are missing. A column of CSV is integer or float when all its cells are and
+    writing the numbers again would lose nothing that an identifier may need (leading zeros); else it is text.
+
+    Args:
+        path: the table; CSV in UTF-8 with a header line.
+        path_column: the column of paths; None finds it by name (`PATH_COLUMNS`).
+
+    Raises:
+        RequestError: the table cannot be read, has no or several path columns, or a path is empty or named twice.
+    """
+    table, place = _read_parquet(path) if path.suffix.lower() == ".parquet" else _read_csv(path)
+    shown = show_key(str(path))
+    column = _path_column(list(table), path_column, shown)
+    keys = table.pop(column)
+    if not keys:
+        raise RequestError(f"the manifest {shown} has no rows")
+    _check_paths(keys, column, place, shown)
+    return ManifestSource(path, keys, table)
+
+
+def _path_column(columns: list[str], wanted: str | None, shown: str) -> str:
+    listed = ", ".join(show_key(column) for column in columns)
+    if wanted is not None:
+        if wanted not in columns:
+            raise RequestError(f"the manifest {shown} has no column {show_key(wanted)}; it has {listed}")
+        return wanted
+    found = [column for column in columns if column.strip().lower() in PATH_COLUMNS]
+    if len(found) == 1:
+        return found[0]
+    which = "several columns that may hold" if found else "no column that is named like"
+    raise RequestError(
+        f"the manifest {shown} has {which} image paths (its columns: {listed}); name the one with --path-column"
+    )
+
+
+def _check_paths(keys: Sequence[Any], column: str, place: Callable[[int], str], shown: str) -> None:
+    first: dict[str, int] = {}
+    for row, key in enumerate(keys):
+        if not isinstance(key, str) or not key:
+            what = "is empty" if not key else f"holds {key!r}, not text"
+            raise RequestError(
+                f"the path in column {show_key(column)}, {place(row)} of {shown}, {what}; fill it in"
+            )
+        if (other := first.setdefault(key, row)) != row:
+            raise RequestError(
+                f"the manifest {shown} names {show_key(key)} twice, in {place(other)} and {place(row)}; every image is"
+                " one row, leave one of them out"
+            )
+
+
+def _read_csv(path: Path) -> tuple[dict[str, list[Any]], Callable[[int], str]]:
+    shown = show_key(str(path))
+    lines: list[int] = []
+    cells: list[list[str]] = []
+    try:
+        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+            reader = csv.reader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ",", strict=True)
+            header = next(reader, None)
+            if not header:
+                raise RequestError(f"the manifest {shown} is empty; its first line must name the columns")
+            for cell in reader:
+                if not cell:
+                    continue
+                if len(cell) != len(header):
+                    raise RequestError(
+                        f"line {reader.line_num} of the manifest {shown} has {len(cell)} cells where the header has"
+                        f" {len(header)}; quote cells that hold the separator"
+                    )
+                lines.append(reader.line_num)
+                cells.append(cell)
+    except csv.Error as error:
+        raise RequestError(
+            f"line {reader.line_num} of the manifest {shown} is no CSV ({error}); repair it"
+        ) from error
+    except OSError as error:
+        raise RequestError(
+            f"cannot read the manifest {shown} ({error.strerror}); check its permissions"
+        ) from error
+    _check_header(header, shown)
+    columns = list(zip(*cells, strict=True)) if cells else [()] * len(header)
+    path_names = {name for name in header if name.strip().lower() in PATH_COLUMNS}
+    table = {name: list(values) for name, values in zip(header, columns, strict=True)}
+    return {
+        name: values if name in path_names else typed(values) for name, values in table.items()
+    }, lambda row: f"line {lines[row]}"
+
+
+def typed(cells: Sequence[str]) -> list[Any]:
+    """The cells of one CSV column as int, float or text, whichever fits them all without loss; None where empty."""
+    filled = [cell for cell in cells if cell]
+    make: Callable[[str], Any] = str
+    if filled and all(_INTEGER.fullmatch(cell) for cell in filled):
+        make = int
+    elif filled and all(_is_number(cell) for cell in filled):
+        make = float
+    return [make(cell) if cell else None for cell in cells]
+
+
+def _is_number(cell: str) -> bool:
+    return cell.lower() == "nan" or (_NUMBER.fullmatch(cell) is not None and any(c.isdigit() for c in cell))
+
+
+def _check_header(header: Sequence[str], shown: str) -> None:
+    for name in header:
+        if not name.strip():
+            raise RequestError(f"the manifest {shown} has a column without a name; name it in the first line")
+        if header.count(name) > 1:
+            raise RequestError(f"the manifest {shown} has two columns named {show_key(name)}; rename one")
+
+
+def _read_parquet(path: Path) -> tuple[dict[str, list[Any]], Callable[[int], str]]:
+    import pyarrow as pa  # noqa: PLC0415 - slow to import, and most sources are no Parquet
+    import pyarrow.parquet as pq  # noqa: PLC0415
+
+    shown = show_key(str(path))
+    try:
+        arrow = pq.read_table(path)
+    except (pa.ArrowException, OSError) as error:
+        said = str(error).splitlines()[0]
+        raise RequestError(f"cannot read the manifest {shown} as Parquet ({said}); write it again") from error
+    _check_header(arrow.column_names, shown)
+    table: dict[str, list[Any]] = {}
+    for name, column in zip(arrow.column_names, arrow.columns, strict=True):
+        kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+        if pa.types.is_nested(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+            _log.warning(
+                "%s: left out the column %s of %s, which is no number or text", shown, show_key(name), kind
+            )
+            continue
+        values = column.to_pylist()
+        if pa.types.is_boolean(kind):
+            values = [None if value is None else int(value) for value in values]
+        elif not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
+            values = [None if value is None else str(value) for value in values]
+        table[name] = values
+    return table, lambda row: f"row {row + 1}"

@@ -1,0 +1,92 @@
+"""Turns a loaded picture of any Pillow mode into RGB: grey, palette, alpha, CMYK, and samples wider than 8 bits.
+
+Finding and opening the format is decode.py's business. `byte_range` is also the rule for arrays of images.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageChops
+
+from headwater.extract.rows import DecodeError
+
+_WHITE = (255, 255, 255)
+
+
+def to_rgb(
+    picture: Image.Image, *, inverted: bool = False, bits: int = 16, unsigned: bool = False
+) -> Image.Image:
+    """The picture in mode RGB.
+
+    Samples of 16 bits keep their high byte, which is exact for 8-bit pictures that were widened by shifting or by
+    repeating the byte (×257). 32-bit integers and floats have no fixed white: `byte_range` decides.
+
+    Args:
+        picture: loaded; its `info` may hold a transparent colour or palette entry.
+        inverted: the stored samples are to be inverted first (0 is white, or plain CMYK that was read as Adobe's).
+        bits: significant bits of a mode I;16 sample, such as 12.
+        unsigned: mode I holds unsigned 32-bit integers.
+
+    Raises:
+        DecodeError: a float picture holds NaN or infinity, or the mode has no way to RGB.
+    """
+    if picture.mode == "RGB" and "transparency" not in picture.info:
+        return picture
+    if picture.mode.startswith(("I", "F")):
+        return _wide_to_rgb(picture, inverted, bits, unsigned)
+    if picture.mode == "CMYK":
+        return (ImageChops.invert(picture) if inverted else picture).convert("RGB")
+    if "transparency" in picture.info or picture.mode in ("LA", "La", "PA", "RGBA", "RGBa"):
+        return _over_white(picture)
+    try:
+        return picture.convert("RGB")
+    except ValueError as error:
+        raise DecodeError(f"colours of mode {picture.mode} cannot be converted to RGB") from error
+
+
+def byte_range(low: float, high: float) -> tuple[float, float]:
+    """Which values of a float image stand for black and white, told from its lowest and highest value.
+
+    Values within [0, 1] are shares of white; else within [0, 255] they are bytes already; any other range is
+    stretched from its lowest value (black) to its highest (white), so that nothing is clipped.
+    """
+    if low >= 0 and high <= 1:
+        return 0.0, 1.0
+    if low >= 0 and high <= 255:
+        return 0.0, 255.0
+    return low, high
+
+
+def scale_to_bytes(values: NDArray[np.generic], black: float, white: float) -> NDArray[np.uint8]:
+    """Map `black` to 0 and `white` to 255 linearly, rounded to the nearest; the shape stays."""
+    scaled = (values.astype(np.float64) - black) * (255.0 / (white - black) if white > black else 0.0)
+    return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
+
+
+def _wide_to_rgb(picture: Image.Image, inverted: bool, bits: int, unsigned: bool) -> Image.Image:
+    values = np.asarray(picture)
+    if picture.mode.startswith("I;16"):
+        grey = (values >> (bits - 8)).astype(np.uint8)
+        transparent = values == picture.info["transparency"] if "transparency" in picture.info else None
+        if inverted:
+            grey = 255 - grey
+        if transparent is not None:
+            grey = np.where(transparent, np.uint8(255), grey)
+        return Image.fromarray(grey).convert("RGB")
+    if picture.mode == "I" and unsigned:
+        values = values.view(np.uint32)
+    if not np.isfinite(values).all():
+        raise DecodeError("it holds values that are not finite (NaN or infinity)")
+    low, high = float(values.min()), float(values.max())
+    black, white = byte_range(low, high) if picture.mode == "F" or high > 1 or low < 0 else (0.0, 255.0)
+    grey = scale_to_bytes(values, black, white)
+    return Image.fromarray(255 - grey if inverted else grey).convert("RGB")
+
+
+def _over_white(picture: Image.Image) -> Image.Image:
+    """Lay the picture over white by its alpha, each channel rounded to the nearest."""
+    layer = picture.convert("RGBA")
+    page = Image.new("RGB", layer.size, _WHITE)
+    page.paste(layer.convert("RGB"), mask=layer.getchannel("A"))
+    return page
