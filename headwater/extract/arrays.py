@@ -21,7 +21,7 @@ from headwater.extract.rows import ReadError
 from headwater.store import show_key
 
 IMAGE_NAMES = ("images", "image", "x", "data", "arr_0")
-"""Names, in any letter case, under which an .npz file may hold its images among other arrays; the first one wins."""
+"""Names, in any letter case, of the images among other arrays in an .npz file; the first one wins."""
 
 _CHANNELS = (1, 3, 4)
 _BLOCK_BYTES = 1 << 26
@@ -33,9 +33,9 @@ class ArraySource:
     """The images of one array, keyed by their decimal row numbers.
 
     Shapes: (n, h, w), or with 1, 3 or 4 channels (grey, RGB, RGBA) in front of or behind height and width.
-    uint8 is taken as it is, bool as black and white, other integers when all lie in 0..255. Floats are mapped to
-    bytes by one rule for the whole array (`modes.byte_range`): [0, 1], else [0, 255], else lowest to highest
-    value. A row that holds NaN or infinity fails, and does not count for the range.
+    uint8 is taken as it is, bool as black and white, other integers when all lie in 0..255. Floats are mapped
+    to bytes by one rule for the whole array (`modes.byte_range`): [0, 1], else [0, 255], else lowest to
+    highest value. A row that holds NaN or infinity fails, and does not count for the range.
     """
 
     skipped = 0
@@ -64,7 +64,7 @@ class ArraySource:
 
 
 def open_arrays(path: Path) -> ArraySource:
-    """Open an .npy file (memory-mapped) or an .npz file (read whole) of images; nothing in it is ever unpickled.
+    """Open images in an .npy file (memory-mapped) or .npz file (read whole); nothing is ever unpickled.
 
     In an .npz file the images are the one array with three or four axes, or the one named like `IMAGE_NAMES`
     among several. Every one-dimensional array of the same length becomes an annotation under its own name.
@@ -83,8 +83,8 @@ def open_arrays(path: Path) -> ArraySource:
     except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         if "pickle" in str(error) or "Object arrays" in str(error):
             raise RequestError(
-                f"{shown} holds pickled Python objects, which can run code when they are read; save it again as"
-                " plain numbers or text (array.astype(...))"
+                f"{shown} holds pickled Python objects, which can run code when they are read; save it again"
+                " as plain numbers or text (array.astype(...))"
             ) from error
         raise RequestError(f"{shown} cannot be read as a NumPy file ({error}); save it again") from error
     images = _choose_images(arrays, shown)
@@ -114,8 +114,8 @@ def _choose_images(arrays: Mapping[str, NDArray[Any]], shown: str) -> str:
             f"{shown} does not say which array holds the images ({shapes}); name one of them 'images'"
         )
     raise RequestError(
-        f"{shown} has no array of images, of three or four axes (it holds {shapes}); features made elsewhere come in"
-        " by `headwater store import`"
+        f"{shown} has no array of images, of three or four axes (it holds {shapes}); features made elsewhere"
+        " come in by `headwater store import`"
     )
 
 
@@ -135,8 +135,8 @@ def _with_channels_last(images: NDArray[Any], name: str) -> NDArray[Any]:
         raise RequestError(f"{shown} holds {images.dtype}, not numbers; images are uint8 or float")
     if images.ndim == 2:
         raise RequestError(
-            f"{shown} is a table, not images of (n, h, w) or with channels; features made elsewhere come in by"
-            " `headwater store import`"
+            f"{shown} is a table, not images of (n, h, w) or with channels; features made elsewhere come in"
+            " by `headwater store import`"
         )
     if images.ndim not in (3, 4):
         raise RequestError(f"{shown} is not images of (n, h, w), (n, h, w, channels) or (n, channels, h, w)")
@@ -161,7 +161,7 @@ def _with_channels_last(images: NDArray[Any], name: str) -> NDArray[Any]:
 
 
 def _value_range(images: NDArray[Any], name: str) -> tuple[float, float] | None:
-    """The values that stand for black and white, or None where they are bytes already. Reads all of the array."""
+    """The values that stand for black and white, found by reading all; None where they are bytes already."""
     if images.dtype == np.uint8:
         return None
     if images.dtype.kind == "b":
@@ -177,8 +177,8 @@ def _value_range(images: NDArray[Any], name: str) -> tuple[float, float] | None:
     if images.dtype.kind in "iu":
         if low < 0 or high > 255:
             raise RequestError(
-                f"{name} holds {images.dtype} from {low:g} to {high:g}, which no rule maps to 0..255; scale it and"
-                " save it as uint8"
+                f"{name} holds {images.dtype} from {low:g} to {high:g}, which no rule maps to 0..255; scale"
+                " it and save it as uint8"
             )
         return None
     if low > high:

@@ -24,9 +24,9 @@ _CHANNELS = (1, 3, 4)
 class DatasetSource:
     """The items of a data set object, keyed by their decimal index.
 
-    An item is an image or a tuple (image, label, …). An image is a PIL picture (taken as it is: what EXIF says is
-    the data set's business), an array (h, w), (h, w, channels) or (channels, h, w), or a tensor; uint8, or floats
-    in [0, 1]. Items are asked for from many threads at once.
+    An item is an image or a tuple (image, label, …). An image is a PIL picture (taken as it is: what EXIF
+    says is the data set's business), an array (h, w), (h, w, channels) or (channels, h, w), or a tensor;
+    uint8, or floats in [0, 1]. Items are asked for from many threads at once.
     """
 
     skipped = 0
@@ -43,7 +43,7 @@ class DatasetSource:
         self._lock = threading.Lock()
 
     def load(self, row: int) -> NDArray[np.uint8]:
-        """The image of one item, uint8 (h, w) or (h, w, channels); ReadError with what the data set raised."""
+        """One item's image, uint8 (h, w) or (h, w, channels); ReadError with what the data set raised."""
         image, label = self._item(row)
         self._labels[row] = label
         return _pixels(image)
@@ -106,7 +106,7 @@ def _pixels(image: Any) -> NDArray[np.uint8]:
     low, high = (float(array.min()), float(array.max())) if array.size else (0.0, 0.0)
     if not -_ROUNDING <= low <= high <= 1 + _ROUNDING:  # NaN lands here too
         raise ReadError(
-            f"the image's floats run from {low:g} to {high:g}, not within [0, 1]; leave normalisation out of the data set"
+            f"the image's floats run from {low:g} to {high:g}, not within [0, 1]; leave normalisation out"
         )
     return scale_to_bytes(array, 0.0, 1.0)
 

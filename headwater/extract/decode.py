@@ -1,6 +1,7 @@
-"""From a row's raw bytes or array to right RGB pixels, whatever format the content is; modes.py maps odd modes to RGB.
+"""From a row's raw bytes or array to right RGB pixels, whatever the format; modes.py maps odd modes to RGB.
 
-Reading bytes is the sources' business, resizing transform.py's. The content decides the format, never a file's name.
+Reading bytes is the sources' business, resizing transform.py's. The content decides the format, never a
+file's name.
 """
 
 from __future__ import annotations
@@ -69,8 +70,8 @@ def decode(raw: Raw) -> Decoded:
     """Decode one picture. Safe to call from many threads, which run side by side while the codecs work.
 
     What comes out: grey is spread over three channels; 16-bit samples keep their high byte; CMYK is converted
-    without a colour profile, inverted first where Adobe's marker says so; transparency is laid over white, as a
-    page shows it; embedded colour profiles are left alone; EXIF orientation is applied; of an animation the
+    without a colour profile, inverted first where Adobe's marker says so; transparency is laid over white, as
+    a page shows it; embedded colour profiles are left alone; EXIF orientation is applied; of an animation the
     first frame counts. The rules for other sample types are in modes.py.
 
     Raises:
@@ -88,14 +89,15 @@ def decode(raw: Raw) -> Decoded:
     except MemoryError as error:
         raise DecodeError("not enough memory to decode it") from error
     # Pillow's plugins answer damaged bytes with whatever their parsers stumble over: OSError, SyntaxError,
-    # ValueError, struct.error, KeyError and more. All of them mean the same here, and the reason keeps the words.
+    # ValueError, struct.error, KeyError and more. All of them mean the same here, and the reason keeps the
+    # words.
     except Exception as error:
         raise DecodeError(_reason(error)) from error
 
 
 class _Jpeg(JpegImagePlugin.JpegImageFile):
     def _read_dpi_from_exif(self) -> None:
-        """Skip what costs time on every photo and warns about damaged EXIF; the resolution matters to nobody here."""
+        """Skip what costs time on every photo and warns of damaged EXIF; nobody asks for the resolution."""
 
 
 def _decode_jpeg(raw: bytes) -> Decoded:
@@ -128,8 +130,8 @@ def _decode_plain(picture: Any) -> Decoded:
     return _upright(to_rgb(picture), exif_orientation(picture.info.get("exif", b"")))
 
 
-# Pillow warns about odd TIFF tags through `warnings`, whose filters belong to the whole process. A lock keeps two
-# threads from undoing each other's filters; TIFF is rare, and other formats never come here.
+# Pillow warns about odd TIFF tags through `warnings`, whose filters belong to the whole process. A lock
+# keeps two threads from undoing each other's filters; TIFF is rare, and other formats never come here.
 _tiff_lock = threading.Lock()
 
 
@@ -152,7 +154,7 @@ def _load(picture: Any) -> None:
     width, height = picture.size
     if width * height > MAX_PIXELS:
         raise DecodeError(
-            f"{width} × {height} pixels are more than {MAX_PIXELS:,}, which a decompression bomb would ask for"
+            f"{width} x {height} pixels are more than {MAX_PIXELS:,}, as a decompression bomb would have"
         )
     picture.load()
 

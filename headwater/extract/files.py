@@ -1,4 +1,4 @@
-"""Reads one file of a source, without ever hanging on what is no regular file; says in words why it could not.
+"""Reads one file of a source without ever hanging on what is no regular file; says in words why it could not.
 
 Which files there are is folder.py's and manifest.py's business.
 """

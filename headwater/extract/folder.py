@@ -62,13 +62,14 @@ def list_images(root: bytes) -> tuple[list[bytes], int]:
     """
     found: list[bytes] = []
     skipped = 0
-    # A folder to list: its path from the root, ending in "/", and the (device, inode) of all folders it lies in.
+    # A folder to list: its path from the root, ending in "/", and the (device, inode) of all folders it
+    # lies in.
     todo: list[tuple[bytes, frozenset[tuple[int, int]]]] = [(b"", frozenset())]
     while todo:
         inside, above = todo.pop()
         folder = root + b"/" + inside
         try:
-            status = os.stat(folder)
+            status = os.stat(folder)  # noqa: PTH116 - a Path cannot be bytes
             identity = (status.st_dev, status.st_ino)
             if identity in above:
                 continue
@@ -89,7 +90,7 @@ def list_images(root: bytes) -> tuple[list[bytes], int]:
         except OSError as error:
             shown = show_key(folder.rstrip(b"/").decode("utf-8", "surrogateescape"))
             raise RequestError(
-                f"cannot list the folder {shown} ({error.strerror}); make it readable or move it out of the source"
+                f"cannot list the folder {shown} ({error.strerror}); make it readable or move it away"
             ) from error
     found.sort()
     return found, skipped

@@ -15,11 +15,13 @@ from typing import Any
 
 from headwater.errors import RequestError
 from headwater.extract.files import read_file
+from headwater.extract.taxonomy import readable
 from headwater.store import show_key
 
+_NOUNS = ("file", "image", "img")
 PATH_COLUMNS = frozenset(
-    "path file filename filepath image img image_path img_path file_path image_file img_file image_filename"
-    " img_filename file_name image_name img_name".split()
+    ["path", "filepath", "filename", *_NOUNS]
+    + [f"{noun}_{end}" for noun in _NOUNS for end in ("path", "file", "filename", "name")]
 )
 """Column names, in lower case, that are taken for the images' paths."""
 
@@ -60,12 +62,16 @@ def open_manifest(path: Path, *, path_column: str | None = None) -> ManifestSour
         path_column: the column of paths; None finds it by name (`PATH_COLUMNS`).
 
     Raises:
-        RequestError: the table cannot be read, has no or several path columns, or a path is empty or named twice.
+        RequestError: the table cannot be read, has no or several path columns, or a path is empty or named
+        twice.
     """
-    table, place = _read_parquet(path) if path.suffix.lower() == ".parquet" else _read_csv(path)
     shown = show_key(str(path))
+    is_parquet = path.suffix.lower() == ".parquet"
+    table, place = _read_parquet(path) if is_parquet else _read_csv(path)
     column = _path_column(list(table), path_column, shown)
     keys = table.pop(column)
+    if not is_parquet:
+        table = {name: typed(cells) for name, cells in table.items()}
     if not keys:
         raise RequestError(f"the manifest {shown} has no rows")
     _check_paths(keys, column, place, shown)
@@ -83,7 +89,7 @@ def _path_column(columns: list[str], wanted: str | None, shown: str) -> str:
         return found[0]
     which = "several columns that may hold" if found else "no column that is named like"
     raise RequestError(
-        f"the manifest {shown} has {which} image paths (its columns: {listed}); name the one with --path-column"
+        f"the manifest {shown} has {which} image paths (its columns: {listed}); name it with --path-column"
     )
 
 
@@ -97,8 +103,8 @@ def _check_paths(keys: Sequence[Any], column: str, place: Callable[[int], str], 
             )
         if (other := first.setdefault(key, row)) != row:
             raise RequestError(
-                f"the manifest {shown} names {show_key(key)} twice, in {place(other)} and {place(row)}; every image is"
-                " one row, leave one of them out"
+                f"the manifest {shown} names {show_key(key)} twice, in {place(other)} and {place(row)}; leave"
+                " one of them out, since every image is one row"
             )
 
 
@@ -112,13 +118,15 @@ def _read_csv(path: Path) -> tuple[dict[str, list[Any]], Callable[[int], str]]:
             header = next(reader, None)
             if not header:
                 raise RequestError(f"the manifest {shown} is empty; its first line must name the columns")
+            # pandas writes its row numbers as a first column without a name
+            unnamed = int(header[0] == "" and len(header) > 1)
             for cell in reader:
                 if not cell:
                     continue
                 if len(cell) != len(header):
                     raise RequestError(
-                        f"line {reader.line_num} of the manifest {shown} has {len(cell)} cells where the header has"
-                        f" {len(header)}; quote cells that hold the separator"
+                        f"line {reader.line_num} of the manifest {shown} has {len(cell)} cells where the"
+                        f" header has {len(header)}; quote cells that hold the separator"
                     )
                 lines.append(reader.line_num)
                 cells.append(cell)
@@ -130,19 +138,18 @@ def _read_csv(path: Path) -> tuple[dict[str, list[Any]], Callable[[int], str]]:
         raise RequestError(
             f"cannot read the manifest {shown} ({error.strerror}); check its permissions"
         ) from error
+    header = header[unnamed:]
+    cells = [cell[unnamed:] for cell in cells] if unnamed else cells
     _check_header(header, shown)
     columns = list(zip(*cells, strict=True)) if cells else [()] * len(header)
-    path_names = {name for name in header if name.strip().lower() in PATH_COLUMNS}
-    table = {name: list(values) for name, values in zip(header, columns, strict=True)}
-    return {
-        name: values if name in path_names else typed(values) for name, values in table.items()
-    }, lambda row: f"line {lines[row]}"
+    table: dict[str, list[Any]] = {name: list(values) for name, values in zip(header, columns, strict=True)}
+    return table, lambda row: f"line {lines[row]}"
 
 
 def typed(cells: Sequence[str]) -> list[Any]:
-    """The cells of one CSV column as int, float or text, whichever fits them all without loss; None where empty."""
+    """One CSV column as int, float or text, whichever fits all its cells without loss; None where empty."""
     filled = [cell for cell in cells if cell]
-    make: Callable[[str], Any] = str
+    make: Callable[[str], Any] = readable
     if filled and all(_INTEGER.fullmatch(cell) for cell in filled):
         make = int
     elif filled and all(_is_number(cell) for cell in filled):

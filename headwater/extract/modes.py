@@ -1,4 +1,4 @@
-"""Turns a loaded picture of any Pillow mode into RGB: grey, palette, alpha, CMYK, and samples wider than 8 bits.
+"""Turns a loaded picture of any Pillow mode into RGB: grey, palette, alpha, CMYK, samples of over 8 bits.
 
 Finding and opening the format is decode.py's business. `byte_range` is also the rule for arrays of images.
 """
@@ -19,14 +19,15 @@ def to_rgb(
 ) -> Image.Image:
     """The picture in mode RGB.
 
-    Samples of 16 bits keep their high byte, which is exact for 8-bit pictures that were widened by shifting or by
-    repeating the byte (×257). 32-bit integers and floats have no fixed white: `byte_range` decides.
+    Samples of 16 bits keep their high byte, which is exact for 8-bit pictures that were widened by shifting
+    or by repeating the byte (times 257). 32-bit integers and floats have no fixed white: `byte_range`
+    decides.
 
     Args:
         picture: loaded; its `info` may hold a transparent colour or palette entry.
-        inverted: the stored samples are to be inverted first (0 is white, or plain CMYK that was read as Adobe's).
-        bits: significant bits of a mode I;16 sample, such as 12.
-        unsigned: mode I holds unsigned 32-bit integers.
+        inverted: the stored samples are to be inverted first (0 is white, or plain CMYK that was read as
+        Adobe's). bits: significant bits of a mode I;16 sample, such as 12. unsigned: mode I holds unsigned
+        32-bit integers.
 
     Raises:
         DecodeError: a float picture holds NaN or infinity, or the mode has no way to RGB.

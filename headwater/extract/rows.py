@@ -1,4 +1,4 @@
-"""What one row hands from its source to the decoder, and the one error by which a row says why it has no pixels.
+"""What a row hands from its source to the decoder, and the error by which it says why it has no pixels.
 
 Nothing here opens, lists or decodes.
 """
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Raw = bytes | NDArray[np.uint8]
-"""An encoded picture as bytes, or pixels as a uint8 array: (h, w) grey, or (h, w, c) with c = 1, 3 or 4 (RGBA)."""
+"""An encoded picture as bytes, or pixels as uint8: (h, w) grey, or (h, w, c) with c = 1, 3 or 4 (RGBA)."""
 
 MAX_PIXELS = 178_956_970
 """The most pixels one picture may have; above it Pillow, too, refuses a picture as a decompression bomb."""

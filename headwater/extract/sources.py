@@ -52,7 +52,7 @@ class Source(Protocol):
 
 
 def open_source(source: object, *, path_column: str | None = None) -> Source:
-    """Open a folder, a CSV or Parquet manifest, an .npy or .npz file, an array, or a map-style data set object.
+    """Open a folder, a CSV or Parquet manifest, an .npy or .npz file, an array, or a map-style data set.
 
     Args:
         source: what to open; a Source is handed back as it is.
@@ -74,8 +74,8 @@ def open_source(source: object, *, path_column: str | None = None) -> Source:
     if hasattr(source, "__len__") and hasattr(source, "__getitem__"):
         return DatasetSource(source)
     raise RequestError(
-        f"cannot read images from a {type(source).__name__}: give a folder, a .csv or .parquet manifest, an .npy or"
-        " .npz file, or a data set object that has a length and can be indexed"
+        f"cannot read images from a {type(source).__name__}: give a folder, a .csv or .parquet manifest, an"
+        " .npy or .npz file, or a data set object that has a length and can be indexed"
     )
 
 

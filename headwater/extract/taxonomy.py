@@ -45,12 +45,12 @@ def folder_columns(keys: Sequence[str]) -> Columns:
     if has_split:
         columns["split"] = [SPLITS[folder[skip].lower()] for folder in folders]
     first = skip + has_split
-    names = {folder: _readable("/".join(folder[first:])) or None for folder in distinct}
+    names = {folder: readable("/".join(folder[first:])) or None for folder in distinct}
     taxa = {
-        folder: _TAXON.fullmatch(_readable(folder[-1])) if name else None for folder, name in names.items()
+        folder: _TAXON.fullmatch(readable(folder[-1])) if name else None for folder, name in names.items()
     }
     if all(taxa.values()):
-        columns["taxon"] = [_readable(folder[-1]) for folder in folders]
+        columns["taxon"] = [readable(folder[-1]) for folder in folders]
         levels = {folder: _levels(match) for folder, match in taxa.items() if match}
         for number, level in enumerate(LEVELS):
             columns[level] = [levels[folder][number] for folder in folders]
@@ -77,6 +77,6 @@ def _levels(match: re.Match[str]) -> tuple[str, ...]:
     return (*upper, f"{upper[-1]} {epithet.replace('_', ' ')}")
 
 
-def _readable(name: str) -> str:
+def readable(name: str) -> str:
     """Bytes that are no UTF-8 as visible escapes: a class name must be text wherever it is shown."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

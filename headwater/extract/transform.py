@@ -1,4 +1,4 @@
-"""From a picture's pixels to the uint8 crop that a backbone takes: torchvision's resize and crop, bit for bit.
+"""From a picture's pixels to the uint8 crop a backbone takes: torchvision's resize and crop, bit for bit.
 
 Normalisation happens on the device, inside the model; decoding is decode.py's. No torch is imported here.
 """
@@ -47,10 +47,10 @@ _LARGEST_RESIZED = (
 class Preprocessing:
     """How a backbone wants its images: resize, centre crop, and the mean and deviation of its normalisation.
 
-    `resize` is the length in pixels of the shorter side, or a (height, width) that ignores the aspect ratio, or
-    None. `crop` is the side of a centre square, a (height, width), or None. One of them must fix the size of
-    the result. `mean` and `std` are per channel (R, G, B) of pixels scaled to [0, 1]; `apply` leaves them to
-    the model.
+    `resize` is the length in pixels of the shorter side, or a (height, width) that ignores the aspect ratio,
+    or None. `crop` is the side of a centre square, a (height, width), or None. One of them must fix the size
+    of the result. `mean` and `std` are per channel (R, G, B) of pixels scaled to [0, 1]; `apply` leaves them
+    to the model.
     """
 
     resize: int | tuple[int, int] | None = 256
@@ -136,7 +136,7 @@ class Preprocessing:
         return int(self.resize * width / height), self.resize
 
     def _resize_around_crop(self, picture: Image.Image, width: int, height: int) -> Image.Image:
-        """Resize only what the crop keeps. A pixel may differ by one from resizing everything and cropping then."""
+        """Resize only what the crop keeps. A pixel may differ by one from resizing all and cropping then."""
         crop_height, crop_width = self.size
         keep_width, keep_height = min(crop_width, width), min(crop_height, height)
         left, top = _centre(width, keep_width), _centre(height, keep_height)
@@ -147,13 +147,13 @@ class Preprocessing:
 
 
 def view_seed(key: str, view: int) -> int:
-    """The seed of a row's augmented view (counted from 1): it depends on the row's key and the view, on nothing else."""
+    """The seed of a row's augmented view (counted from 1): made of the row's key and the view alone."""
     name = f"{view}\0{key}".encode("utf-8", "surrogateescape")
     return int.from_bytes(hashlib.sha256(name).digest()[:8], "big")
 
 
 def resize_only(height: int, width: int) -> Preprocessing:
-    """For networks of one's own on small pictures: resize to exactly this size, crop nothing, map [0, 1] to [-1, 1]."""
+    """For small pictures and networks of one's own: exactly this size, nothing cropped, [0, 1] to [-1, 1]."""
     return Preprocessing(resize=(height, width), crop=None, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 
 
@@ -191,7 +191,7 @@ def _centre(size: int, crop: int) -> int:
 
 
 def _centre_crop(picture: Image.Image, height: int, width: int) -> Image.Image:
-    """Crop the centre; a picture smaller than the crop is first padded with black, the odd pixel right and below."""
+    """Crop the centre; a smaller picture is first padded with black, the odd pixel right and below."""
     missing_across, missing_down = max(width - picture.width, 0), max(height - picture.height, 0)
     if missing_across or missing_down:
         padded = Image.new("RGB", (picture.width + missing_across, picture.height + missing_down))
