@@ -110,6 +110,9 @@ def _decode_jpeg(raw: bytes) -> Decoded:
 
 def _decode_png(raw: bytes) -> Decoded:
     picture = PngImagePlugin.PngImageFile(io.BytesIO(raw))
+    if raw[24] == 16 and picture.mode == "RGB":
+        # Pillow keeps the high bytes only, in which a transparent colour of 16 bits cannot be told any more
+        picture.info.pop("transparency", None)
     return _decode_plain(picture)
 
 
@@ -224,7 +227,7 @@ def _describe(raw: bytes) -> str:
 
 def _reason(error: Exception) -> str:
     text = " ".join(str(error).split()) or type(error).__name__
-    return f"damaged or cut short: {text[:200]}"
+    return f"cannot be decoded: {text[:200]}"
 
 
 def _from_array(array: NDArray[np.uint8]) -> Image.Image:
