@@ -99,13 +99,13 @@ def difference(unknown: Sequence[str], known: Sequence[str]) -> str:
     composed = {unicodedata.normalize("NFC", key): key for key in known}
     for key in sample:
         if (other := composed.get(unicodedata.normalize("NFC", key))) is not None:
-            return (
-                f" ({show_key(key)} and the store's {show_key(other)} differ only by Unicode normalisation)"
-            )
+            pair = f"{show_key(key)} and the store's {show_key(other)}"
+            return f" ({pair} differ only by Unicode normalisation)"
     plain = {plain_form(key): key for key in known}
     for key in sample:
         if (other := plain.get(plain_form(key))) is not None:
-            return f" ({show_key(key)} and the store's {show_key(other)} differ only by letter case or a leading /)"
+            pair = f"{show_key(key)} and the store's {show_key(other)}"
+            return f" ({pair} differ only by letter case or a leading /)"
     return _folder_difference(sample, plain)
 
 

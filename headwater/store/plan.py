@@ -23,6 +23,10 @@ FORMAT = 1
 DTYPES = ("float16", "float32")
 
 
+class NewerFormatError(HeadwaterError):
+    """A store of a format that only a newer headwater can read."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """What determines a store; equal fingerprints mean that features may stand in the same store.
@@ -155,7 +159,7 @@ def parse_plan(content: bytes, where: str) -> Plan:
             "restore it from a copy, or extract into a new folder"
         ) from None
     if isinstance(version, int) and version > FORMAT:
-        raise HeadwaterError(
+        raise NewerFormatError(
             f"{where} is of store format {version}, and this headwater reads up to {FORMAT}; "
             "upgrade headwater"
         )

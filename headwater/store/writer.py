@@ -90,7 +90,7 @@ class StoreWriter:
         """Record this run (rates, seconds, machine, …) and, when every shard is there, write the index."""
         if not self.missing:
             write_index(self.path / INDEX, self.plan)
-        self._append_run(run)
+        self.record(run)
 
     def _make_folder(self) -> None:
         if self.path.exists() and not self.path.is_dir():
@@ -133,8 +133,8 @@ class StoreWriter:
             first = [decode_key(raw) for raw in self._raw if raw in new]
             fewer = f" and lacks {len(gone):,} of its rows" if gone else ""
             raise RequestError(
-                f"{self.path} was planned without {len(new):,} of the rows now given: {show_keys(first)} (the "
-                f"source has {len(given):,} rows now, the plan {old.rows:,}{fewer}); "
+                f"{self.path} was planned without {len(new):,} of the rows now given: {show_keys(first)} "
+                f"(the source has {len(given):,} rows now, the plan {old.rows:,}{fewer}); "
                 "choose another --out for the new rows"
             )
         self.plan, self.gone, self._raw = old, tuple(gone), planned
@@ -148,7 +148,8 @@ class StoreWriter:
             _log.warning("%s counts as missing and is made again: %s", file, problem)
         return problem is None
 
-    def _append_run(self, run: Mapping[str, Any]) -> None:
+    def record(self, run: Mapping[str, Any]) -> None:
+        """Append one run to the store's log."""
         file = self.path / RUNS
         try:
             line = json.dumps(dict(run), sort_keys=True, ensure_ascii=True, allow_nan=False).encode("ascii")
