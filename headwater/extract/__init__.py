@@ -1,1 +1,60 @@
-"""To be filled."""
+"""Images to features: sources, decoding, backbones, the pipeline and the resumable job.
+
+The face of the room; `GPU.md` beside it says what runs on CUDA and how far that has been tried.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from headwater.extract.backbone import (
+        Backbone,
+        PretrainedWeights,
+        backbone_names,
+        find_backbone,
+        register_backbone,
+        unregister_backbone,
+    )
+    from headwater.extract.job import ExtractReport, extract_features
+    from headwater.extract.pipeline import Progress
+    from headwater.extract.sources import Source, open_source
+    from headwater.extract.transform import Preprocessing
+
+_HOMES = {
+    "Backbone": "backbone",
+    "ExtractReport": "job",
+    "Preprocessing": "transform",
+    "PretrainedWeights": "backbone",
+    "Progress": "pipeline",
+    "Source": "sources",
+    "backbone_names": "backbone",
+    "extract_features": "job",
+    "find_backbone": "backbone",
+    "open_source": "sources",
+    "register_backbone": "backbone",
+    "unregister_backbone": "backbone",
+}
+
+__all__ = [
+    "Backbone",
+    "ExtractReport",
+    "Preprocessing",
+    "PretrainedWeights",
+    "Progress",
+    "Source",
+    "backbone_names",
+    "extract_features",
+    "find_backbone",
+    "open_source",
+    "register_backbone",
+    "unregister_backbone",
+]
+
+
+def __getattr__(name: str) -> Any:
+    # Loaded when first used: a source can be listed and decoded without importing torch.
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"headwater.extract.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'headwater.extract' has no attribute {name!r}")

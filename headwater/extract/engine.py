@@ -1,0 +1,72 @@
+"""One loaded backbone made ready to run on one device: batch size, eager pass, and the compiled one if it repays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from headwater.extract.compiling import COMPILED, Decision, Memory, compiled_forward, decide
+from headwater.extract.forward import CpuForward, Forward, Normalised, prepare
+from headwater.extract.weights import LoadedBackbone
+
+CPU_BATCH = 16
+CUDA_BATCH = 256
+
+
+class Engine:
+    """Makes the forward pass of `loaded`; its network is used up by the first pass that is made."""
+
+    def __init__(
+        self,
+        loaded: LoadedBackbone,
+        device: torch.device,
+        precision: str,
+        batch_size: int | None,
+        compile: str,
+    ) -> None:
+        self.device, self.precision, self.compile = device, precision, compile
+        self.batch = batch_size or (CUDA_BATCH if device.type == "cuda" else CPU_BATCH)
+        self._loaded = loaded
+        self._shape = loaded.preprocessing.size
+        self._memory = Memory(f"{loaded.backbone.name} {self._shape} {device.type}", precision, self.batch)
+
+    @cached_property
+    def module(self) -> Normalised:
+        """The network with normalisation, folded and laid out for the device."""
+        return prepare(self._loaded.network, self._loaded.preprocessing, self.precision, self.device)
+
+    @cached_property
+    def eager(self) -> Forward:
+        """The pass that needs no compiler."""
+        return self._wrap(self.module, "eager")
+
+    def decide(self, rows: int, began_with: str | None) -> Decision:
+        """Whether to compile for a job of `rows` images; see `compiling.py` for the rule."""
+        return decide(
+            self.compile,
+            module=self.module,
+            forward=self.eager,
+            shape=self._shape,
+            rows=rows,
+            memory=self._memory,
+            began_with=began_with,
+        )
+
+    def forward(self, decision: Decision) -> tuple[Forward, str]:
+        """The pass that was decided on, and a sentence about how it came about."""
+        if decision.engine != COMPILED:
+            return self.eager, decision.why
+        forward, text = compiled_forward(
+            self._wrap, self.module, self.eager, self._shape, self._memory, required=self.compile == "on"
+        )
+        return forward, f"{decision.why}; {text}"
+
+    def _wrap(self, module: Callable[[Tensor], Tensor], name: str) -> Forward:
+        if self.device.type == "cuda":
+            from headwater.extract.cuda import CudaForward  # noqa: PLC0415
+
+            return CudaForward(module, self.batch, name, self.device)
+        return CpuForward(module, self.batch, name)

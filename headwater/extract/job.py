@@ -1,0 +1,333 @@
+"""One extraction job: the plan, resuming it, the run record, and the source's annotations.
+
+The work itself is `pipeline.py`'s; the files are the store's.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from headwater.errors import HeadwaterError, RequestError
+from headwater.extract import fingerprint
+from headwater.extract.backbone import Backbone, find_backbone
+from headwater.extract.compiling import Decision
+from headwater.extract.device import choose_device, choose_precision, machine_record, usable_cores
+from headwater.extract.engine import Engine
+from headwater.extract.executor import Executor, Worker, local
+from headwater.extract.pipeline import Pipeline, Progress, strict_error
+from headwater.extract.rows import Raw, RowError
+from headwater.extract.sources import Source, open_source
+from headwater.extract.transform import Preprocessing
+from headwater.extract.weights import LoadedBackbone, load_backbone
+from headwater.store import Plan, StoreWriter, annotate, open_store
+
+log = logging.getLogger(__name__)
+
+MAX_SHARD_ROWS = 4096
+MAX_SHARD_BYTES = 64 << 20
+
+
+@dataclass(frozen=True)
+class ExtractReport:
+    """What an extraction came to.
+
+    `failed`: (key, reason) of every row without features, from this run and earlier ones. `rates`: images per second that each
+    stage can do, {} when nothing was left to do. `seconds`: of this run. `engine`: what ran the backbone.
+    """
+
+    store: Path
+    rows: int
+    failed: list[tuple[str, str]]
+    seconds: float
+    already_done: bool
+    rates: Mapping[str, float]
+    slowest: str
+    engine: str
+
+
+def extract_features(
+    source: object,
+    out: str | os.PathLike[str],
+    *,
+    backbone: str | Backbone = "resnet50",
+    weights: str | os.PathLike[str] | None = None,
+    views: int = 0,
+    device: str = "auto",
+    precision: str = "auto",
+    dtype: str = "float16",
+    compile: str = "auto",
+    batch_size: int | None = None,
+    workers: int | None = None,
+    rows_per_shard: int | None = None,
+    strict: bool = False,
+    path_column: str | None = None,
+    preprocessing: Preprocessing | None = None,
+    progress: Callable[[Progress], None] | None = None,
+    executor: Executor = local,
+) -> ExtractReport:
+    """Run a frozen backbone over every image of `source` once and keep the features in the store `out`.
+
+    Args:
+        source: a folder of images, a CSV or Parquet manifest, an .npy or .npz file, an array, or a map-style data set.
+        out: the store's folder. A job that was stopped goes on where it was; one that is done is left alone.
+        backbone: a name, or a Backbone of one's own.
+        weights: one of the backbone's names, a file, `hf://owner/repository/file`, or `random`; None: its default.
+        views: augmented embeddings kept next to each image's plain one.
+        device: auto, cpu, cuda or cuda:N.
+        precision: what the network computes in: auto, float32 or bfloat16.
+        dtype: what features are stored as: float16 or float32.
+        compile: auto (where it repays, see `compiling.py`), on or off.
+        batch_size: images per pass of the network; None: 16 on a CPU, 256 on CUDA.
+        workers: decoding threads; None: one for each processor that may be used.
+        rows_per_shard: rows that are written, and after a stop repeated, together; None: up to 4,096.
+        strict: raise HeadwaterError at the first images that cannot be read, instead of keeping failed rows.
+        path_column: the manifest's column of image paths, where its name does not say so itself.
+        preprocessing: overrides the one that comes with the weights.
+        progress: called from this thread a few times a second at most.
+        executor: where shards are worked on.
+
+    Raises:
+        RequestError: the request cannot be meant, or `out` holds features of another recipe.
+        HeadwaterError: the work failed, such as weights that cannot be downloaded or a full disk; finished shards are kept.
+    """
+    began = time.perf_counter()
+    _check(views=views, batch_size=batch_size, workers=workers, rows_per_shard=rows_per_shard)
+    place = choose_device(device)
+    computing = choose_precision(precision, place)
+    rows = open_source(source, path_column=path_column)
+    loaded = load_backbone(
+        find_backbone(backbone) if isinstance(backbone, str) else backbone,
+        weights,
+        preprocessing=preprocessing,
+    )
+    engine = Engine(loaded, place, computing, batch_size, compile)
+    plan = make_plan(rows, loaded, place, computing, views=views, dtype=dtype, rows_per_shard=rows_per_shard)
+    # A store notes the engine that it begins with, so it is chosen before; one that is there has chosen already.
+    decision = None if _has_plan(Path(out)) else engine.decide(plan.rows, None)
+    if decision is not None:
+        plan = replace(plan, details={**plan.details, "engine": decision.engine})
+    with StoreWriter(out, plan, rows.keys) as writer:
+        if not writer.missing and _is_finished(writer.path):
+            return _report(writer.path, strict, began, already_done=True)
+        decision = decision or engine.decide(plan.rows, writer.plan.details.get("engine"))
+        work = _Work(
+            writer,
+            _InPlanOrder(rows, writer),
+            loaded.preprocessing,
+            engine,
+            decision,
+            workers=workers,
+            strict=strict,
+            progress=progress,
+        )
+        if writer.missing:
+            executor(list(writer.missing), work.make_worker)
+        # Annotations come before the run record: a store that has the record has them, and one that was stopped
+        # in between gets them when the job is asked for again.
+        _annotate(writer.path, rows)
+        writer.finish(work.record(time.perf_counter() - began, rows))
+    return _report(writer.path, strict, began, already_done=False, work=work)
+
+
+def make_plan(
+    source: Source,
+    loaded: LoadedBackbone,
+    device: torch.device,
+    precision: str,
+    *,
+    views: int,
+    dtype: str,
+    rows_per_shard: int | None,
+) -> Plan:
+    """The plan of a new job; with a store in place, the store's own plan takes its part if the recipe agrees."""
+    if len(source.keys) == 0:
+        raise RequestError(f"{source.name} holds no images; check the path")
+    row_bytes = loaded.backbone.dim * (2 if dtype == "float16" else 4) * (1 + views)
+    return Plan.for_keys(
+        source.keys,
+        recipe=fingerprint.recipe(
+            loaded, precision=precision, decoder=decoder_name(device, views), views=views
+        ),
+        dim=loaded.backbone.dim,
+        dtype=dtype,
+        views=views,
+        rows_per_shard=rows_per_shard or max(min(MAX_SHARD_ROWS, MAX_SHARD_BYTES // row_bytes), 1),
+        source=source.name,
+        details=fingerprint.details(loaded),
+    )
+
+
+def decoder_name(device: torch.device, views: int) -> str:
+    """What turns bytes into pixels, for the recipe; augmented views need whole pictures, which the CPU decodes."""
+    if device.type == "cuda" and not views:
+        from headwater.extract.cuda import DECODER  # noqa: PLC0415
+
+        return DECODER
+    return fingerprint.CPU_DECODER
+
+
+class _InPlanOrder:
+    """The source's rows in the order of the store's plan, which a resumed job may have from an earlier listing."""
+
+    def __init__(self, source: Source, writer: StoreWriter) -> None:
+        self._source = source
+        self._place: dict[int, int] | None = None
+        if writer.gone:
+            place = {key: row for row, key in enumerate(source.keys)}
+            planned = [key for shard in range(writer.plan.shards) for key in writer.keys(shard)]
+            self._place = {row: place[key] for row, key in enumerate(planned) if key in place}
+
+    def load(self, row: int) -> Raw:
+        if self._place is None:
+            return self._source.load(row)
+        if row not in self._place:
+            raise RowError("it has vanished since the job was planned")
+        return self._source.load(self._place[row])
+
+
+class _Work:
+    """One run over a store's missing shards, and what is known about it afterwards."""
+
+    def __init__(
+        self,
+        writer: StoreWriter,
+        source: _InPlanOrder,
+        preprocessing: Preprocessing,
+        engine: Engine,
+        decision: Decision,
+        *,
+        workers: int | None,
+        strict: bool,
+        progress: Callable[[Progress], None] | None,
+    ) -> None:
+        self._writer, self._source, self._preprocessing = writer, source, preprocessing
+        self._engine, self._decision = engine, decision
+        self._workers = workers or usable_cores()
+        self._strict, self._progress = strict, progress
+        self.pipeline: Pipeline | None = None
+        self.engine_name, self.engine_note = decision.engine, decision.why
+
+    def make_worker(self) -> Worker:
+        """A worker with a pipeline of its own around the one engine of this process."""
+        plan = self._writer.plan
+        on_cpu = self._engine.device.type == "cpu"
+        forward, self.engine_note = self._engine.forward(self._decision)
+        self.engine_name = forward.engine
+        decoder = None
+        if plan.recipe["decoder"] != fingerprint.CPU_DECODER:
+            from headwater.extract.cuda import NvJpeg  # noqa: PLC0415
+
+            decoder = NvJpeg(self._engine.device, self._preprocessing)
+        missing = sum(stop - start for start, stop in map(plan.shard_range, self._writer.missing))
+        self.pipeline = Pipeline(
+            self._source,
+            plan,
+            self._writer.keys,
+            self._preprocessing,
+            forward,
+            self._writer.write,
+            workers=self._workers,
+            take_turns=on_cpu,
+            strict=self._strict,
+            device_decoder=decoder,
+            progress=self._progress,
+            rows_done=plan.rows - missing,
+            note=self.engine_note,
+        )
+        return self.pipeline.run
+
+    def record(self, seconds: float, source: Source) -> dict[str, Any]:
+        """The run record that the store keeps, as plain JSON."""
+        clocks = self.pipeline.clocks if self.pipeline else ()
+        return {
+            "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "seconds": round(seconds, 3),
+            "rows": self.pipeline.backbone_clock.rows if self.pipeline else 0,
+            "rates": self.rates,
+            "slowest": self.slowest,
+            "stages": {c.name: {"threads": c.threads, "busy_seconds": round(c.busy, 3)} for c in clocks},
+            "device": str(self._engine.device),
+            "precision": self._engine.precision,
+            "engine": self.engine_name,
+            "compile": {"asked": self._engine.compile, "why": self.engine_note, **self._decision.figures},
+            "batch": self._engine.batch,
+            "workers": self._workers,
+            "skipped_files": source.skipped,
+            "machine": machine_record(self._engine.device),
+        }
+
+    @property
+    def rates(self) -> dict[str, float]:
+        """Images per second that each stage can do."""
+        return self.pipeline.rates() if self.pipeline else {}
+
+    @property
+    def slowest(self) -> str:
+        """The stage that takes most of the time."""
+        return self.pipeline.slowest() if self.pipeline else ""
+
+
+def _has_plan(path: Path) -> bool:
+    """Whether a job has begun here, finished or not."""
+    return (path / "plan.json").is_file()
+
+
+def _is_finished(path: Path) -> bool:
+    """Whether an earlier run came to its end: all shards and the index are there, and it left its record."""
+    try:
+        return bool(open_store(path).runs)
+    except HeadwaterError:
+        return False
+
+
+def _annotate(path: Path, source: Source) -> None:
+    """Add the source's columns that the store does not have; one that is there may have been changed by its user."""
+    given = source.annotations
+    store = open_store(path, unfinished=True)
+    new = {name: values for name, values in given.items() if name not in store.annotations.names}
+    if new:
+        annotate(path, {_KEY: list(source.keys), **new}, key=_KEY, allow_missing=True)
+
+
+_KEY = "\0key"  # a name that no column of a source can have
+
+
+def _report(
+    path: Path, strict: bool, began: float, *, already_done: bool, work: _Work | None = None
+) -> ExtractReport:
+    store = open_store(path)
+    keys = store.keys
+    failed = [(str(keys[row]), reason) for row, reason in store.errors]
+    if strict and failed:
+        raise strict_error(failed)
+    if len(failed) == len(store):
+        raise HeadwaterError(
+            f"none of the {len(failed):,} images could be read, the first because: {failed[0][1]}; check the source"
+        )
+    return ExtractReport(
+        store=path,
+        rows=len(store),
+        failed=failed,
+        seconds=time.perf_counter() - began,
+        already_done=already_done,
+        rates=work.rates if work else {},
+        slowest=work.slowest if work else "",
+        engine=work.engine_name if work else "",
+    )
+
+
+def _check(**numbers: int | None) -> None:
+    for name, value in numbers.items():
+        least = 0 if name == "views" else 1
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
+            raise RequestError(
+                f"{name.replace('_', ' ')} must be a whole number of {least} or more, not {value!r}"
+            )
