@@ -1,1 +1,76 @@
-"""To be filled."""
+"""Features to heads: tasks, methods, training, metrics, head files and their export into a network.
+
+The public names load their module when first used, so that importing this package does not import torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from headwater.heads.bank import HeadBank
+    from headwater.heads.checkpoint import HeadInfo, load_head, save_head
+    from headwater.heads.evaluation import evaluate, report_on
+    from headwater.heads.export import export_head
+    from headwater.heads.fitting import FitResult, fit, fit_many
+    from headwater.heads.head import Convergence, LinearHead
+    from headwater.heads.methods import find_method, plan
+    from headwater.heads.metrics import GroupReport
+    from headwater.heads.recipes import FittedHead, run_recipes
+    from headwater.heads.spec import HeadSpec
+    from headwater.heads.task import Task
+
+_HOMES = {
+    "Convergence": "head",
+    "FitResult": "fitting",
+    "FittedHead": "recipes",
+    "GroupReport": "metrics",
+    "HeadBank": "bank",
+    "HeadInfo": "checkpoint",
+    "HeadSpec": "spec",
+    "LinearHead": "head",
+    "Task": "task",
+    "evaluate": "evaluation",
+    "export_head": "export",
+    "fit": "fitting",
+    "fit_many": "fitting",
+    "load_head": "checkpoint",
+    "find_method": "methods",
+    "plan": "methods",
+    "report_on": "evaluation",
+    "run_recipes": "recipes",
+    "save_head": "checkpoint",
+}
+
+__all__ = [
+    "Convergence",
+    "FitResult",
+    "FittedHead",
+    "GroupReport",
+    "HeadBank",
+    "HeadInfo",
+    "HeadSpec",
+    "LinearHead",
+    "Task",
+    "evaluate",
+    "export_head",
+    "find_method",
+    "fit",
+    "fit_many",
+    "load_head",
+    "plan",
+    "report_on",
+    "run_recipes",
+    "save_head",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"headwater.heads.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'headwater.heads' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

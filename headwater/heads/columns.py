@@ -63,7 +63,7 @@ def coded(name: str, column: Any) -> CodedColumn:
     Missing are None, "", NaN and -1. Raises RequestError for fractional numbers.
     """
     if hasattr(column, "codes"):
-        if column.categories is None and np.asarray(column.values).dtype.kind == "f":
+        if column.categories is None:
             return _from_array(name, np.asarray(column.values))
         codes, names = column.codes()
         return CodedColumn(name, np.asarray(codes, dtype=np.int64), tuple(names))
@@ -80,13 +80,13 @@ def _from_array(name: str, values: NDArray[Any]) -> CodedColumn:
         if (whole != np.floor(whole)).any():
             example = whole[whole != np.floor(whole)][0]
             raise RequestError(
-                f"column {name!r} holds fractional numbers such as {example:g}, and a head needs classes; "
+                f"column {name!r} holds fractional numbers such as {example:g}, and categories are needed; "
                 "give a column of names or whole numbers"
             )
         values, kind = whole.astype(np.int64), "i"
     if kind in "iub":
         numbers = values.astype(np.int64)
-        missing = numbers < 0
+        missing = (numbers == -1) | (numbers == np.iinfo(np.int64).min)
         unique, inverse = np.unique(numbers[~missing], return_inverse=True)
         names = [str(number) for number in unique.tolist()]
     else:
@@ -142,9 +142,9 @@ def listed(names: Iterable[str], most: int = 5) -> str:
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
-    """The rest of a sentence about a name that does not exist: the nearest one, or what there is."""
+    """What to add, in brackets, after a name that does not exist: the nearest one, or what there is."""
     names = list(names)
     close = difflib.get_close_matches(name.lower(), [other.lower() for other in names], n=1)
     if close:
-        return f"; did you mean {next(other for other in names if other.lower() == close[0])!r}"
-    return f"; there is {listed(names)}"
+        return f" (did you mean {next(other for other in names if other.lower() == close[0])!r}?)"
+    return f" (there is {listed(names)})"

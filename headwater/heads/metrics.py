@@ -5,7 +5,6 @@ How an interval around one of its numbers is drawn lives in `headwater.heads.int
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -271,8 +270,3 @@ def _plain(group: GroupAccuracy, level: float | None) -> dict[str, Any]:
         interval = group.interval(level)
         found["interval"] = [interval.low, interval.high] if interval else None
     return found
-
-
-def percent(value: float | None) -> str:
-    """An accuracy for a table, in percent; a missing one is a dash."""
-    return "-" if value is None or math.isnan(value) else f"{100 * value:.1f}"

@@ -87,8 +87,8 @@ class Task:
                 raise RequestError(f"the store has no column {name!r} for the {role}{nearest(name, names)}")
         if split not in names:
             raise RequestError(
-                f"the store has no split column {split!r}{nearest(split, names)}, "
-                f"or draw one with `headwater store split {store.path}`"
+                f"the store has no split column {split!r}{nearest(split, names)}; "
+                f"draw one with `headwater store split {store.path}`"
             )
         read = {
             name: coded(name, store.annotations[name]) for name in dict.fromkeys([target, *groups, split])
@@ -172,7 +172,8 @@ class Task:
         target = target.only(taking_part, keep_names=classes is not None)
         if len(target.names) < 2:
             raise RequestError(
-                f"column {target.name!r} has one class only, {target.names[0]!r}; a head needs at least two"
+                f"column {target.name!r} has one class only, {target.names[0]!r}; a head needs at least two "
+                "(empty cells and -1 count as missing)"
             )
         group_codes, group_names = combine([target, *(column.only(taking_part) for column in groups)])
         named = split_names(split)

@@ -55,6 +55,10 @@ class Among:
 
     values: tuple[Any, ...]
 
+    def describe(self) -> str:
+        """For people, such as `l1 or l2`."""
+        return " or ".join(str(value) for value in self.values)
+
 
 @dataclass(frozen=True)
 class LogUniform:
@@ -62,6 +66,10 @@ class LogUniform:
 
     low: float
     high: float
+
+    def describe(self) -> str:
+        """For people, such as `1e-05 to 1, logarithmic`."""
+        return f"{self.low:g} to {self.high:g}, logarithmic"
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,336 @@
+"""`headwater heads`: the table of methods, fitting, evaluating and exporting heads."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from headwater.cli.console import console, print_json, print_table, progress_console
+from headwater.errors import HeadwaterWarning, RequestError
+
+if TYPE_CHECKING:
+    from headwater.heads import FitResult
+    from headwater.heads.intervals import Interval
+
+app = typer.Typer(help="Train, measure and export linear heads on a store's features.", no_args_is_help=True)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+Replace = Annotated[bool, typer.Option("--replace", help="Replace what is at --out already.")]
+
+_FILE_ENDINGS = (".pth", ".pt", ".zip", ".npz", ".npy", ".h5", ".json")
+
+
+def register(parent: typer.Typer) -> None:
+    """Add `heads` to the command."""
+    parent.add_typer(app, name="heads")
+
+
+@app.command("methods")
+def list_methods(as_json: AsJson = False) -> None:
+    """List the methods with their settings and what they need."""
+    from headwater.heads.methods import methods  # noqa: PLC0415
+
+    found = list(methods().values())
+    if as_json:
+        print_json(
+            [
+                {
+                    "name": each.name,
+                    "summary": each.summary,
+                    "needs": each.needs(each.settings.model_validate({})).describe(),
+                    "defaults": each.defaults(),
+                    "settings": {
+                        name: setting.description for name, setting in each.settings.model_fields.items()
+                    },
+                    "space": {name: space.describe() for name, space in each.space.items()},
+                    "paper": each.paper,
+                }
+                for each in found
+            ]
+        )
+        return
+    _print_texts(
+        ["method", "needs", "what it does"],
+        [
+            (each.name, each.needs(each.settings.model_validate({})).describe(), each.summary)
+            for each in found
+        ],
+    )
+    sharing: dict[tuple[str, str, str], list[str]] = {}
+    for each in found:
+        for name, setting in each.settings.model_fields.items():
+            key = (name, _shown(setting.default), setting.description or "")
+            sharing.setdefault(key, []).append(each.name)
+    typer.echo("\nSettings, given as --set key=value:")
+    _print_texts(
+        ["setting", "default", "what it is", "methods"],
+        [
+            (*key, "all" if len(names) == len(found) else ", ".join(names))
+            for key, names in sorted(sharing.items(), key=lambda item: -len(item[1]))
+        ],
+    )
+
+
+@app.command()
+def fit(
+    store: Annotated[Path, typer.Argument(help="The store whose features to train on.")],
+    *,
+    out: Annotated[
+        Path, typer.Option(help="The head's file (*.safetensors), or a folder for several methods.")
+    ],
+    target: Annotated[str, typer.Option(help="The column to predict.")] = "class",
+    groups: Annotated[
+        str,
+        typer.Option(help="Columns, with commas, that make the groups with the target; none: the classes."),
+    ] = "",
+    method: Annotated[str, typer.Option(help="A method, several with commas, or all.")] = "ERM",
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="key=value, or METHOD.key=value; may be repeated.")
+    ] = None,
+    split: Annotated[str, typer.Option(help="The column that says train, val or test.")] = "split",
+    seed: Annotated[int, typer.Option(help="Decides which rows are drawn.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    replace: Replace = False,
+    as_json: AsJson = False,
+) -> None:
+    """Fit one or several methods, save their heads, and show how they do on val and test."""
+    from headwater.heads.columns import listed  # noqa: PLC0415
+    from headwater.heads.fitting import fit_many, run_paths  # noqa: PLC0415
+    from headwater.heads.methods import find_method, methods  # noqa: PLC0415
+
+    names = (
+        list(methods())
+        if method.strip().lower() == "all"
+        else list(dict.fromkeys(find_method(name).name for name in _parts(method)))
+    )
+    if not names:
+        raise RequestError(f"--method names no method; there is {listed(methods())}")
+    if out.suffix in _FILE_ENDINGS:
+        raise RequestError(f"a head's file is named *.safetensors, and --out is {str(out)!r}")
+    several = len(names) > 1 or out.suffix != ".safetensors"
+    if len(names) > 1 and out.suffix == ".safetensors":
+        raise RequestError(
+            f"{len(names)} methods make {len(names)} heads; give --out a folder, not {str(out)!r}"
+        )
+    with (
+        progress_console().status("reading the store") as status,
+        warnings.catch_warnings(record=True) as caught,
+    ):
+        warnings.simplefilter("always", HeadwaterWarning)
+        results = fit_many(
+            store,
+            methods=list(zip(names, _settings_by_method(names, settings or []), strict=True)),
+            target=target,
+            groups=_parts(groups),
+            split=split,
+            seed=seed,
+            out=run_paths(out, names) if several else [out],
+            replace=replace,
+            device=device,
+            progress=lambda number, heads: status.update(f"round {number}: training {heads:,} heads"),
+        )
+    _print_warnings(caught)
+    if as_json:
+        print_json([_fit_record(result) for result in results])
+        return
+    _print_fits(results, target, groups)
+
+
+@app.command()
+def evaluate(
+    head: Annotated[Path, typer.Argument(help="A head's file.")],
+    store: Annotated[Path, typer.Argument(help="A store made by the same recipe.")],
+    split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
+    worst: Annotated[int, typer.Option(help="How many of the worst groups to list.", min=1)] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """Measure a head on a split of a store: overall, balanced, and by group."""
+    from headwater.heads.evaluation import evaluate as measure  # noqa: PLC0415
+
+    report = measure(head, store, split)
+    if as_json:
+        print_json({"head": str(head), "store": str(store), "split": split, **report.to_dict()})
+        return
+    print_table(
+        f"{head.name} on {split}, {report.rows:,} rows",
+        ["accuracy", "%", "95 %"],
+        [
+            ("overall (every row the same)", percent(report.overall), _ends(report.interval("overall"))),
+            ("balanced (every group the same)", percent(report.balanced), _ends(report.interval("balanced"))),
+            (
+                "train-weighted (groups as in train)",
+                percent(report.train_weighted),
+                _ends(report.interval("train_weighted")),
+            ),
+            (
+                f"worst group: {_name(report.worst_group.name)}",
+                percent(report.worst_group.accuracy),
+                _ends(report.interval("worst_group")),
+            ),
+        ],
+    )
+    present = sum(group.count > 0 for group in report.by_group)
+    shown = report.worst(min(worst, present))
+    print_table(
+        f"\nThe worst {len(shown)} of {present} groups"
+        if len(shown) < present
+        else "\nBy group, worst first",
+        ["group", "rows", "%", "95 %"],
+        [(_name(g.name), f"{g.count:,}", percent(g.accuracy), _ends(g.interval())) for g in shown]
+        + [(_name(name), "0", "-", "") for name in report.missing_groups[:worst]],
+    )
+
+
+@app.command()
+def export(
+    head: Annotated[Path, typer.Argument(help="A head's file.")],
+    weights: Annotated[Path, typer.Option(help="The network's weights that the features came from.")],
+    out: Annotated[Path, typer.Option(help="*.pth, *.safetensors, or *.zip holding resnet.pth.")],
+    replace: Replace = False,
+    as_json: AsJson = False,
+) -> None:
+    """Merge a head into the network's last layer, as weights that torchvision loads."""
+    from headwater.heads.export import export_head  # noqa: PLC0415
+
+    with progress_console().status("merging"), warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", HeadwaterWarning)
+        done = export_head(head, weights, out, replace=replace)
+    _print_warnings(caught)
+    if as_json:
+        print_json(
+            {
+                "out": str(done.path),
+                "architecture": done.architecture,
+                "classes": list(done.classes),
+                "difference": done.difference,
+                "same_weights": done.same_weights,
+            }
+        )
+        return
+    typer.echo(
+        f"{done.path}: {done.architecture} with fc for {len(done.classes)} classes; "
+        f"its logits equal the head's to {done.difference:.0e} of the largest"
+    )
+
+
+def _print_fits(results: Sequence[FitResult], target: str, groups: str) -> None:
+    rows = []
+    for result in results:
+        for place, (split, report) in enumerate(result.reports.items()):
+            rows.append(
+                (
+                    result.fitted.method if place == 0 else "",
+                    split,
+                    percent(report.overall),
+                    percent(report.balanced),
+                    percent(report.worst_group.accuracy),
+                    _ends(report.interval("worst_group")),
+                    f"{result.fitted.seconds:.1f}" if place == 0 else "",
+                )
+            )
+    made = f"{target} x {groups}" if groups else f"the classes of {target}, since no --groups were given"
+    if rows:
+        print_table(
+            f"Accuracy in %; groups: {made}",
+            ["method", "split", "overall", "balanced", "worst", "95 %", "s"],
+            rows,
+        )
+    for result in results:
+        fitted = result.fitted
+        chosen = ", ".join(f"{key} = {_shown(value)}" for key, value in fitted.choices.items())
+        state = "converged" if not fitted.unconverged else f"{fitted.unconverged} NOT converged"
+        line = f"{fitted.method}: {fitted.trained} head{'s' * (fitted.trained != 1)}, {state}"
+        typer.echo(f"{line}{'; ' + chosen if chosen else ''} -> {_name(str(result.path))}")
+
+
+def _print_texts(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table of words, aligned to the left."""
+    table = Table(box=None, pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    console().print(table)
+
+
+def _print_warnings(caught: Sequence[warnings.WarningMessage]) -> None:
+    for warning in caught:
+        if issubclass(warning.category, HeadwaterWarning):
+            typer.echo(f"warning: {warning.message}", err=True)
+
+
+def _fit_record(result: FitResult) -> dict[str, Any]:
+    fitted = result.fitted
+    return {
+        "method": fitted.method,
+        "settings": dict(fitted.settings),
+        "seed": fitted.seed,
+        "choices": dict(fitted.choices),
+        "heads": fitted.trained,
+        "unconverged": fitted.unconverged,
+        "converged": fitted.unconverged == 0 and fitted.convergence.converged,
+        "seconds": fitted.seconds,
+        "path": str(result.path),
+        "splits": {split: dict(found) for split, found in result.info.summary.items()},
+    }
+
+
+def _settings_by_method(names: Sequence[str], given: Sequence[str]) -> list[dict[str, str]]:
+    """Each method's share of the `--set` options; a plain key goes to every method that has it."""
+    from headwater.heads.columns import nearest  # noqa: PLC0415
+    from headwater.heads.methods import find_method  # noqa: PLC0415
+
+    known: Mapping[str, list[str]] = {name: list(find_method(name).settings.model_fields) for name in names}
+    shares: dict[str, dict[str, str]] = {name: {} for name in names}
+    for text in given:
+        key, equals, value = text.partition("=")
+        key = key.strip()
+        if not equals or not key:
+            raise RequestError(f"--set takes key=value, not {text!r}")
+        method, dot, inner = key.rpartition(".")
+        if dot:
+            name = find_method(method).name
+            if name not in shares:
+                raise RequestError(f"--set {text} is for {name}, which is not among the methods to fit")
+            shares[name][inner] = value
+            continue
+        takers = [name for name in names if key in known[name]]
+        if not takers:
+            every = list(dict.fromkeys(setting for each in known.values() for setting in each))
+            who = names[0] if len(names) == 1 else "none of the methods"
+            raise RequestError(
+                f"{who} has {'no' if len(names) == 1 else 'a'} setting {key!r}{nearest(key, every)}"
+            )
+        for name in takers:
+            shares[name][key] = value
+    return list(shares.values())
+
+
+def _parts(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _ends(interval: Interval | None) -> str:
+    return "" if interval is None else f"{100 * interval.low:.1f}-{100 * interval.high:.1f}"
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, (tuple, list)):
+        return ",".join(_shown(each) for each in value)
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _name(text: str) -> str:
+    """A name from the data with line breaks and undecodable bytes made visible."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def percent(value: float | None) -> str:
+    """An accuracy in percent; a missing one is a dash."""
+    return "-" if value is None else f"{100 * value:.1f}"

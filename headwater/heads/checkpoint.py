@@ -1,0 +1,157 @@
+"""Heads on disk: a safetensors file with the weights and everything needed to use them again.
+
+The file holds `weight` (classes, dim) and `bias` (classes,), float32, and one metadata entry `headwater` with
+a JSON object, the fields of `HeadInfo`. Reading a network's checkpoint is `headwater.checkpoints`' business.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from headwater._version import __version__
+from headwater.errors import HeadwaterError, RequestError
+from headwater.heads.head import Convergence, LinearHead
+from headwater.heads.recipes import FittedHead
+from headwater.heads.task import Origin, Task
+from headwater.store.files import replacing
+
+FORMAT = 1
+SUFFIX = ".safetensors"
+
+
+@dataclass(frozen=True)
+class HeadInfo:
+    """What a head file says about its head, as plain values.
+
+    `classes` by output; `group_names` and `train_counts` (rows per group in train, for train-weighted
+    accuracy) align; `group_columns` empty: the groups are the classes. `store_path` is where the store was, a
+    hint only; `store_fingerprint` and `store_recipe` say which features the head fits. `summary` holds a
+    group report's plain data by split. `unconverged` of the `trained` heads did not converge.
+    """
+
+    classes: tuple[str, ...]
+    target: str
+    group_columns: tuple[str, ...]
+    group_names: tuple[str, ...]
+    train_counts: tuple[int, ...]
+    split: str
+    store_path: str
+    store_fingerprint: str
+    store_recipe: Mapping[str, Any]
+    method: str
+    settings: Mapping[str, Any]
+    seed: int
+    choices: Mapping[str, Any] = field(default_factory=dict)
+    summary: Mapping[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0
+    rounds: int = 0
+    trained: int = 0
+    unconverged: int = 0
+    headwater: str = __version__
+
+    @classmethod
+    def of(cls, task: Task, fitted: FittedHead, summary: Mapping[str, Any] | None = None) -> HeadInfo:
+        """The record of a head fitted on a task."""
+        origin: Origin = task.origin
+        counts = task.group_counts("train") if "train" in task.splits else np.zeros(0, dtype=np.int64)
+        return cls(
+            classes=task.classes,
+            target=task.target_name,
+            group_columns=task.group_columns,
+            group_names=task.group_names,
+            train_counts=tuple(counts.tolist()),
+            split=task.split_name,
+            store_path=origin.path,
+            store_fingerprint=origin.fingerprint,
+            store_recipe=origin.recipe,
+            method=fitted.method,
+            settings=fitted.settings,
+            seed=fitted.seed,
+            choices=fitted.choices,
+            summary=summary or {},
+            seconds=fitted.seconds,
+            rounds=fitted.rounds,
+            trained=fitted.trained,
+            unconverged=fitted.unconverged,
+        )
+
+
+def save_head(
+    path: str | os.PathLike[str], head: LinearHead, info: HeadInfo, *, replace: bool = False
+) -> None:
+    """Write a head file, whole or not at all; an existing file is replaced only when asked for."""
+    path = Path(path)
+    refuse_existing(path, replace=replace)
+    if head.weight.shape[0] != len(info.classes):
+        raise HeadwaterError(
+            f"a head with {head.weight.shape[0]} outputs cannot have {len(info.classes)} classes"
+        )
+    content = {"format": FORMAT, **asdict(info), "convergence": asdict(head.convergence)}
+    tensors = {"weight": np.ascontiguousarray(head.weight), "bias": np.ascontiguousarray(head.bias)}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as temporary:
+        # ASCII JSON, so that names that are no valid Unicode pass through safetensors unharmed.
+        save_file(tensors, temporary, metadata={"headwater": json.dumps(content)})
+
+
+def load_head(path: str | os.PathLike[str]) -> tuple[LinearHead, HeadInfo]:
+    """Read a head file; RequestError when it is missing, no head, damaged or of a newer format."""
+    path = Path(path)
+    shown = repr(str(path))
+    if not path.is_file():
+        raise RequestError(f"no head at {shown}; `headwater heads fit` makes one")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError) as error:
+        raise RequestError(
+            f"{shown} is damaged or no head file; give one that `headwater heads fit` made"
+        ) from error
+    if "headwater" not in metadata or set(tensors) != {"weight", "bias"}:
+        raise RequestError(f"{shown} holds no headwater head; give one that `headwater heads fit` made")
+    try:
+        content = json.loads(metadata["headwater"])
+        written = int(content["format"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise RequestError(f"{shown} has damaged metadata; fit the head again") from error
+    if written > FORMAT:
+        raise RequestError(
+            f"{shown} is of head format {written}, and headwater {__version__} reads up to {FORMAT}; "
+            "upgrade headwater"
+        )
+    try:
+        return _parsed(content, tensors)
+    except (KeyError, TypeError, ValueError) as error:
+        raise RequestError(f"{shown} has damaged metadata ({error}); fit the head again") from error
+
+
+def _parsed(content: Mapping[str, Any], tensors: Mapping[str, Any]) -> tuple[LinearHead, HeadInfo]:
+    known = {each.name for each in fields(HeadInfo)}
+    values = {name: content[name] for name in known if name in content}
+    for name in ("classes", "group_columns", "group_names", "train_counts"):
+        values[name] = tuple(values[name])
+    info = HeadInfo(**values)
+    weight, bias = tensors["weight"].astype(np.float32), tensors["bias"].astype(np.float32)
+    if weight.ndim != 2 or bias.shape != weight.shape[:1] or len(info.classes) != len(bias):
+        raise ValueError(f"weight {weight.shape} and bias {bias.shape} for {len(info.classes)} classes")
+    if not (np.isfinite(weight).all() and np.isfinite(bias).all()):
+        raise ValueError("weights that are not finite")
+    return LinearHead(weight, bias, Convergence(**content["convergence"])), info
+
+
+def refuse_existing(path: Path, *, replace: bool) -> None:
+    """RequestError when something is there already: nothing a user made is silently replaced."""
+    if path.is_dir():
+        raise RequestError(f"{str(path)!r} is a folder; give the name of a file in it")
+    if path.exists() and not replace:
+        raise RequestError(f"{str(path)!r} exists already; choose another name, or say --replace")

@@ -1,0 +1,137 @@
+"""Fitting methods on a store from one call: plan everything, run in lock-step, measure, save."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from headwater.errors import HeadwaterWarning, RequestError
+from headwater.heads.checkpoint import SUFFIX, HeadInfo, refuse_existing, save_head
+from headwater.heads.evaluation import report_on
+from headwater.heads.head import LinearHead
+from headwater.heads.methods import find_method, plan
+from headwater.heads.metrics import GroupReport
+from headwater.heads.recipes import FittedHead, Planned, run_recipes
+from headwater.heads.task import Task
+
+if TYPE_CHECKING:
+    from headwater.store import Store
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """A fitted head, its reports on val and test where there are such rows, and its file if it was saved."""
+
+    fitted: FittedHead
+    info: HeadInfo
+    reports: Mapping[str, GroupReport]
+    path: Path | None = None
+
+    @property
+    def head(self) -> LinearHead:
+        """The head itself."""
+        return self.fitted.head
+
+
+def fit(
+    store: Store | Task | str | os.PathLike[str],
+    *,
+    target: str = "class",
+    groups: Sequence[str] = (),
+    method: str = "ERM",
+    settings: Mapping[str, Any] | None = None,
+    split: str = "split",
+    seed: int = 0,
+    out: str | os.PathLike[str] | None = None,
+    replace: bool = False,
+    device: str = "auto",
+) -> FitResult:
+    """Fit one method on a store (or a Task) and measure it on val and test.
+
+    `groups`: annotation columns crossed with the target; none: the groups are the classes. `settings`: the
+    method's own, see `methods()`. `out`: where to save the head. Raises RequestError before any work for
+    anything that is wrong with the request.
+    """
+    (result,) = fit_many(
+        store,
+        target=target,
+        groups=groups,
+        methods=[(method, settings or {})],
+        split=split,
+        seed=seed,
+        out=None if out is None else [Path(out)],
+        replace=replace,
+        device=device,
+    )
+    return result
+
+
+def fit_many(
+    store: Store | Task | str | os.PathLike[str],
+    *,
+    methods: Sequence[tuple[str, Mapping[str, Any]]],
+    target: str = "class",
+    groups: Sequence[str] = (),
+    split: str = "split",
+    seed: int = 0,
+    out: Sequence[Path] | None = None,
+    replace: bool = False,
+    device: str = "auto",
+    progress: Callable[[int, int], None] | None = None,
+) -> list[FitResult]:
+    """Fit several methods, each a name with its settings, in lock-step on the same features.
+
+    `out`: one file per method. `progress(round, heads)` is called before each round of training.
+    """
+    if out is not None:
+        for path in out:
+            if path.suffix != SUFFIX:
+                raise RequestError(f"a head's file is named *{SUFFIX}, and this is {str(path)!r}")
+            refuse_existing(path, replace=replace)
+    task = _task(store, target, groups, split)
+    planned: list[Planned] = [plan(task, name, given, seed=seed) for name, given in methods]
+    fitted = run_recipes(task, planned, device=device, progress=progress)
+    reports = {
+        name: report_on(task, [each.head for each in fitted], name)
+        for name in ("val", "test")
+        if name in task.splits
+    }
+    results = []
+    for place, each in enumerate(fitted):
+        mine = {name: found[place] for name, found in reports.items()}
+        info = HeadInfo.of(task, each, {name: report.to_dict() for name, report in mine.items()})
+        saved = None if out is None else out[place]
+        if saved is not None:
+            save_head(saved, each.head, info, replace=replace)
+        if each.unconverged:
+            warnings.warn(
+                f"{each.method} did not converge ({each.unconverged} of {each.trained} heads); "
+                f"raise its setting max_iterations, now {each.settings['max_iterations']}",
+                HeadwaterWarning,
+                stacklevel=3,
+            )
+        results.append(FitResult(each, info, mine, saved))
+    return results
+
+
+def _task(
+    store: Store | Task | str | os.PathLike[str], target: str, groups: Sequence[str], split: str
+) -> Task:
+    if isinstance(store, Task):
+        return store
+    if isinstance(groups, str):
+        groups = [groups]
+    if isinstance(store, (str, os.PathLike)):
+        from headwater.store import open_store  # noqa: PLC0415
+
+        store = open_store(store)
+    return Task.from_store(store, target, groups, split)
+
+
+def run_paths(folder: Path, names: Sequence[str]) -> list[Path]:
+    """The head files of a run's folder, one per method."""
+    return [folder / f"{find_method(name).name}{SUFFIX}" for name in names]
