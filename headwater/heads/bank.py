@@ -1,20 +1,54 @@
-"""The bank: checks a list of head specs against the data, trains them together, and returns raw-feature heads.
+"""The bank: trains a list of head specs together and returns heads that act on raw features.
 
-How a group of heads is solved lives in `headwater.heads.solvers`; what a method asks for lives in its recipe.
+It decides what is solved with what; how a stack is solved lives in `headwater.heads.solvers`, what is refused in
+`checks`, and what a method asks for in its recipe.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
-from scipy.optimize import minimize
+from torch import Tensor
 
 from headwater.errors import RequestError
+from headwater.heads.checks import check_features, check_specs, check_target
+from headwater.heads.groups import Group, group_specs
 from headwater.heads.head import Convergence, LinearHead
+from headwater.heads.loss import LogisticLoss
+from headwater.heads.reader import FeatureReader
+from headwater.heads.solvers.curvature import Basis
+from headwater.heads.solvers.path import solve_path
+from headwater.heads.solvers.span import Span
+from headwater.heads.solvers.sparse import solve_sparse
 from headwater.heads.spec import HeadSpec
+from headwater.heads.stack import Solved, Stack
+
+# Up to this many numbers a feature matrix is solved in float64: it fits the caches, and the optimum is exact.
+_SMALL = 2_000_000
+# The logit buffers of the heads solved at once may take this share of the features' memory, or this many bytes.
+_LOGITS_SHARE, _LOGITS_BYTES = 1.3, 1 << 28
+# The logit of a class that no training row has: never the highest, and finite so that softmax stays defined.
+_ABSENT = -1e4
+
+
+def choose_device(name: str) -> torch.device:
+    """`auto` (CUDA where there is one), `cpu`, `cuda` or `cuda:N`."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise RequestError(f"there is no device {name!r}: say auto, cpu or cuda") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise RequestError(
+            f"the device {name!r} was asked for and torch sees no CUDA device here; use cpu or auto"
+        )
+    return device
 
 
 class HeadBank:
@@ -22,94 +56,145 @@ class HeadBank:
 
     `features`: (rows, dim) float16 or float32, an array, a memory map or a store's `Features`.
     `target`: (rows,) class codes 0..n_classes-1; -1 where unknown (no head may train on such a row).
+
+    What comes out is the same whatever is trained beside it, to the tolerance each spec asks for, and the same
+    bit for bit when the same list is trained again on the same machine. Raises RequestError, before any training,
+    for anything that cannot be trained.
     """
 
-    def __init__(
-        self, features: Any, target: NDArray[np.integer[Any]], n_classes: int, *, device: str = "auto"
-    ):
-        self._features = features
-        self._target = np.asarray(target, dtype=np.int64)
+    def __init__(self, features: Any, target: Any, n_classes: int, *, device: str = "auto") -> None:
+        rows, self._dim = check_features(features)
+        self._target = check_target(target, rows, n_classes)
         self._n_classes = n_classes
-        self._device = device
+        self._device = choose_device(device)
+        self._reader = FeatureReader(features, self._device)
 
     def train(self, specs: Sequence[HeadSpec]) -> list[LinearHead]:
         """One head per spec, in order; equal specs are trained once."""
+        wanted = list(dict.fromkeys(specs))
+        check_specs(wanted, self._target, self._dim, self._n_classes)
+        indices = [
+            rows.index for spec in wanted for rows in (spec.rows, spec.scaler_rows) if rows is not None
+        ]
+        if indices:
+            used = np.zeros(len(self._target), dtype=bool)
+            for index in indices:
+                used[index] = True
+            self._reader.check_finite(np.flatnonzero(used))
         trained: dict[HeadSpec, LinearHead] = {}
-        for spec in specs:
-            if spec not in trained:
-                trained[spec] = self._train_one(spec)
+        for group in group_specs(wanted, self._target, self._n_classes, self._dim):
+            trained.update(zip(group.specs, self._solve(group), strict=True))
         return [trained[spec] for spec in specs]
 
-    def _train_one(self, spec: HeadSpec) -> LinearHead:
-        rows = spec.rows.index
-        y = self._target[rows]
-        if (y < 0).any() or (y >= self._n_classes).any():
-            raise RequestError("a head was asked to train on rows whose target is unknown")
-        x = np.asarray(self._features[rows], dtype=np.float64)
-        if not np.isfinite(x).all():
-            raise RequestError("the features hold NaN or infinite values")
-        mean, scale = np.zeros(x.shape[1]), np.ones(x.shape[1])
-        if spec.scaler_rows is not None:
-            base = np.asarray(self._features[spec.scaler_rows.index], dtype=np.float64)
-            mean, scale = base.mean(axis=0), base.std(axis=0)
-            scale[scale == 0] = 1
-        x = (x - mean) / scale
-        weights = np.ones(len(rows)) if spec.weights is None else spec.weights.values
-        weights = weights / weights.sum()
-        n, d = x.shape
-        k = 1 if self._n_classes == 2 else self._n_classes
-        onehot = np.eye(self._n_classes)[y]
-        l1, l2 = spec.penalty.l1, spec.penalty.l2
-
-        def both(theta: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-            positive, negative = theta[: d * k].reshape(d, k), theta[d * k : 2 * d * k].reshape(d, k)
-            w, b = positive - negative, theta[2 * d * k :]
-            z = x @ w + b
-            logits = np.hstack([-z / 2, z / 2]) if k == 1 else z
-            logits = logits - logits.max(axis=1, keepdims=True)
-            log_p = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
-            residual = weights[:, None] * (np.exp(log_p) - onehot)
-            residual = residual[:, 1:] if k == 1 else residual
-            value = (
-                -(weights * log_p[np.arange(n), y]).sum()
-                + l2 / 2 * (w**2).sum()
-                + l1 * (positive + negative).sum()
-            )
-            gw = x.T @ residual + l2 * w
-            return value, np.concatenate([(gw + l1).ravel(), (l1 - gw).ravel(), residual.sum(axis=0)])
-
-        if l1 == 0:
-
-            def smooth(theta: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-                value, g = both(np.concatenate([theta[: d * k], np.zeros(d * k), theta[d * k :]]))
-                return value, np.concatenate([g[: d * k], g[2 * d * k :]])
-
-            found = minimize(
-                smooth,
-                np.zeros(d * k + k),
-                jac=True,
-                method="L-BFGS-B",
-                options={"maxiter": 5000, "ftol": 1e-12, "gtol": 1e-8},
-            )
-            w, b = found.x[: d * k].reshape(d, k), found.x[d * k :]
+    def _solve(self, group: Group) -> list[LinearHead]:
+        centre = self._reader.moments(group.rows).mean
+        scaler = group.specs[0].scaler_rows
+        scale = np.ones(self._dim) if scaler is None else self._reader.moments(scaler).scale
+        rows = group.rows.index
+        spanned = not group.sparse and len(rows) < self._dim
+        small = len(rows) * (len(rows) if spanned else self._dim) <= _SMALL
+        dtype = torch.float64 if small or spanned else torch.float32
+        x = self._reader.load(rows, centre, scale, dtype)
+        stack = self._stack(group, x, centre, scale)
+        widest = self._widest(x, group.columns)
+        if group.sparse:
+            solved = solve_sparse(stack, widest)
+        elif spanned:
+            solved = _solve_in_span(stack, torch.tensor(group.families), widest)
         else:
-            bounds = [(0, None)] * (2 * d * k) + [(None, None)] * k
-            found = minimize(
-                both,
-                np.zeros(2 * d * k + k),
-                jac=True,
-                bounds=bounds,
-                method="L-BFGS-B",
-                options={"maxiter": 5000, "ftol": 1e-12, "gtol": 1e-8},
-            )
-            w, b = (found.x[: d * k] - found.x[d * k : 2 * d * k]).reshape(d, k), found.x[2 * d * k :]
-        if k == 1:
-            w, b = np.hstack([-w / 2, w / 2]), np.concatenate([-b / 2, b / 2])
-        raw = w / scale[:, None]
-        return LinearHead(
-            weight=np.ascontiguousarray(raw.T, dtype=np.float32),
-            bias=(b - mean @ raw).astype(np.float32),
-            convergence=Convergence(
-                bool(found.success), int(found.nit), float(found.fun), float(np.abs(found.jac).max())
+            solved = solve_path(stack, Basis.of(x), torch.tensor(group.families), widest)
+        return self._heads(group, solved, centre, scale)
+
+    def _widest(self, x: Tensor, columns: int) -> int:
+        """How many heads may be solved at once: three buffers of logits each."""
+        room = max(_LOGITS_SHARE * x.nbytes, _LOGITS_BYTES)
+        return max(1, int(room / (3 * len(x) * columns * x.element_size())))
+
+    def _stack(
+        self, group: Group, x: Tensor, centre: NDArray[np.float64], scale: NDArray[np.float64]
+    ) -> Stack:
+        heads = len(group.specs)
+        device, dtype = x.device, x.dtype
+        weight = np.zeros((self._dim, group.columns, heads))
+        bias = np.zeros((group.columns, heads))
+        cold = np.ones(heads, dtype=bool)
+        for h, spec in enumerate(group.specs):
+            if spec.start is None:
+                continue
+            raw, offset = spec.start.weight.astype(np.float64), spec.start.bias.astype(np.float64)
+            offset = (offset + raw @ centre)[group.classes]
+            raw = (raw * scale)[group.classes]
+            if group.columns == 1:
+                raw, offset = raw[1:] - raw[:1], offset[1:] - offset[:1]
+            weight[:, :, h], bias[:, h], cold[h] = raw.T, offset, False
+        codes = np.searchsorted(group.classes, self._target[group.rows.index])
+        codes = codes.clip(max=len(group.classes) - 1)  # rows of absent classes have weight zero
+        numbers = {"dtype": torch.float64, "device": device}
+        return Stack(
+            x=x,
+            loss=LogisticLoss(
+                target=torch.tensor(codes, device=device),
+                weights=torch.tensor(group.weights, device=device).to(dtype),
+                weight_of=torch.tensor(group.weight_of, device=device),
+                columns=group.columns,
             ),
+            l1=torch.tensor([spec.penalty.l1 for spec in group.specs], **numbers),
+            l2=torch.tensor([spec.penalty.l2 for spec in group.specs], **numbers),
+            weight=torch.tensor(weight, device=device).to(dtype),
+            bias=torch.tensor(bias, device=device).to(dtype),
+            cold=torch.tensor(cold, device=device),
+            tolerance=torch.tensor([spec.tolerance for spec in group.specs], **numbers),
+            max_iterations=torch.tensor([spec.max_iterations for spec in group.specs], device=device),
         )
+
+    def _heads(
+        self, group: Group, solved: Solved, centre: NDArray[np.float64], scale: NDArray[np.float64]
+    ) -> list[LinearHead]:
+        """Raw-feature heads: standardisation, centring and absent classes unfolded."""
+        weights = solved.weight.double().cpu().numpy()
+        biases = solved.bias.double().cpu().numpy()
+        heads = []
+        for h, spec in enumerate(group.specs):
+            weight, bias = weights[:, :, h].T, biases[:, h]
+            if group.columns == 1:
+                weight, bias = (
+                    np.concatenate([-weight / 2, weight / 2]),
+                    np.concatenate([-bias / 2, bias / 2]),
+                )
+            raw = weight / scale
+            full = np.zeros((self._n_classes, self._dim), dtype=np.float32)
+            offset = np.full(self._n_classes, _ABSENT, dtype=np.float32)
+            full[group.classes] = raw
+            offset[group.classes] = bias - raw @ centre
+            heads.append(LinearHead(full, offset, _record(solved, h, spec)))
+        return heads
+
+
+def _solve_in_span(stack: Stack, families: Tensor, widest: int) -> Solved:
+    """Solve heads with fewer rows than features exactly, in coordinates of the rows' span."""
+    span = Span.of(stack.x)
+    inner = dataclasses.replace(stack, x=span.rows, weight=span.into(stack.weight))
+    solved = solve_path(inner, span.basis, families, widest)
+    return dataclasses.replace(solved, weight=span.out(solved.weight))
+
+
+def _record(solved: Solved, h: int, spec: HeadSpec) -> Convergence:
+    objective, gap = float(solved.objective[h]), float(solved.gap[h])
+    relative = gap / abs(objective) if objective else gap
+    how = "certified" if bool(solved.certified[h]) else "estimated"
+    message = f"gap to the optimum {how} below {relative:.1e} of the objective"
+    if not bool(solved.converged[h]):
+        steps = int(solved.iterations[h])
+        why = (
+            "max_iterations reached"
+            if steps >= spec.max_iterations
+            else "no further progress in this precision"
+        )
+        message = f"{why}; {message}"
+    return Convergence(
+        converged=bool(solved.converged[h]),
+        iterations=int(solved.iterations[h]),
+        objective=objective,
+        gradient_norm=float(solved.gradient_norm[h]),
+        message=message,
+    )

@@ -1,0 +1,108 @@
+"""Every reason to refuse a list of head specs, found before any training; nothing is changed or computed here."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headwater.errors import RequestError
+from headwater.heads.spec import HeadSpec, Rows
+
+
+def check_target(target: Any, rows: int, n_classes: int) -> NDArray[np.int64]:
+    """The target as int64 codes; raises RequestError unless it fits the features and the classes."""
+    codes = np.asarray(target)
+    if codes.ndim != 1 or len(codes) != rows:
+        raise RequestError(
+            f"the features have {rows} rows but the target has shape {codes.shape}; give one class code per row"
+        )
+    if codes.dtype.kind not in "iu":
+        raise RequestError(
+            f"the target holds {codes.dtype} values; give integer class codes 0 to {n_classes - 1}, or -1"
+        )
+    if n_classes < 2:
+        raise RequestError(f"a head needs at least two classes to tell apart, and n_classes is {n_classes}")
+    if len(codes) and (codes.min() < -1 or codes.max() >= n_classes):
+        wrong = codes.min() if codes.min() < -1 else codes.max()
+        raise RequestError(
+            f"the target holds {wrong}, which is no class: codes run from 0 to {n_classes - 1}, -1 is unknown"
+        )
+    return codes.astype(np.int64)
+
+
+def check_features(features: Any) -> tuple[int, int]:
+    """Rows and dimension of the features; raises RequestError unless they are a float matrix."""
+    shape = getattr(features, "shape", None)
+    if shape is None or len(shape) != 2:
+        raise RequestError(f"features must be a matrix of (rows, dim) and have shape {shape}")
+    if np.dtype(features.dtype).kind != "f":
+        raise RequestError(f"features must be float16, float32 or float64, not {features.dtype}")
+    if shape[1] == 0:
+        raise RequestError("the features have no columns")
+    return int(shape[0]), int(shape[1])
+
+
+def _check_rows(rows: Rows, n: int, what: str) -> None:
+    index = rows.index
+    if index.ndim != 1:
+        raise RequestError(f"{what} must be a flat list of row numbers and have shape {index.shape}")
+    if len(index) == 0:
+        raise RequestError(f"{what} are empty")
+    if index.min() < 0 or index.max() >= n:
+        wrong = index.min() if index.min() < 0 else index.max()
+        raise RequestError(f"{what} hold row {wrong}, and the features have rows 0 to {n - 1}")
+
+
+def check_specs(specs: Sequence[HeadSpec], target: NDArray[np.int64], dim: int, n_classes: int) -> None:
+    """Raises RequestError for the first spec that cannot be trained on these rows and labels."""
+    seen: set[tuple[int, str]] = set()  # the same Rows object, checked once
+    for spec in specs:
+        for rows, what in ((spec.rows, "the training rows"), (spec.scaler_rows, "the scaler's rows")):
+            if rows is not None and (id(rows), what) not in seen:
+                _check_rows(rows, len(target), what)
+                seen.add((id(rows), what))
+        _check_numbers(spec)
+        codes = target[spec.rows.index]
+        unknown = int((codes < 0).sum())
+        if unknown:
+            first = int(spec.rows.index[np.argmax(codes < 0)])
+            raise RequestError(
+                f"{unknown} training rows have no label (row {first} is the first): leave them out of the rows"
+            )
+        if spec.weights is not None:
+            codes = codes[spec.weights.values > 0]
+        present = np.unique(codes)
+        if len(present) < 2:
+            raise RequestError(
+                f"all {len(codes)} training rows are of class {present[0]}; a head needs rows of two classes"
+            )
+        if spec.start is not None and spec.start.weight.shape != (n_classes, dim):
+            raise RequestError(
+                f"the starting head has weights of shape {spec.start.weight.shape}, not ({n_classes}, {dim})"
+            )
+        if spec.start is not None and not (
+            np.isfinite(spec.start.weight).all() and np.isfinite(spec.start.bias).all()
+        ):
+            raise RequestError("the starting head holds NaN or infinite weights; start from zero instead")
+
+
+def _check_numbers(spec: HeadSpec) -> None:
+    for name, value in (("l1", spec.penalty.l1), ("l2", spec.penalty.l2)):
+        if not math.isfinite(value):
+            raise RequestError(f"the penalty's {name} is {value}; give a finite number of at least 0")
+    if not 0 < spec.tolerance < 1:
+        raise RequestError(f"the tolerance is {spec.tolerance}; it is a relative gap, between 0 and 1")
+    if spec.max_iterations < 1:
+        raise RequestError(f"max_iterations is {spec.max_iterations}; give at least 1")
+    if spec.loss != "cross_entropy":
+        raise RequestError(f"there is no loss {spec.loss!r}; cross_entropy is the only one")
+    if spec.weights is not None:
+        values = spec.weights.values
+        if values.ndim != 1 or not np.isfinite(values).all() or (values < 0).any():
+            raise RequestError("the row weights must be finite and at least 0, one per training row")
+        if not values.any():
+            raise RequestError("the row weights are all zero, which leaves nothing to train on")
