@@ -1,0 +1,307 @@
+"""`headwater store …`: looking at stores, checking, annotating, splitting and converting them."""
+
+# ruff: noqa: PLC0415, PLR0917 - rooms load when a command runs, and a command has as many options as it has
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from headwater.cli.console import console, print_json, print_table
+
+app = typer.Typer(help="Look at stores, check, annotate, split and convert them.", no_args_is_help=True)
+
+_Store = Annotated[Path, typer.Argument(metavar="STORE", help="The store's folder, or a packed file.")]
+_Folder = Annotated[Path, typer.Argument(metavar="STORE", help="The store's folder.")]
+_Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+_NAMES = "Names, separated by commas; may be given more than once."
+
+
+def register(parent: typer.Typer) -> None:
+    """Add `store` to the command."""
+    parent.add_typer(app, name="store")
+
+
+def _names(values: list[str] | None) -> list[str]:
+    return [name.strip() for value in values or [] for name in value.split(",") if name.strip()]
+
+
+def _say(text: str) -> None:
+    console().print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+@app.command()
+def info(
+    store: _Store,
+    top: Annotated[int, typer.Option("--top", min=1, help="How many values of a column are listed.")] = 10,
+    json: _Json = False,
+) -> None:
+    """Show the plan, rows, failed rows, columns with counts, and runs with rates."""
+    from headwater.store import info as describe
+    from headwater.store import show_key
+
+    found = describe(store, top=top)
+    if json:
+        print_json(found)
+        return
+    _print_pairs("store", _about(found))
+    _print_pairs("recipe", _flat(found["recipe"]) + _flat(found["details"]))
+    if found["columns"]:
+        rows = [
+            (c["name"], c["kind"], f"{c['distinct']:,}", f"{c['missing']:,}", _range(c))
+            for c in found["columns"]
+        ]
+        print_table("columns", ("column", "kind", "values", "missing", "range"), rows)
+        print_table("rows of each value", ("column", "value", "rows"), _counts(found["columns"]))
+    if found["failed"]:
+        failed = [(show_key(row["key"]), row["error"]) for row in found["failed"]]
+        more = found["failed_rows"] - len(failed)
+        _print_pairs("failed rows", failed + ([("…", f"{more:,} more")] if more else []))
+    for number, run in enumerate(found["runs"], start=1):
+        _print_pairs(f"run {number}", _flat(run))
+
+
+def _print_pairs(title: str, rows: Sequence[tuple[str, str]]) -> None:
+    table = Table(
+        title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, show_header=False
+    )
+    table.add_column(style="dim", overflow="fold", min_width=len(title))
+    table.add_column(overflow="fold")
+    for name, value in rows:
+        table.add_row(Text(name), Text(value))
+    console().print(table)
+    console().print()
+
+
+def _counts(columns: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str]]:
+    rows = []
+    for column in columns:
+        values = column.get("values", [])
+        rows += [(column["name"], value["value"], f"{value['rows']:,}") for value in values]
+        more = column["distinct"] - len(values)
+        if values and more:
+            rows.append((column["name"], f"… {more:,} more values", ""))
+    return rows
+
+
+def _about(found: Mapping[str, Any]) -> list[tuple[str, str]]:
+    shards = f"{found['shards']:,}"
+    if found["missing_shards"]:
+        shards += f", {len(found['missing_shards']):,} missing: run the same extract command again to finish"
+    return [
+        ("path", found["path"] + (" (packed)" if found["packed"] else "")),
+        ("rows", f"{found['rows']:,}"),
+        ("failed rows", f"{found['failed_rows']:,}"),
+        ("features", f"{found['dim']:,} numbers of {found['dtype']}"),
+        ("augmented views", f"{found['views']}"),
+        ("shards", shards),
+        ("size", f"{found['bytes'] / 2**20:,.1f} MiB"),
+        ("source", found["source"]),
+        ("fingerprint", found["fingerprint"]),
+    ]
+
+
+def _flat(value: Any, prefix: str = "") -> list[tuple[str, str]]:
+    if isinstance(value, Mapping):
+        return [
+            row
+            for key, part in value.items()
+            for row in _flat(part, f"{prefix}.{key}" if prefix else str(key))
+        ]
+    if isinstance(value, float):
+        return [(prefix, f"{value:,.6g}")]
+    text = str(value)
+    return [(prefix, text if len(text) <= 200 else text[:197] + "…")]
+
+
+def _range(column: Mapping[str, Any]) -> str:
+    return f"{column['least']:.6g} to {column['greatest']:.6g}" if "least" in column else ""
+
+
+@app.command()
+def verify(
+    store: _Store,
+    rebuild_index: Annotated[
+        bool, typer.Option("--rebuild-index", help="Write index.h5 anew first.")
+    ] = False,
+    json: _Json = False,
+) -> None:
+    """Check every byte and every row; exit code 1 when anything is wrong."""
+    from headwater.store import verify as check
+
+    report = check(store, rebuild_index=rebuild_index)
+    if json:
+        problems = [{"what": problem.what, "way_out": problem.way_out} for problem in report.problems]
+        print_json(
+            {
+                "path": str(report.path),
+                "ok": report.ok,
+                "rows": report.rows,
+                "failed_rows": report.failed_rows,
+                "files": report.files,
+                "problems": problems,
+                "notes": report.notes,
+            }
+        )
+    else:
+        for problem in report.problems:
+            _say(f"wrong: {problem.what}; {problem.way_out}")
+        for note in report.notes:
+            _say(f"note: {note}")
+        verdict = "nothing is wrong" if report.ok else f"{len(report.problems):,} things are wrong"
+        _say(
+            f"{report.path}: {report.files:,} files, {report.rows:,} rows, "
+            f"{report.failed_rows:,} of them failed: {verdict}"
+        )
+    if not report.ok:
+        raise typer.Exit(1)
+
+
+@app.command()
+def annotate(
+    store: _Folder,
+    table: Annotated[
+        Path | None, typer.Argument(metavar="[TABLE]", help="A .csv, .tsv or .parquet file.")
+    ] = None,
+    key: Annotated[str, typer.Option("--key", help="The table's column that holds the row keys.")] = "path",
+    replace: Annotated[bool, typer.Option("--replace", help="Replace columns that exist.")] = False,
+    allow_missing: Annotated[
+        bool, typer.Option("--allow-missing", help="Let the table leave out rows.")
+    ] = False,
+    drop: Annotated[
+        list[str], typer.Option("--drop", metavar="COL[,COL]", help=f"Columns to remove. {_NAMES}")
+    ] = [],
+) -> None:
+    """Add the columns of a table, joined by key, or drop columns."""
+    from headwater.errors import RequestError
+    from headwater.store import annotate as add
+    from headwater.store import drop_annotations, read_table
+
+    dropped = _names(drop)
+    if table is None and not dropped:
+        raise RequestError("nothing to do: give a table whose columns to add, or --drop COL")
+    if dropped:
+        drop_annotations(store, dropped)
+        _say(f"dropped {', '.join(dropped)} from {store}")
+    if table is not None:
+        added = add(store, read_table(table, key=key), key=key, replace=replace, allow_missing=allow_missing)
+        _say(f"added {', '.join(added)} to {store}")
+
+
+@app.command()
+def split(
+    store: _Folder,
+    parts: list[str] = typer.Argument(
+        ..., metavar="NAME=FRACTION...", help="Such as train=0.7 val=0.1 test=0.2."
+    ),
+    stratify: list[str] = typer.Option(
+        [], "--stratify", metavar="COL[,COL]", help=f"Keep their shares. {_NAMES}"
+    ),
+    seed: Annotated[int, typer.Option("--seed", help="Another seed draws another split.")] = 0,
+    column: Annotated[str, typer.Option("--column", help="The column that it becomes.")] = "split",
+    replace: Annotated[bool, typer.Option("--replace", help="Replace the column if it exists.")] = False,
+    json: _Json = False,
+) -> None:
+    """Draw a split, seeded and stratified, and add it as a column."""
+    from headwater.errors import RequestError
+    from headwater.store import draw_split
+
+    fractions: dict[str, float] = {}
+    for part in parts:
+        name, _, share = part.partition("=")
+        try:
+            fractions[name] = float(share)
+        except ValueError:
+            raise RequestError(
+                f"{part!r} is no part of a split; write NAME=FRACTION, such as train=0.7"
+            ) from None
+    drawn = draw_split(store, fractions, stratify=_names(stratify), seed=seed, column=column, replace=replace)
+    rows = [(name, count, drawn.strata_without[name]) for name, count in drawn.counts.items()]
+    if json:
+        keys = ("part", "rows", "strata_without")
+        print_json(
+            {
+                "column": column,
+                "strata": drawn.strata,
+                "parts": [dict(zip(keys, row, strict=True)) for row in rows],
+            }
+        )
+    else:
+        print_table(
+            f"{column}: {drawn.strata:,} strata",
+            ("part", "rows", "strata without a row"),
+            [(name, f"{count:,}", f"{without:,}") for name, count, without in rows],
+        )
+
+
+@app.command("import")
+def import_(
+    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="A .npz, .npy, .parquet or packed file.")],
+    out: Annotated[Path, typer.Option("--out", help="The store's folder to make.")],
+    dtype: str | None = typer.Option(
+        None, "--dtype", help="float16 or float32; as in the file when left out."
+    ),
+    json: _Json = False,
+) -> None:
+    """Make a store from features made elsewhere, or unpack a packed file."""
+    from headwater.store import import_features
+
+    report = import_features(source, out, dtype=dtype)
+    if json:
+        print_json(
+            {
+                "path": str(report.path),
+                "rows": report.rows,
+                "failed_rows": report.failed,
+                "columns": list(report.columns),
+                "left_out": list(report.left_out),
+                "already_done": report.already_done,
+            }
+        )
+        return
+    done = "was imported before; nothing to do:" if report.already_done else "imported:"
+    columns = f", columns {', '.join(report.columns)}" if report.columns else ""
+    _say(f"{report.path} {done} {report.rows:,} rows, {report.failed:,} failed{columns}")
+    if report.left_out:
+        _say(f"not used, since they are not one value per row: {', '.join(report.left_out)}")
+
+
+@app.command()
+def pack(
+    store: _Folder,
+    out: Annotated[Path, typer.Option("--out", help="The single .h5 file to write.")],
+) -> None:
+    """Write the whole store into one single file for sharing."""
+    from headwater.store import pack as write
+
+    write(store, out)
+    _say(f"packed {store} into {out}")
+
+
+@app.command()
+def export(
+    store: _Store,
+    out: Annotated[Path, typer.Option("--out", help="The file to write.")],
+    format: str | None = typer.Option(
+        None, "--format", help="npz, parquet or dfr; by the ending when left out."
+    ),
+    target: str | None = typer.Option(
+        None, "--target", metavar="COL", help="dfr: the column that becomes y."
+    ),
+    groups: list[str] = typer.Option(
+        [], "--groups", metavar="COL[,COL]", help=f"dfr: those that become p. {_NAMES}"
+    ),
+    split: str = typer.Option(
+        "split", "--split", metavar="COL", help="dfr: the column that names the split."
+    ),
+) -> None:
+    """Write the good rows' features, keys and columns to a file for other tools."""
+    from headwater.store import export as write
+
+    rows = write(store, out, format, target=target, groups=_names(groups), split=split)
+    _say(f"exported {rows:,} rows of {store} to {out}")
