@@ -31,8 +31,13 @@ def _names(values: list[str] | None) -> list[str]:
     return [name.strip() for value in values or [] for name in value.split(",") if name.strip()]
 
 
+def _visible(text: str) -> str:
+    """Text that any terminal takes: undecodable bytes of file names become escapes."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def _say(text: str) -> None:
-    console().print(text, markup=False, highlight=False, soft_wrap=True)
+    console().print(_visible(text), markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -73,7 +78,7 @@ def _print_pairs(title: str, rows: Sequence[tuple[str, str]]) -> None:
     table.add_column(style="dim", overflow="fold", min_width=len(title))
     table.add_column(overflow="fold")
     for name, value in rows:
-        table.add_row(Text(name), Text(value))
+        table.add_row(Text(_visible(name)), Text(_visible(value)))
     console().print(table)
     console().print()
 
@@ -82,7 +87,7 @@ def _counts(columns: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str]]:
     rows = []
     for column in columns:
         values = column.get("values", [])
-        rows += [(column["name"], value["value"], f"{value['rows']:,}") for value in values]
+        rows += [(column["name"], _visible(value["value"]), f"{value['rows']:,}") for value in values]
         more = column["distinct"] - len(values)
         if values and more:
             rows.append((column["name"], f"… {more:,} more values", ""))
@@ -174,8 +179,8 @@ def annotate(
         bool, typer.Option("--allow-missing", help="Let the table leave out rows.")
     ] = False,
     drop: Annotated[
-        list[str], typer.Option("--drop", metavar="COL[,COL]", help=f"Columns to remove. {_NAMES}")
-    ] = [],
+        list[str] | None, typer.Option("--drop", metavar="COL[,COL]", help=f"Columns to remove. {_NAMES}")
+    ] = None,
 ) -> None:
     """Add the columns of a table, joined by key, or drop columns."""
     from headwater.errors import RequestError
@@ -196,12 +201,12 @@ def annotate(
 @app.command()
 def split(
     store: _Folder,
-    parts: list[str] = typer.Argument(
-        ..., metavar="NAME=FRACTION...", help="Such as train=0.7 val=0.1 test=0.2."
-    ),
-    stratify: list[str] = typer.Option(
-        [], "--stratify", metavar="COL[,COL]", help=f"Keep their shares. {_NAMES}"
-    ),
+    parts: Annotated[
+        list[str], typer.Argument(metavar="NAME=FRACTION...", help="Such as train=0.7 val=0.1 test=0.2.")
+    ],
+    stratify: Annotated[
+        list[str] | None, typer.Option("--stratify", metavar="COL[,COL]", help=f"Keep their shares. {_NAMES}")
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Another seed draws another split.")] = 0,
     column: Annotated[str, typer.Option("--column", help="The column that it becomes.")] = "split",
     replace: Annotated[bool, typer.Option("--replace", help="Replace the column if it exists.")] = False,
@@ -287,21 +292,21 @@ def pack(
 def export(
     store: _Store,
     out: Annotated[Path, typer.Option("--out", help="The file to write.")],
-    format: str | None = typer.Option(
-        None, "--format", help="npz, parquet or dfr; by the ending when left out."
-    ),
-    target: str | None = typer.Option(
-        None, "--target", metavar="COL", help="dfr: the column that becomes y."
-    ),
-    groups: list[str] = typer.Option(
-        [], "--groups", metavar="COL[,COL]", help=f"dfr: those that become p. {_NAMES}"
-    ),
-    split: str = typer.Option(
-        "split", "--split", metavar="COL", help="dfr: the column that names the split."
-    ),
+    chosen: Annotated[
+        str | None, typer.Option("--format", help="npz, parquet or dfr; by the ending when left out.")
+    ] = None,
+    target: Annotated[
+        str | None, typer.Option("--target", metavar="COL", help="dfr: the column that becomes y.")
+    ] = None,
+    groups: Annotated[
+        list[str] | None, typer.Option("--groups", metavar="COL[,COL]", help=f"dfr: they become p. {_NAMES}")
+    ] = None,
+    split: Annotated[
+        str, typer.Option("--split", metavar="COL", help="dfr: the column that names the split.")
+    ] = "split",
 ) -> None:
     """Write the good rows' features, keys and columns to a file for other tools."""
     from headwater.store import export as write
 
-    rows = write(store, out, format, target=target, groups=_names(groups), split=split)
+    rows = write(store, out, chosen, target=target, groups=_names(groups), split=split)
     _say(f"exported {rows:,} rows of {store} to {out}")
