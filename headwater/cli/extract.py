@@ -1,0 +1,196 @@
+"""`headwater extract`: images to a store, with live progress and a summary; the work is `headwater.extract`'s."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from headwater.cli.console import console, print_json, progress_console
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from headwater.extract import ExtractReport, Progress
+
+_PLAIN_EVERY = 5.0  # seconds between lines where nothing can be redrawn
+_NAMED_FAILURES = 3
+
+
+def register(app: typer.Typer) -> None:
+    """Add `headwater extract`."""
+    app.command("extract")(extract)
+
+
+def extract(
+    source: str = typer.Argument(help="A folder of images, a .csv or .parquet manifest, or an .npy/.npz file."),
+    out: Path = typer.Option(..., "--out", metavar="STORE", help="The store's folder; the same command resumes it."),
+    backbone: str = typer.Option("resnet50", help="A torchvision model, pixels, efficientnet_lite0, timm:NAME."),
+    weights: str | None = typer.Option(
+        None, help="A name such as IMAGENET1K_V2, a .pth or .safetensors file, hf://owner/repo/file, or random."
+    ),
+    views: int = typer.Option(0, help="Augmented views kept next to each image's plain one."),
+    device: str = typer.Option("auto", help="auto, cpu, cuda or cuda:N."),
+    precision: str = typer.Option("auto", help="What the network computes in: auto, float32 or bfloat16."),
+    dtype: str = typer.Option("float16", help="What features are stored as: float16 or float32."),
+    compile_mode: str = typer.Option("auto", "--compile", help="auto (where it repays), on or off."),
+    batch_size: int | None = typer.Option(None, help="Images per pass of the network. [default: by device]"),
+    workers: int | None = typer.Option(None, help="Decoding threads. [default: one per processor]"),
+    strict: bool = typer.Option(False, "--strict", help="Fail at images that cannot be read."),
+    path_column: str | None = typer.Option(None, help="The manifest's column of image paths."),
+    rows_per_shard: int | None = typer.Option(None, help="Rows written together. [default: up to 4096]"),
+    as_json: bool = typer.Option(False, "--json", help="Print the result as JSON."),
+) -> None:
+    """Run a frozen backbone over every image once and keep the features.
+
+    A job that was stopped goes on where it was when the same command is given again; one that is done is left alone.
+    """
+    from headwater.extract import extract_features  # noqa: PLC0415
+
+    screen = progress_console()
+    shown: AbstractContextManager[Callable[[Progress], None] | None]
+    shown = nullcontext(None) if as_json else _live(screen) if screen.is_terminal else nullcontext(_Lines(screen))
+    with shown as progress:
+        report = extract_features(
+            source,
+            out,
+            backbone=backbone,
+            weights=weights,
+            views=views,
+            device=device,
+            precision=precision,
+            dtype=dtype,
+            compile=compile_mode,
+            batch_size=batch_size,
+            workers=workers,
+            strict=strict,
+            path_column=path_column,
+            rows_per_shard=rows_per_shard,
+            progress=progress,
+        )
+    if as_json:
+        print_json(as_plain(report))
+    else:
+        _summary(report)
+
+
+def as_plain(report: ExtractReport) -> dict[str, Any]:
+    """The report as JSON."""
+    return {
+        "store": str(report.store),
+        "rows": report.rows,
+        "failed": [{"key": key, "reason": reason} for key, reason in report.failed],
+        "seconds": round(report.seconds, 3),
+        "already_done": report.already_done,
+        "rates": dict(report.rates),
+        "slowest": report.slowest,
+        "engine": report.engine,
+    }
+
+
+class _Live:
+    """One line that is redrawn: bar, count, rate, time left, slowest stage."""
+
+    def __init__(self, screen: Console) -> None:
+        from rich.progress import BarColumn, Progress, TextColumn  # noqa: PLC0415
+
+        self._bar = Progress(
+            BarColumn(bar_width=12),
+            TextColumn("{task.completed:,.0f}/{task.total:,.0f}"),
+            TextColumn("{task.fields[text]}"),
+            console=screen,
+            transient=True,
+        )
+        self._task = self._bar.add_task("", total=None, text="starting")
+        self._pace = _Pace()
+
+    def __enter__(self) -> Callable[[Progress], None]:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def __call__(self, now: Progress) -> None:
+        self._bar.update(
+            self._task, completed=now.rows_done, total=now.rows_total, text=self._pace.text(now, short=True)
+        )
+
+
+def _live(screen: Console) -> _Live:
+    return _Live(screen)
+
+
+class _Lines:
+    """Plain lines every few seconds, for files and pipes."""
+
+    def __init__(self, screen: Console) -> None:
+        self._screen = screen
+        self._pace = _Pace()
+        self._last = 0.0
+        self._done = -1
+
+    def __call__(self, now: Progress) -> None:
+        text = self._pace.text(now, short=False)
+        ended = now.rows_done == now.rows_total
+        if now.rows_done == self._done or (time.monotonic() - self._last < _PLAIN_EVERY and not ended):
+            return
+        self._done = now.rows_done
+        self._last = time.monotonic()
+        self._screen.print(f"{now.rows_done:,} of {now.rows_total:,}, {text}", soft_wrap=True, highlight=False)
+
+
+class _Pace:
+    """Images per second since the first report, which a resumed job's earlier rows do not count into."""
+
+    def __init__(self) -> None:
+        self._first: tuple[float, int] | None = None
+
+    def text(self, now: Progress, *, short: bool) -> str:
+        if self._first is None:
+            self._first = (time.monotonic(), now.rows_done)
+        seconds, rows = time.monotonic() - self._first[0], now.rows_done - self._first[1]
+        rate = rows / seconds if seconds > 0 and rows else now.rates.get(now.slowest, 0.0)
+        left = "" if now.eta is None else f" · {duration(now.eta)} left"
+        slowest = f" · {now.slowest}" if now.slowest else ""
+        if short:
+            return f"{rate:,.0f}/s{left}{slowest}"
+        return f"{rate:,.1f} images/s{left}" + (f" · slowest stage: {now.slowest}" if now.slowest else "")
+
+
+def duration(seconds: float) -> str:
+    """A time for people: `42 s`, `3 min 20 s`, `2 h 5 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def _summary(report: ExtractReport) -> None:
+    from headwater.store import show_key  # noqa: PLC0415
+
+    say = console()
+
+    def line(text: str) -> None:
+        say.print(text, highlight=False, markup=False, soft_wrap=False)
+
+    if report.already_done:
+        line(f"{report.store} is done already: {report.rows:,} rows, nothing was extracted.")
+    else:
+        line(f"{report.store}: {report.rows:,} rows in {duration(report.seconds)}.")
+        for stage, rate in report.rates.items():
+            note = " (slowest)" if stage == report.slowest else ""
+            line(f"  {stage:<9}{rate:>12,.1f} images/s{note}")
+    if not report.failed:
+        return
+    line(f"{len(report.failed):,} of {report.rows:,} rows have no features:")
+    for reason, count in Counter(reason for _, reason in report.failed).most_common(_NAMED_FAILURES):
+        example = next(key for key, why in report.failed if why == reason)
+        line(f"  {count:,} × {reason}, such as {show_key(example)}")
