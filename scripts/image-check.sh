@@ -87,11 +87,11 @@ PYTHON
 }
 
 # The mirror this machine installs from, where it has one for the suite; else debootstrap's own default.
-mirror=$(apt-get indextargets --format '$(CODENAME) $(ORIGIN) $(SITE)' \
-    | awk -v suite="$SUITE" '$1 == suite && $2 == "Debian" {print $3; exit}')
+mapfile -t mirror < <(apt-get indextargets --format "\$(CODENAME) \$(ORIGIN) \$(SITE)" \
+    | awk -v suite="$SUITE" '$1 == suite && $2 == "Debian" {print $3}' | head -n 1)
 
 step "a Debian $SUITE root"
-debootstrap --variant=minbase "$SUITE" "$work/debian" $mirror > "$work/debootstrap.log" 2>&1 \
+debootstrap --variant=minbase "$SUITE" "$work/debian" "${mirror[@]}" > "$work/debootstrap.log" 2>&1 \
     || { tail -n 20 "$work/debootstrap.log" >&2; fail "debootstrap failed"; }
 rm -rf "$work/debian/var/cache/apt/archives/"*.deb
 tar --create --file "$work/debian.tar" --directory "$work/debian" .
@@ -108,6 +108,7 @@ engine build --layers=false --pull-never --build-arg BASE="$BASE" --build-arg EX
     "${pip_options[@]}" --tag "$IMAGE" "$repository"
 engine inspect --type image --format \
     'user {{.OCIv1.Config.User}}, entry point {{.OCIv1.Config.Entrypoint}}, volumes {{.OCIv1.Config.Volumes}}' "$IMAGE"
+echo
 container=$(engine from --pull-never "$IMAGE")
 echo "size $(du --summarize --block-size=1G "$(engine mount "$container")" | cut -f 1) GB"
 engine umount "$container" > /dev/null
@@ -122,6 +123,10 @@ user=$(inside id -u)
 [ "$user" != 0 ] || fail "the image runs as root"
 inside sh -c '! touch /opt/headwater/probe 2> /dev/null' || fail "user $user can write to the installed program"
 inside "$entry" --version
+# Compiling wants g++, Python's headers and a cache to write to; a user the image has never heard of is the
+# harder case, and what `docker run --user` promises.
+engine run --user 4321:4321 "$container" -- python -c \
+    'import torch; print("compiled:", torch.compile(lambda x: (x.sin() + 1).sum())(torch.zeros(64)).item())'
 inside "$entry" demo --out /stores/demo
 
 report=$(find "$work/stores/demo" -name '*.html' -size +10k | head -n 1)
