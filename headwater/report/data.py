@@ -1,0 +1,153 @@
+"""What a report says, as plain data. Filling it from a run is `gather.py`'s business, showing it is `page.py`'s."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A share between 0 and 1 with its interval; `low` and `high` are None where no interval was drawn."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class GroupResult:
+    """One head on one group: `accuracy` is None where the split holds no rows of the group."""
+
+    name: str
+    count: int
+    correct: int
+    accuracy: Estimate | None
+
+
+@dataclass(frozen=True)
+class MethodResult:
+    """One trained head: how it did on the reported split and how its training ended.
+
+    `name` is unique within the report. `worst` is the accuracy of the group `worst_group`. The three averages keep
+    the names of `heads.metrics`: `overall` (rows), `balanced` (groups), `train_weighted` (groups by share of train).
+    """
+
+    name: str
+    method: str
+    file: str
+    worst_group: str
+    worst: Estimate
+    overall: Estimate
+    balanced: Estimate
+    train_weighted: Estimate | None
+    groups: tuple[GroupResult, ...]
+    converged: bool
+    convergence_note: str
+    iterations: int
+    seconds: float | None
+    trained: int | None
+    unconverged: int
+    settings: str
+    choices: str
+
+
+@dataclass(frozen=True)
+class Group:
+    """A group or a class: how many rows each split holds of it, by split name."""
+
+    name: str
+    counts: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of the extraction and the images per second that it managed while it was busy."""
+
+    name: str
+    rate: float
+    slowest: bool
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """What was extracted, with which network, and how fast; fields that the store does not record are empty."""
+
+    source: str
+    store: str
+    rows: int
+    failed: int
+    failures: tuple[tuple[str, str], ...]
+    backbone: str
+    weights: str
+    layer: str
+    dim: int
+    dtype: str
+    views: int
+    fingerprint: str
+    device: str
+    engine: str
+    machine: str
+    seconds: float | None
+    rate: float | None
+    runs: int
+    stages: tuple[Stage, ...]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A thumbnail as a `data:` URI, with what the row is and what two heads take it for."""
+
+    uri: str
+    key: str
+    truth: str
+    predicted: str
+    other: str | None
+    other_right: bool
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Mistakes of one head in its worst group. `other_method` is the head it is set beside, if any."""
+
+    method: str
+    group: str
+    wrong: int
+    count: int
+    rescued: int
+    other_method: str | None
+    pictures: tuple[Picture, ...]
+
+
+@dataclass(frozen=True)
+class ReportData:
+    """Everything on the page. `methods` stand best worst group first; `baseline` and `best` name two of them."""
+
+    title: str
+    identity: str
+    target: str
+    group_columns: tuple[str, ...]
+    split_column: str
+    split: str
+    splits: tuple[str, ...]
+    split_rows: Mapping[str, int]
+    classes: tuple[Group, ...]
+    groups: tuple[Group, ...]
+    total_classes: int
+    total_groups: int
+    group_note: str
+    left_out: str
+    methods: tuple[MethodResult, ...]
+    baseline: str
+    best: str
+    extraction: Extraction
+    galleries: tuple[Gallery, ...]
+    gallery_note: str
+    note: str
+    level: float
+    commands: tuple[str, ...]
+    versions: Mapping[str, str]
+
+    def method(self, name: str) -> MethodResult:
+        """The method of that name."""
+        return next(method for method in self.methods if method.name == name)

@@ -1,0 +1,335 @@
+"""Fills a report's data from a run: measures its heads, counts, reads the extraction's record, picks the pictures."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headwater._version import __version__
+from headwater.heads import GroupReport, Task, report_on
+from headwater.heads.metrics import Average
+from headwater.report.data import (
+    Estimate,
+    Extraction,
+    Gallery,
+    Group,
+    GroupResult,
+    MethodResult,
+    Picture,
+    ReportData,
+    Stage,
+)
+from headwater.report.pictures import Pictures
+from headwater.report.run import Run, RunHead
+from headwater.report.text import command, settings, shown
+
+LEVEL = 0.95
+MOST_HEADS = 24
+MOST_GROUPS = 40
+MOST_FAILURES = 20
+MOST_PICTURES = 16  # in each of at most two galleries
+
+_BASELINE = "ERM"
+
+
+def gather(run: Run, images: str | os.PathLike[str] | None = None) -> ReportData:
+    """Everything that the report of `run` says; `images`: where the pictures are, if not where the store names."""
+    task = run.task
+    split, note = _reported_split(task)
+    reports = report_on(task, [each.head for each in run.heads], split)
+    names = _unique_names(run.heads)
+    every = [_method(*parts) for parts in zip(names, run.heads, reports, strict=True)]
+    every.sort(key=lambda m: (-m.worst.value, -m.overall.value, m.name))
+    best = every[0]
+    baseline = next((m for m in every if m.method == _BASELINE), every[-1])
+    methods = every
+    if len(every) > MOST_HEADS:
+        methods = every[:MOST_HEADS]
+        if baseline not in methods:
+            methods = [*methods[:-1], baseline]
+        note += (
+            f" The run has {len(every)} heads; shown are {len(methods)}, those with the best worst groups."
+        )
+    kept, group_note = _kept_groups(task, baseline, best)
+    methods = [_only_groups(method, kept) for method in methods]
+    galleries, gallery_note = _galleries(
+        run, dict(zip(names, run.heads, strict=True)), baseline, best, split, images
+    )
+    group_columns = tuple(map(shown, task.group_columns))
+    return ReportData(
+        title=f"{' × '.join([shown(task.target_name), *group_columns])}: headwater report",
+        identity=identity(run),
+        target=shown(task.target_name),
+        group_columns=group_columns,
+        split_column=shown(task.split_name),
+        split=split,
+        splits=tuple(task.splits),
+        split_rows={name: len(rows) for name, rows in task.splits.items()},
+        classes=_classes(task),
+        groups=tuple(
+            Group(shown(task.group_names[g]), {name: int(task.group_counts(name)[g]) for name in task.splits})
+            for g in kept
+        ),
+        total_classes=len(task.classes),
+        total_groups=len(task.group_names),
+        group_note=group_note,
+        left_out=_left_out(task),
+        methods=tuple(methods),
+        baseline=baseline.name,
+        best=best.name,
+        extraction=_extraction(run),
+        galleries=galleries,
+        gallery_note=gallery_note,
+        note=note.strip(),
+        level=LEVEL,
+        commands=_commands(run),
+        versions={"headwater": __version__, "Python": platform.python_version(), "NumPy": np.__version__},
+    )
+
+
+def identity(run: Run) -> str:
+    """What a page is the report of: the same folder's name, features, rows and question give the same text."""
+    task, plan = run.task, run.store.plan
+    parts = [
+        run.folder.resolve().name,
+        plan.fingerprint,
+        plan.keys_sha256,
+        task.target_name,
+        *task.group_columns,
+        task.split_name,
+    ]
+    return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def _reported_split(task: Task) -> tuple[str, str]:
+    for split in ("test", "val"):
+        if split in task.splits:
+            why = "" if split == "test" else "There is no test split, so the heads are measured on val; "
+            return split, why + (
+                "a method that chose its settings on val looks better here than it is." if why else ""
+            )
+    return "train", (
+        "There is no test and no val split, so the heads are measured on the images they were trained on: "
+        "these figures say nothing about new images."
+    )
+
+
+def _unique_names(heads: Sequence[RunHead]) -> list[str]:
+    """The method's name where it is alone in the run, else the file's."""
+    times = Counter(each.info.method for each in heads)
+    return [shown(each.info.method if times[each.info.method] == 1 else each.file.stem) for each in heads]
+
+
+def _method(name: str, each: RunHead, report: GroupReport) -> MethodResult:
+    info, ending = each.info, each.head.convergence
+    worst = report.worst_group
+
+    def estimate(what: Average, value: float) -> Estimate:
+        interval = report.interval(what, level=LEVEL)
+        return Estimate(value, interval.low, interval.high) if interval else Estimate(value)
+
+    return MethodResult(
+        name=name,
+        method=info.method,
+        file=shown(each.file.name),
+        worst_group=shown(worst.name),
+        worst=estimate("worst_group", worst.correct / worst.count),
+        overall=estimate("overall", report.overall),
+        balanced=estimate("balanced", report.balanced),
+        train_weighted=(
+            None if report.train_weighted is None else estimate("train_weighted", report.train_weighted)
+        ),
+        groups=tuple(map(_group, report.by_group)),
+        converged=ending.converged and not info.unconverged,
+        convergence_note=shown(ending.message),
+        iterations=ending.iterations,
+        seconds=info.seconds or None,
+        trained=info.trained or None,
+        unconverged=info.unconverged,
+        settings=settings(info.settings),
+        choices=settings(info.choices),
+    )
+
+
+def _group(group: Any) -> GroupResult:
+    interval = group.interval(LEVEL)
+    accuracy = None if interval is None else Estimate(group.accuracy, interval.low, interval.high)
+    return GroupResult(shown(group.name), group.count, group.correct, accuracy)
+
+
+def _kept_groups(task: Task, baseline: MethodResult, best: MethodResult) -> tuple[list[int], str]:
+    """The groups that are shown: all, or those that the baseline or the best head is worst for."""
+    total = len(task.group_names)
+    if total <= MOST_GROUPS:
+        return list(range(total)), ""
+
+    def lowest(g: int) -> float:
+        found = [m.groups[g].accuracy for m in (baseline, best)]
+        return min((accuracy.value for accuracy in found if accuracy is not None), default=2.0)
+
+    kept = sorted(sorted(range(total), key=lowest)[:MOST_GROUPS])
+    missing = sum(not group.count for group in baseline.groups)
+    which = baseline.name if baseline is best else f"{baseline.name} or {best.name}"
+    note = f"Shown are the {MOST_GROUPS} of {total:,} groups that are worst for {which}."
+    return kept, note + (f" {missing:,} groups have no images in this split." if missing else "")
+
+
+def _only_groups(method: MethodResult, kept: Sequence[int]) -> MethodResult:
+    from dataclasses import replace  # noqa: PLC0415
+
+    return replace(method, groups=tuple(method.groups[g] for g in kept))
+
+
+def _classes(task: Task) -> tuple[Group, ...]:
+    counts = {split: task.class_counts(split) for split in task.splits}
+    largest = sorted(range(len(task.classes)), key=lambda c: -sum(int(n[c]) for n in counts.values()))
+    return tuple(
+        Group(shown(task.classes[c]), {split: int(n[c]) for split, n in counts.items()})
+        for c in sorted(largest[:MOST_GROUPS])
+    )
+
+
+def _left_out(task: Task) -> str:
+    left = task.left_out
+    parts = [
+        (left.failed, "that failed to extract"),
+        (left.without_target, f"without a {shown(task.target_name)}"),
+        (left.without_split, "in no split"),
+    ]
+    listed = [f"{count:,} {why}" for count, why in parts if count]
+    return f"Left out: {', '.join(listed)}." if listed else ""
+
+
+def _extraction(run: Run) -> Extraction:
+    store, plan = run.store, run.store.plan
+    runs = [each for each in store.runs if each.get("rows")]
+    last: Mapping[str, Any] = runs[-1] if runs else {}
+    seconds = sum(float(each.get("seconds", 0)) for each in runs)
+    rows = sum(int(each["rows"]) for each in runs)
+    rates = {str(name): float(rate) for name, rate in (last.get("rates") or {}).items() if rate}
+    machine = last.get("machine") or {}
+    errors = store.errors
+    return Extraction(
+        source=shown(plan.source),
+        store=shown(store.path),
+        rows=len(store),
+        failed=len(errors),
+        failures=tuple((shown(store.keys[row]), shown(why)) for row, why in errors[:MOST_FAILURES]),
+        backbone=shown(plan.recipe.get("backbone", "made elsewhere")),
+        weights=shown(plan.details.get("weights") or ""),
+        layer=shown(plan.details.get("feature_layer") or ""),
+        dim=store.dim,
+        dtype=plan.dtype,
+        views=store.views,
+        fingerprint=plan.fingerprint,
+        device=shown(machine.get("gpu") or last.get("device", "")),
+        engine=shown(last.get("engine", "")),
+        machine=shown(f"{machine['cpu']}, {machine.get('cores', '?')} cores" if "cpu" in machine else ""),
+        seconds=seconds or None,
+        rate=rows / seconds if seconds else None,
+        runs=len(runs),
+        stages=tuple(Stage(shown(name), rate, name == last.get("slowest")) for name, rate in rates.items()),
+    )
+
+
+def _galleries(
+    run: Run,
+    heads: Mapping[str, RunHead],
+    baseline: MethodResult,
+    best: MethodResult,
+    split: str,
+    images: str | os.PathLike[str] | None,
+) -> tuple[tuple[Gallery, ...], str]:
+    """The baseline's mistakes in its worst group beside what the best head says, and the best head's own."""
+    pictures = Pictures(run.store.plan.source if images is None else images)
+    rows = run.task.rows(split).index
+    pairs = [(baseline, best), (best, baseline)] if baseline is not best else [(best, None)]
+    shown_heads = [baseline, best]
+    predicted = run.task.predict([heads[m.name].head for m in shown_heads], rows)
+    said = dict(zip((m.name for m in shown_heads), predicted, strict=True))
+    found, unread = [], 0
+    for method, other in pairs:
+        gallery, failures = _gallery(run, pictures, rows, method, other, said)
+        found.append(gallery)
+        unread += failures
+    note = pictures.note or (
+        f"{unread} of the pictures could not be read and are left out." if unread else ""
+    )
+    return tuple(found), note
+
+
+def _gallery(
+    run: Run,
+    pictures: Pictures,
+    rows: NDArray[np.int64],
+    method: MethodResult,
+    other: MethodResult | None,
+    said: Mapping[str, NDArray[np.int64]],
+) -> tuple[Gallery, int]:
+    task = run.task
+    group = next(g for g, name in enumerate(task.group_names) if shown(name) == method.worst_group)
+    inside = task.groups[rows] == group
+    truth = task.target[rows]
+    mine = said[method.name]
+    theirs = None if other is None else said[other.name]
+    wrong = np.flatnonzero(inside & (mine != truth))
+    chosen = (
+        wrong[np.unique(np.linspace(0, len(wrong) - 1, min(MOST_PICTURES, len(wrong))).round().astype(int))]
+        if len(wrong)
+        else wrong
+    )
+    taken, unread = [], 0
+    for place in chosen.tolist() if not pictures.note else []:
+        key = str(run.store.keys[rows[place]])
+        uri = pictures.thumbnail(key)
+        if uri is None:
+            unread += 1
+            continue
+        taken.append(
+            Picture(
+                uri=uri,
+                key=shown(key),
+                truth=shown(task.classes[truth[place]]),
+                predicted=shown(task.classes[mine[place]]),
+                other=None if theirs is None else shown(task.classes[theirs[place]]),
+                other_right=theirs is not None and bool(theirs[place] == truth[place]),
+            )
+        )
+    rescued = 0 if theirs is None else int((theirs[wrong] == truth[wrong]).sum())
+    return (
+        Gallery(
+            method=method.name,
+            group=method.worst_group,
+            wrong=len(wrong),
+            count=int(inside.sum()),
+            rescued=rescued,
+            other_method=None if other is None else other.name,
+            pictures=tuple(taken),
+        ),
+        unread,
+    )
+
+
+def _commands(run: Run) -> tuple[str, ...]:
+    """The commands that lead here, as far as the store and the heads record them."""
+    plan, task = run.store.plan, run.task
+    found = []
+    if plan.source and "backbone" in plan.recipe:
+        words = ["headwater", "extract", plan.source, "--out", run.store.path]
+        weights = plan.details.get("weights")
+        words += ["--backbone", plan.recipe["backbone"], *(["--weights", weights] if weights else [])]
+        found.append(command(*words))
+    for each in run.heads:
+        words = ["headwater", "heads", "fit", run.store.path, "--target", task.target_name]
+        words += ["--groups", ",".join(task.group_columns)] if task.group_columns else []
+        words += ["--split", task.split_name] if task.split_name != "split" else []
+        words += ["--method", each.info.method, "--out", each.file]
+        found.append(command(*words))
+    return (*found, command("headwater", "report", run.folder))

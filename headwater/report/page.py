@@ -1,0 +1,71 @@
+"""Turns report data into one self-contained HTML page. It reads no store and computes no accuracy."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from importlib import resources
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from headwater.report import words
+from headwater.report.data import GroupResult, MethodResult, ReportData
+
+_LEVELS = 8  # shades of a heat-map cell above the plain one
+_DARKEST = 0.4  # the accuracy, as 1 - this share of errors, from which a cell is darkest
+
+
+def render(data: ReportData) -> str:
+    """The page as text.
+
+    Everything from the data is escaped. The page asks the browser to load nothing: images are `data:` URIs, and its
+    own policy forbids scripts and every address.
+    """
+    files = resources.files("headwater.report")
+    style = (files / "page.css").read_text("utf-8")
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters.update(
+        percent=words.percent, span=words.span, x=_x, heat=_heat, group=_group, seconds=_seconds, rate=_rate
+    )
+    template = environment.from_string((files / "page.html").read_text("utf-8"))
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    return template.render(
+        data=data,
+        # The style sheet is ours and holds no data; escaping would break its quotes and its hash.
+        style=Markup(style),
+        policy=f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'",
+        headline=words.headline(data),
+        answer=words.answer(data),
+        warning=words.unconverged(data.methods),
+        level=words.percent(data.level, 0),
+    )
+
+
+def _x(share: float) -> str:
+    """A share as a horizontal SVG position, so that drawings stretch with the page while their text does not."""
+    return f"{100 * share:.2f}%"
+
+
+def _heat(accuracy: float) -> str:
+    level = round(_LEVELS * min(1.0, (1 - accuracy) / (1 - _DARKEST)))
+    return f"h{level}"
+
+
+def _group(method: MethodResult, name: str) -> GroupResult | None:
+    return next((group for group in method.groups if group.name == name), None)
+
+
+def _seconds(value: float) -> str:
+    if value < 10:
+        return f"{value:.2g}\u202fs"
+    if value < 120:
+        return f"{value:.0f}\u202fs"
+    minutes = round(value / 60)
+    return f"{minutes}\u202fmin" if minutes < 120 else f"{value / 3600:.1f}\u202fh"
+
+
+def _rate(value: float) -> str:
+    return f"{value:,.0f}".replace(",", "\u202f") if value >= 10 else f"{value:.1f}"
