@@ -5,7 +5,7 @@ Knows how rows lie over files and how to read them; what the rows mean is not it
 
 from __future__ import annotations
 
-import itertools
+import math
 import os
 import threading
 from collections.abc import Iterator, Sequence
@@ -13,16 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from headwater.errors import HeadwaterError
-from headwater.store.mapping import array_at, map_file
-from headwater.store.sealed import Kind, reading_sealed
-
-_GATHER_BYTES = 1 << 18
-"""Rows are gathered through a buffer of this size, which stays in the processor's second-level cache."""
+from headwater.store.mapping import address_of, array_at, map_file, rows_at
+from headwater.store.sealed import Kind, checked_seal
 
 
 @dataclass(frozen=True)
@@ -43,11 +39,7 @@ class MappedPart:
         if part.path is None:
             raise HeadwaterError(f"rows {part.start} to {part.stop - 1} are missing; {part.way_out}")
         self.path = part.path
-        self._where: dict[str, tuple[int, tuple[int, ...], np.dtype[Any]]] = {}
-        with reading_sealed(part.path, part.kind, part.way_out) as file:
-            for name, dataset in file.items():
-                if isinstance(dataset, h5py.Dataset) and dataset.chunks is None and dataset.shape:
-                    self._where[name] = (dataset.id.get_offset() or 0, dataset.shape, np.dtype(dataset.dtype))
+        self._where = checked_seal(part.path, part.kind, part.way_out).datasets
         self._content = map_file(part.path)
 
     def array(self, name: str) -> NDArray[Any]:
@@ -187,34 +179,17 @@ class Features:
         return np.where(rows < 0, rows + len(self), rows) if low < 0 else rows
 
     def _gather(self, rows: NDArray[np.int64]) -> NDArray[Any]:
-        """Any rows in any order: part by part, ascending within a part, so that pages are met once and in
-        order.
-        """
-        out = np.empty((len(rows), self.shape[1]), self.dtype)
+        """Any rows in any order, each copied once, whichever files they lie in."""
         if len(rows) == 0:
-            return out
-        ascending = bool(np.all(rows[1:] >= rows[:-1]))
-        order = None if ascending else np.argsort(rows, kind="stable")
-        ordered = rows if order is None else rows[order]
-        numbers = np.searchsorted(self._parts.starts, ordered, side="right") - 1
-        edges = [0, *(np.flatnonzero(np.diff(numbers)) + 1).tolist(), len(rows)]
-        for begin, end in itertools.pairwise(edges):
-            number = int(numbers[begin])
-            local = ordered[begin:end] - self._parts.parts[number].start
-            block = self._block(number)
-            if order is None:
-                # `clip` lets numpy write straight into `out`; the rows were checked before.
-                np.take(block, local, axis=0, out=out[begin:end], mode="clip")
-            else:
-                self._scatter(block, local, order[begin:end], out)
-        return out
-
-    def _scatter(
-        self, block: NDArray[Any], local: NDArray[np.int64], places: NDArray[np.int64], out: NDArray[Any]
-    ) -> None:
-        step = max(1, _GATHER_BYTES // (self.shape[1] * self.dtype.itemsize))
-        for start in range(0, len(local), step):
-            out[places[start : start + step]] = block[local[start : start + step]]
+            return np.empty((0, self.shape[1]), self.dtype)
+        numbers = np.searchsorted(self._parts.starts, rows, side="right") - 1
+        touched = np.flatnonzero(np.bincount(numbers)).tolist()
+        row_bytes = self.shape[1] * self.dtype.itemsize
+        bases = np.zeros(len(self._parts.starts), np.int64)
+        for number in touched:
+            bases[number] = address_of(self._block(number)) - self._parts.parts[number].start * row_bytes
+        step = math.gcd(row_bytes, *(int(bases[number] - bases[touched[0]]) for number in touched))
+        return rows_at(bases[numbers] + rows * row_bytes, step, self.shape[1], self.dtype)
 
 
 def _read_into(path: Path, offset: int, out: NDArray[Any]) -> None:

@@ -69,3 +69,24 @@ def array_at(content: memoryview, offset: int, shape: tuple[int, ...], dtype: np
     if count == 0:
         return np.empty(shape, dtype)
     return np.frombuffer(content, dtype, count, offset).reshape(shape)
+
+
+def address_of(array: NDArray[Any]) -> int:
+    """Where an array's first number stands in memory."""
+    return int(array.__array_interface__["data"][0])
+
+
+def rows_at(addresses: NDArray[np.int64], step: int, dim: int, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """A fresh (rows, dim) array of the rows at these addresses of live mappings, whole steps apart from each
+    other.
+
+    The mappings are looked at as one window of memory, so that numpy copies the rows of a hundred files
+    exactly as it copies those of one; what lies between the files is never touched.
+    """
+    low, high = int(addresses.min()), int(addresses.max())
+    span = high - low + dim * dtype.itemsize
+    memory = memoryview((ctypes.c_ubyte * span).from_address(low)).cast("B").toreadonly()
+    window = np.frombuffer(memory, dtype, count=dim)
+    rows = np.lib.stride_tricks.as_strided(window, ((high - low) // step + 1, dim), (step, dtype.itemsize))
+    gathered: NDArray[Any] = rows[(addresses - low) // step]
+    return gathered

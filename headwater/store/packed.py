@@ -18,7 +18,14 @@ from headwater.store.annotations import ANNOTATIONS, fill_annotations
 from headwater.store.features import Part
 from headwater.store.plan import FORMAT, render_plan
 from headwater.store.reader import Store, open_store
-from headwater.store.sealed import broken_seal, new_dataset, reading_sealed, text_dtype, writing_sealed
+from headwater.store.sealed import (
+    broken_seal,
+    new_dataset,
+    reading_sealed,
+    tagged,
+    text_dtype,
+    writing_sealed,
+)
 from headwater.store.shard import create_dataset, dataset_layout, write_errors
 from headwater.store.verify import ANNOTATE_AGAIN
 
@@ -65,7 +72,7 @@ def _copy_rows(store: Store, file: h5py.File) -> None:
             rows: Any = (
                 np.s_[:, part.start : part.stop] if name == "augmented" else np.s_[part.start : part.stop]
             )
-            written[name][rows] = arrays[name].astype(layout[name][1], copy=False)
+            written[name][rows] = tagged(arrays[name], layout[name][1])
         if arrays["status"].any() and part.path is not None:
             with reading_sealed(part.path, part.kind, part.way_out) as shard:
                 texts = [bytes(text).decode("utf-8", "replace") for text in shard["error"][:]]

@@ -20,7 +20,7 @@ from headwater.store.annotations import ANNOTATIONS, Annotations, read_annotatio
 from headwater.store.features import Features, Part, Parts
 from headwater.store.keys import difference, hash_keys, join_keys, nearest, show_key, split_keys
 from headwater.store.plan import Plan, parse_plan
-from headwater.store.sealed import reading_sealed, seal_text
+from headwater.store.sealed import read_seal, reading_sealed
 from headwater.store.shard import ROW_OK, shard_name
 
 PLAN = "plan.json"
@@ -108,8 +108,8 @@ def open_store(path: str | os.PathLike[str], *, unfinished: bool = False) -> Sto
             raise RequestError(f"{where} is not a store: it has no {PLAN}; make one with `headwater extract`")
         store = Store(where, _Folder(where))
     elif where.is_file():
-        seal = seal_text(where)
-        if seal is None or seal[0] != "packed":
+        seal = read_seal(where)
+        if seal is None or seal.kind != "packed":
             raise RequestError(
                 f"{where} is not a store: neither a store's folder nor a file made by `headwater store pack`"
             )

@@ -7,14 +7,16 @@ not this file's business.
 from __future__ import annotations
 
 import mmap
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import h5py
 import numpy as np
 import xxhash
+from numpy.typing import NDArray
 
 from headwater.errors import HeadwaterError
 from headwater.store.files import replacing
@@ -46,78 +48,125 @@ def writing_sealed(path: Path, kind: Kind) -> Iterator[h5py.File]:
             locking=False,
         ) as file:
             yield file
-        _seal(temporary, kind)
+            datasets = _datasets(file)
+        size = temporary.stat().st_size - USER_BLOCK
+        with temporary.open("r+b") as sealed:
+            sealed.write(Seal(kind, _checksum(sealed.fileno()), size, datasets).render())
 
 
-def _render(kind: str, checksum: str, size: int) -> bytes:
-    text = f"headwater {kind} {SEAL_VERSION}\nxxh3_128 {checksum}\nbytes {size}\n"
-    return text.encode("ascii").ljust(USER_BLOCK, b"\0")
+@dataclass(frozen=True)
+class Seal:
+    """What a user block says: the kind of file, checksum and number of the bytes after it, where datasets lie.
+
+    `datasets`: byte offset in the file, shape and type of every contiguous dataset at the top of the file.
+    """
+
+    kind: str
+    checksum: str
+    size: int
+    datasets: Mapping[str, tuple[int, tuple[int, ...], np.dtype[Any]]]
+
+    def render(self) -> bytes:
+        """The user block's bytes; its last line is a checksum of the lines before."""
+        lines = [f"headwater {self.kind} {SEAL_VERSION}", f"xxh3_128 {self.checksum}", f"bytes {self.size}"]
+        lines += [
+            " ".join(("dataset", name, str(offset), dtype.str, *map(str, shape)))
+            for name, (offset, shape, dtype) in self.datasets.items()
+        ]
+        text = "".join(line + "\n" for line in lines).encode("ascii")
+        text += f"seal {xxhash.xxh3_64_hexdigest(text)}\n".encode("ascii")
+        return text.ljust(USER_BLOCK, b"\0")
+
+    @classmethod
+    def parse(cls, block: bytes) -> Seal | None:
+        """The seal in a user block, or None when it is not ours or has changed since it was written."""
+        text, found, last = block.rstrip(b"\0").rpartition(b"seal ")
+        if (
+            not found
+            or last != f"{xxhash.xxh3_64_hexdigest(text)}\n".encode("ascii")
+            or len(block) != USER_BLOCK
+        ):
+            return None
+        lines = [line.split(" ") for line in text.decode("ascii").splitlines()]
+        if lines[0][0] != "headwater" or int(lines[0][2]) > SEAL_VERSION:
+            return None
+        datasets = {
+            name: (int(offset), tuple(map(int, shape)), np.dtype(dtype))
+            for word, name, offset, dtype, *shape in lines[3:]
+            if word == "dataset"
+        }
+        return cls(lines[0][1], lines[1][1], int(lines[2][1]), datasets)
 
 
-def _seal(path: Path, kind: Kind) -> None:
-    size = path.stat().st_size - USER_BLOCK
-    with path.open("r+b") as file:
-        file.write(_render(kind, _checksum(file.fileno()), size))
+def _datasets(file: h5py.File) -> dict[str, tuple[int, tuple[int, ...], np.dtype[Any]]]:
+    return {
+        name: (item.id.get_offset() or 0, item.shape, np.dtype(item.dtype.str))
+        for name, item in file.items()
+        if isinstance(item, h5py.Dataset) and item.shape and item.chunks is None and not item.is_virtual
+    }
 
 
 def _checksum(descriptor: int) -> str:
     with mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ) as content, memoryview(content) as view:
         digest = xxhash.xxh3_128()
         for start in range(USER_BLOCK, len(view), 1 << 26):
-            digest.update(view[start : start + (1 << 26)])
+            with view[start : start + (1 << 26)] as piece:
+                digest.update(piece)
         return digest.hexdigest()
 
 
-def seal_text(path: Path) -> tuple[str, str, int] | None:
-    """Kind, checksum and sealed bytes as the user block says, or None when it is no user block of ours."""
-    try:
-        with path.open("rb") as file:
-            head = file.read(USER_BLOCK)
-        first, second, third, rest = head.split(b"\n", 3)
-        name, kind, version = first.decode("ascii").split(" ")
-        if name != "headwater" or int(version) > SEAL_VERSION or rest.strip(b"\0"):
-            return None
-        checksum, size = second.decode("ascii").split(" "), third.decode("ascii").split(" ")
-        return (kind, checksum[1], int(size[1])) if (checksum[0], size[0]) == ("xxh3_128", "bytes") else None
-    except (ValueError, IndexError):
-        return None
-
-
-def broken_seal(path: Path, kind: Kind, *, deep: bool) -> str | None:  # noqa: PLR0911 - one return, one fault
-    """What is wrong with a sealed file, or None. `deep` reads every byte; otherwise only front and size
-    count.
-    """
-    seal = seal_text(path)
-    if seal is None:
-        return "its first bytes are not those of a headwater file"
-    found_kind, checksum, size = seal
-    actual = path.stat().st_size - USER_BLOCK
-    if found_kind != kind:
-        return f"it is a headwater {found_kind}, not a headwater {kind}"
-    if actual != size:
-        return f"it has {actual + USER_BLOCK:,} bytes where {size + USER_BLOCK:,} were written"
-    if not deep:
-        return None
+def read_seal(path: Path) -> Seal | None:
+    """The seal of a file, or None when it has none of ours; OSError when it cannot be read."""
     with path.open("rb") as file:
-        if file.read(USER_BLOCK) != _render(kind, checksum, size):
-            return "its first bytes have changed since they were written"
-        if _checksum(file.fileno()) != checksum:
-            return "its bytes have changed since they were written (the checksum differs)"
+        return Seal.parse(file.read(USER_BLOCK))
+
+
+def broken_seal(path: Path, kind: Kind, *, deep: bool) -> str | None:
+    """What is wrong with a sealed file, or None; unless `deep`, only its front and size are looked at."""
+    seal = read_seal(path)
+    return (
+        "its first bytes are damaged or not headwater's"
+        if seal is None
+        else _broken(path, seal, kind, deep=deep)
+    )
+
+
+def _broken(path: Path, seal: Seal, kind: Kind, *, deep: bool) -> str | None:
+    actual = path.stat().st_size - USER_BLOCK
+    if seal.kind != kind:
+        return f"it is a headwater {seal.kind}, not a headwater {kind}"
+    if actual != seal.size:
+        return f"it has {actual + USER_BLOCK:,} bytes where {seal.size + USER_BLOCK:,} were written"
+    if deep:
+        with path.open("rb") as file:
+            if _checksum(file.fileno()) != seal.checksum:
+                return "its bytes have changed since they were written (the checksum differs)"
     return None
+
+
+def checked_seal(path: Path, kind: Kind, way_out: str) -> Seal:
+    """The seal of a file; HeadwaterError with `way_out` when it is torn, absent or of another kind."""
+    try:
+        seal = read_seal(path)
+        problem = "its first bytes are damaged or not headwater's"
+        if seal is not None:
+            problem = _broken(path, seal, kind, deep=False) or ""
+    except OSError as error:
+        problem = error.strerror or str(error)
+    if problem or seal is None:
+        raise HeadwaterError(f"{path} cannot be read: {problem}; {way_out}")
+    return seal
 
 
 @contextmanager
 def reading_sealed(path: Path, kind: Kind, way_out: str) -> Iterator[h5py.File]:
     """Open a sealed file for reading; HeadwaterError with `way_out` when it is torn or absent."""
+    checked_seal(path, kind, way_out)
     try:
-        problem = broken_seal(path, kind, deep=False)
-        if problem is None:
-            # No HDF5 locks: files are never changed in place, and locks fail on many network file systems.
-            file = h5py.File(path, "r", locking=False)
+        # No HDF5 locks: files are never changed in place, and locks fail on many network file systems.
+        file = h5py.File(path, "r", locking=False)
     except OSError as error:
-        problem = error.strerror or "HDF5 cannot open it"
-    if problem is not None:
-        raise HeadwaterError(f"{path} cannot be read: {problem}; {way_out}")
+        raise HeadwaterError(f"{path} cannot be read: HDF5 says {error}; {way_out}") from error
     with file:
         yield file
 
@@ -131,3 +180,8 @@ def text_dtype(length: int) -> np.dtype[Any]:
     """Fixed-length text of `length` bytes: NUL-padded, tagged as UTF-8, raw bytes to numpy."""
     dtype: np.dtype[Any] = h5py.string_dtype("utf-8", length=max(1, length))
     return dtype
+
+
+def tagged(values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """The values as `dtype`; text gets the UTF-8 tag without which HDF5 refuses to write it."""
+    return values.astype(dtype, copy=dtype.kind == "S")

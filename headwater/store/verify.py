@@ -23,7 +23,7 @@ from headwater.store.keys import show_keys
 from headwater.store.lock import holding
 from headwater.store.plan import NewerFormatError, Plan, parse_plan, render_plan
 from headwater.store.reader import FINISH, INDEX, KEYS, PACK_AGAIN, PLAN, RUNS, read_keys_content, read_plan
-from headwater.store.sealed import broken_seal, reading_sealed, seal_text
+from headwater.store.sealed import broken_seal, read_seal, reading_sealed
 from headwater.store.shard import dataset_layout, shard_name, shard_number
 from headwater.store.writer import LOCK
 
@@ -190,7 +190,7 @@ class _Folder:
 
 def _packed(path: Path) -> VerifyReport:
     report = VerifyReport(path, files=1)
-    seal = seal_text(path)
+    seal = read_seal(path)
     problem = broken_seal(path, "packed", deep=True)
     if problem is not None:
         if seal is None and not h5py.is_hdf5(path):
