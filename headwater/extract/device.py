@@ -70,7 +70,6 @@ def usable_cores() -> int:
 def machine_record(device: torch.device) -> dict[str, Any]:
     """Machine and versions as plain JSON, for the run record."""
     import torchvision  # noqa: PLC0415
-    from PIL import __version__ as pillow_version  # noqa: PLC0415
 
     record = {
         "cpu": _cpu_field("model name") or platform.processor() or platform.machine(),
@@ -82,7 +81,6 @@ def machine_record(device: torch.device) -> dict[str, Any]:
             "python": platform.python_version(),
             "torch": torch.__version__,
             "torchvision": torchvision.__version__,
-            "pillow": pillow_version,
         },
     }
     if device.type == "cuda":

@@ -8,7 +8,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from headwater.extract.compiling import COMPILED, Decision, Memory, compiled_forward, decide
+from headwater.extract.channels import StageClock
+from headwater.extract.compiling import COMPILED, Decision, Measured, Memory, compiled_forward, decide
 from headwater.extract.forward import CpuForward, Forward, Normalised, prepare
 from headwater.extract.weights import LoadedBackbone
 
@@ -30,6 +31,7 @@ class Engine:
         self.device, self.precision, self.compile = device, precision, compile
         self.batch = batch_size or (CUDA_BATCH if device.type == "cuda" else CPU_BATCH)
         self._loaded = loaded
+        self.compile_seconds = 0.0
         self._shape = loaded.preprocessing.size
         self._memory = Memory(f"{loaded.backbone.name} {self._shape} {device.type}", precision, self.batch)
 
@@ -59,10 +61,18 @@ class Engine:
         """The pass that was decided on, and a sentence about how it came about."""
         if decision.engine != COMPILED:
             return self.eager, decision.why
-        forward, text = compiled_forward(
-            self._wrap, self.module, self.eager, self._shape, self._memory, required=self.compile == "on"
+        forward, self.compile_seconds = compiled_forward(
+            self._wrap, self.module, self.eager, self._shape, required=self.compile == "on"
         )
-        return forward, f"{decision.why}; {text}"
+        if forward is self.eager:
+            return forward, f"{decision.why}; compiling was not possible"
+        return forward, f"{decision.why}; compiled in {self.compile_seconds:.0f} s"
+
+    def learn(self, decision: Decision, backbone: StageClock) -> None:
+        """Keep what a finished job met with for the next one's decision, when it measured both rates."""
+        eager = decision.figures.get("eager")
+        if eager and self.compile_seconds and backbone.rows:
+            self._memory.remember(Measured(eager, backbone.rate, self.compile_seconds))
 
     def _wrap(self, module: Callable[[Tensor], Tensor], name: str) -> Forward:
         if self.device.type == "cuda":

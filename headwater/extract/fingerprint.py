@@ -7,8 +7,6 @@ from typing import Any
 from headwater.extract.transform import AUGMENTATION
 from headwater.extract.weights import LoadedBackbone
 
-CPU_DECODER = "pillow"
-
 
 def recipe(loaded: LoadedBackbone, *, precision: str, decoder: str, views: int) -> dict[str, Any]:
     """What two jobs must share for their features to stand side by side; storage type and views are the plan's own.

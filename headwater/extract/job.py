@@ -22,6 +22,7 @@ from headwater.extract.compiling import Decision
 from headwater.extract.device import choose_device, choose_precision, machine_record, usable_cores
 from headwater.extract.engine import Engine
 from headwater.extract.executor import Executor, Worker, local
+from headwater.extract.identity import decoder_identity, decoder_versions
 from headwater.extract.pipeline import Pipeline, Progress, strict_error
 from headwater.extract.rows import Raw, RowError
 from headwater.extract.sources import Source, open_source
@@ -134,6 +135,8 @@ def extract_features(
         # in between gets them when the job is asked for again.
         _annotate(writer.path, rows)
         writer.finish(work.record(time.perf_counter() - began, rows))
+        if work.pipeline is not None:
+            engine.learn(decision, work.pipeline.backbone_clock)
     return _report(writer.path, strict, began, already_done=False, work=work)
 
 
@@ -168,10 +171,8 @@ def make_plan(
 def decoder_name(device: torch.device, views: int) -> str:
     """What turns bytes into pixels, for the recipe; augmented views need whole pictures, which the CPU decodes."""
     if device.type == "cuda" and not views:
-        from headwater.extract.cuda import DECODER  # noqa: PLC0415
-
-        return DECODER
-    return fingerprint.CPU_DECODER
+        return f"nvjpeg, else {decoder_identity()}"
+    return decoder_identity()
 
 
 class _InPlanOrder:
@@ -222,7 +223,7 @@ class _Work:
         forward, self.engine_note = self._engine.forward(self._decision)
         self.engine_name = forward.engine
         decoder = None
-        if plan.recipe["decoder"] != fingerprint.CPU_DECODER:
+        if plan.recipe["decoder"] != decoder_identity():
             from headwater.extract.cuda import NvJpeg  # noqa: PLC0415
 
             decoder = NvJpeg(self._engine.device, self._preprocessing)
@@ -262,6 +263,7 @@ class _Work:
             "workers": self._workers,
             "skipped_files": source.skipped,
             "machine": machine_record(self._engine.device),
+            "decoder": decoder_versions(),
         }
 
     @property
