@@ -7,6 +7,7 @@ file's name.
 from __future__ import annotations
 
 import io
+import re
 import struct
 import threading
 import warnings
@@ -102,10 +103,43 @@ class _Jpeg(JpegImagePlugin.JpegImageFile):
 
 def _decode_jpeg(raw: bytes) -> Decoded:
     picture = _Jpeg(io.BytesIO(raw))
+    # Every 8 x 8 block takes a bit at least, also where three of four are left out as chroma's are: a header
+    # that claims more is a lie, told before memory is asked for.
+    if picture.width * picture.height > 64 * 4 * 8 * len(raw):
+        raise DecodeError(
+            f"cut short: {len(raw)} bytes cannot hold {picture.width} x {picture.height} pixels"
+        )
     picture.decodermaxblock = len(raw)  # all at once: Pillow's default hands the codec 64 KiB at a time
     _load(picture)
+    if picture.getpixel((picture.width - 1, picture.height - 1)) in _JPEG_NOTHING and not _is_whole(
+        raw, picture
+    ):
+        raise DecodeError("cut short: its data end before its last row")
     inverted = picture.mode == "CMYK" and "adobe" not in picture.info
     return _upright(to_rgb(picture, inverted=inverted), exif_orientation(picture.info.get("exif", b"")))
+
+
+# What libjpeg leaves, in silence, where an end marker comes before the last block: all coefficients zero.
+_JPEG_NOTHING = (128, (128, 128, 128))
+_MORE_JPEG = (
+    b"".join(bytes(256) + bytes([0xFF, 0xD0 + number]) for number in range(8)) * 2
+)  # with restart marks
+_SCAN_END = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
+
+
+def _is_whole(raw: bytes, picture: Image.Image) -> bool:
+    """Whether a JPEG's data reach to its last block: if so, more of them change nothing."""
+    at = 2
+    while raw[at : at + 2] != b"\xff\xda":
+        at = raw.index(b"\xff", at + 2 + int.from_bytes(raw[at + 2 : at + 4], "big"))
+        while raw[at + 1] == 0xFF:  # fill bytes may stand before a marker
+            at += 1
+    end = _SCAN_END.search(raw, at + 2)
+    if end is None:
+        return True
+    longer = _Jpeg(io.BytesIO(raw[: end.start()] + _MORE_JPEG + raw[end.start() :]))
+    longer.load()
+    return longer.tobytes() == picture.tobytes()
 
 
 def _decode_png(raw: bytes) -> Decoded:

@@ -1,7 +1,7 @@
 """Which decoder this is, told by the pixels that it makes, for a job's fingerprint.
 
 Version numbers would refuse to resume a job after any update and say nothing about builds of one version that
-differ. What counts is whether the pixels change, so two small lossy pictures are decoded and one is resized, and
+differ. What counts is whether the pixels change: two small lossy pictures are decoded, one is resized, and
 the hash of the outcome is the identity. Nothing here decodes a user's picture.
 """
 
@@ -12,7 +12,8 @@ import hashlib
 from functools import cache
 
 import numpy as np
-from PIL import Image, features
+from PIL import __version__ as pillow_version
+from PIL import features
 
 from headwater.extract.decode import decode
 from headwater.extract.transform import Preprocessing
@@ -40,7 +41,7 @@ _WEBP = (
 
 @cache
 def decoder_identity() -> str:
-    """A name such as `pillow, rules 1, pixels 0123456789abcdef`: equal wherever pictures become equal pixels."""
+    """A name like `pillow, rules 1, pixels 0123456789abcdef`: equal wherever pictures become equal pixels."""
     made = hashlib.sha256()
     for picture in (_JPEG, _WEBP):
         made.update(decode(base64.b64decode(picture)).pixels.tobytes())
@@ -61,4 +62,4 @@ def decoder_versions() -> dict[str, str]:
         "zlib": "zlib",
     }
     found = {shown: features.version(name) for name, shown in names.items()}
-    return {"pillow": Image.__version__, **{name: version for name, version in found.items() if version}}
+    return {"pillow": pillow_version, **{name: version for name, version in found.items() if version}}

@@ -27,34 +27,32 @@ Columns = dict[str, list[str | None]]
 
 
 def folder_columns(keys: Sequence[str]) -> Columns:
-    """Annotation columns told by the folders of row keys; a row without a class folder has None.
+    """Annotation columns told by the folders of row keys; None where an image lies in no such folder.
 
     - Folders that hold every image (`images/` in `images/cat/1.jpg`, `images/dog/2.jpg`) say nothing and are
       passed over, as long as another folder, or a split's name, follows.
-    - `split`: where every image then lies in a folder named like a split (`SPLITS`), in any letter case.
+    - `split`: where every folder then is, or lies in, one named like a split (`SPLITS`), in any letter case.
     - `class`: the rest of the folder's path; `cat` in `cat/1.jpg`, `cat/indoors` in `cat/indoors/1.jpg`.
     - Where every class folder is named like `00000_Animalia_…_Lumbricus_terrestris`, the columns are `LEVELS`
       instead, and the folder's name goes to `taxon`. `species` is genus and epithet, `Lumbricus terrestris`,
       because epithets repeat; a genus shared by two kingdoms keeps its one name.
     """
     folders = [tuple(key.split("/")[:-1]) for key in keys]
-    distinct = set(folders)
+    distinct = {folder for folder in folders if folder}
     skip = _common_folders(distinct)
     columns: Columns = {}
-    has_split = all(len(folder) > skip and folder[skip].lower() in SPLITS for folder in distinct)
+    has_split = bool(distinct) and all(len(f) > skip and f[skip].lower() in SPLITS for f in distinct)
     if has_split:
-        columns["split"] = [SPLITS[folder[skip].lower()] for folder in folders]
-    first = skip + has_split
-    names = {folder: readable("/".join(folder[first:])) or None for folder in distinct}
-    taxa = {
-        folder: _TAXON.fullmatch(readable(folder[-1])) if name else None for folder, name in names.items()
-    }
-    if all(taxa.values()):
-        columns["taxon"] = [readable(folder[-1]) for folder in folders]
-        levels = {folder: _levels(match) for folder, match in taxa.items() if match}
+        columns["split"] = [SPLITS[folder[skip].lower()] if folder else None for folder in folders]
+    below = {folder: folder[skip + has_split :] for folder in set(folders)}
+    taxa = {folder: _TAXON.fullmatch(readable(rest[-1])) for folder, rest in below.items() if rest}
+    levels = {folder: _levels(match) for folder, match in taxa.items() if match}
+    if taxa and len(levels) == len(taxa):
+        columns["taxon"] = [readable(folder[-1]) if folder in levels else None for folder in folders]
         for number, level in enumerate(LEVELS):
-            columns[level] = [levels[folder][number] for folder in folders]
-    elif any(names.values()):
+            columns[level] = [levels[folder][number] if folder in levels else None for folder in folders]
+    elif taxa:
+        names = {folder: readable("/".join(rest)) or None for folder, rest in below.items()}
         columns["class"] = [names[folder] for folder in folders]
     return columns
 
