@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 import sys
 
 import typer
 
 from headwater._version import __version__
+from headwater.cli import demo, extract, heads, report, store
 from headwater.errors import HeadwaterError
 
 app = typer.Typer(
@@ -34,18 +34,12 @@ def _root(
     pass
 
 
-def _add_rooms() -> None:
-    for name in ("extract", "store", "heads", "report", "demo"):
-        try:
-            room = importlib.import_module(f"headwater.cli.{name}")
-        except ModuleNotFoundError:
-            continue
-        room.register(app)
+for _room in (extract, store, heads, report, demo):
+    _room.register(app)
 
 
 def main() -> None:
     """Run the command line; exit 0 done, 1 the work failed, 2 the request was wrong."""
-    _add_rooms()
     try:
         app()
     except HeadwaterError as error:

@@ -19,7 +19,6 @@ def test_an_error_is_one_line_and_an_exit_code(
         raise kind("the disk is full; free 3 GB and run it again")
 
     monkeypatch.setattr(entry, "app", fail)
-    monkeypatch.setattr(entry, "_add_rooms", lambda: None)
     with pytest.raises(SystemExit) as stop:
         entry.main()
     assert stop.value.code == code
