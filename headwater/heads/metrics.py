@@ -61,12 +61,12 @@ class GroupReport:
         train_counts: ArrayLike | None = None,
     ) -> None:
         true = np.asarray(y_true, dtype=np.int64)
-        right = true == np.asarray(y_pred, dtype=np.int64)
+        predicted = np.asarray(y_pred, dtype=np.int64)
         group = true if groups is None else np.asarray(groups, dtype=np.int64)
-        if not true.shape == right.shape == group.shape or true.ndim != 1:
+        if not true.shape == predicted.shape == group.shape or true.ndim != 1:
             raise RequestError(
                 f"y_true, y_pred and groups must be one value per row, not {true.shape}, "
-                f"{np.shape(y_pred)} and {group.shape}"
+                f"{predicted.shape} and {group.shape}"
             )
         if not len(true):
             raise RequestError("there are no rows to report on")
@@ -84,7 +84,7 @@ class GroupReport:
         inverse = inverse.reshape(-1)
         self._stratum_class, self._stratum_group = strata[:, 0], strata[:, 1]
         self._count = np.bincount(inverse, minlength=len(strata)).astype(np.int64)
-        self._correct = np.bincount(inverse[right], minlength=len(strata)).astype(np.int64)
+        self._correct = np.bincount(inverse[true == predicted], minlength=len(strata)).astype(np.int64)
 
     @property
     def rows(self) -> int:

@@ -1,0 +1,214 @@
+"""The heads command: what it prints and writes, and its exit codes, as a user meets them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from headwater.cli import main as entry
+from headwater.heads.checkpoint import load_head
+from headwater.store import Plan, ShardRows, StoreWriter, annotate
+
+Command = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    random = np.random.default_rng(0)
+    label, place = random.integers(0, 2, 240), random.integers(0, 2, 240)
+    features = random.normal(size=(240, 6)).astype("f4")
+    features[:, 0] += 2 * label
+    keys = [f"{number}.jpg" for number in range(240)]
+    plan = Plan.for_keys(keys, recipe={"backbone": "pixels"}, dim=6, dtype="float32")
+    zeros = np.zeros(240, dtype=np.int32)
+    with StoreWriter(tmp_path / "birds.store", plan, keys) as writer:
+        writer.write(0, ShardRows(features, None, zeros.astype("u1"), [""] * 240, zeros, zeros))
+        writer.finish({})
+    columns = {
+        "class": np.array(["land\nbird", "water"])[label].tolist(),
+        "place": np.array(["forest", "sea"])[place].tolist(),
+        "split": np.array(["train", "val", "test"])[np.arange(240) % 3].tolist(),
+    }
+    annotate(tmp_path / "birds.store", {"path": keys, **columns})
+    return tmp_path / "birds.store"
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]) -> Command:
+    """Runs `headwater heads …` in this process; exit code, standard output, standard error."""
+
+    def run(*arguments: object, columns: int = 100) -> tuple[int, str, str]:
+        monkeypatch.setenv("COLUMNS", str(columns))
+        monkeypatch.setattr(sys, "argv", ["headwater", "heads", *map(str, arguments)])
+        code = 0
+        try:
+            entry.main()
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        out, err = capfdbinary.readouterr()
+        return code, out.decode(), err.decode()
+
+    return run
+
+
+def test_one_method_to_one_file(store: Path, tmp_path: Path, command: Command) -> None:
+    out = tmp_path / "head.safetensors"
+    code, text, _ = command(
+        "fit", store, "--groups", "place", "--method", "rwg", "--set", "l2=0.1", "--out", out, "--seed", 7
+    )
+    assert code == 0
+    assert "RWG" in text
+    assert "converged" in text
+    _, info = load_head(out)
+    assert (info.method, info.settings["l2"], info.seed) == ("RWG", 0.1, 7)
+    assert info.group_columns == ("place",)
+    code, text, _ = command("evaluate", out, store, "--json")
+    measured = json.loads(text)
+    assert measured["overall"] == info.summary["test"]["overall"]
+    assert {group["name"] for group in measured["by_group"]} == {
+        "land\nbird, forest",
+        "land\nbird, sea",
+        "water, forest",
+        "water, sea",
+    }
+
+
+@pytest.mark.parametrize("columns", [60, 160])
+def test_several_methods_to_a_folder_and_tables_that_fit(
+    store: Path, tmp_path: Path, command: Command, columns: int
+) -> None:
+    out = tmp_path / "run"
+    code, text, _ = command(
+        "fit", store, "--method", "ERM,DFR-val", "--set", "C=0.1,1", "--set", "DFR-val.subsets=2",
+        "--set", "l2=0.5", "--groups", "place", "--out", out, columns=columns,
+    )  # fmt: skip
+    assert code == 0
+    assert sorted(path.name for path in out.iterdir()) == ["DFR-val.safetensors", "ERM.safetensors"]
+    assert load_head(out / "ERM.safetensors")[1].settings["l2"] == 0.5
+    assert load_head(out / "DFR-val.safetensors")[1].settings["C"] == [0.1, 1.0]
+    assert load_head(out / "DFR-val.safetensors")[1].trained == 4
+    shown = text.split("ERM: 1 head")[0]  # paths below may be longer than any terminal
+    code, evaluated, _ = command("evaluate", out / "ERM.safetensors", store, columns=columns)
+    code, listed, _ = command("methods", columns=columns)
+    for line in (shown + evaluated + listed).splitlines():
+        assert len(line) <= columns
+    test = load_head(out / "ERM.safetensors")[1].summary["test"]
+    assert f"{100 * test['overall']:.1f}" in evaluated
+    assert f"{100 * test['worst_group']['accuracy']:.1f}" in evaluated
+    assert "land\\nbird, sea" in evaluated
+    for name in ("overall", "balanced", "train-weighted", "worst group"):
+        assert name in evaluated
+    for name in ("ERM", "RWY", "RWG", "SUBY", "SUBG", "DFR-val", "DFR-tr"):
+        assert name in listed
+
+
+def test_json_of_a_fit_is_the_whole_result(store: Path, tmp_path: Path, command: Command) -> None:
+    code, text, _ = command("fit", store, "--out", tmp_path / "run", "--method", "ERM,RWY", "--json")
+    found = json.loads(text)
+    assert code == 0
+    assert [each["method"] for each in found] == ["ERM", "RWY"]
+    assert found[0]["converged"] is True
+    assert set(found[0]["splits"]) == {"val", "test"}
+    assert found[0]["splits"]["test"]["intervals"]["worst_group"]["high"] <= 1
+
+
+def test_json_of_the_methods(command: Command) -> None:
+    code, text, _ = command("methods", "--json")
+    found = {each["name"]: each for each in json.loads(text)}
+    assert code == 0
+    assert found["DFR-val"]["defaults"]["C"] == [1.0, 0.7, 0.3, 0.1, 0.07, 0.03, 0.01]
+    assert found["DFR-val"]["needs"] == "groups on val"
+    assert found["ERM"]["needs"] == "no groups"
+
+
+def test_what_did_not_converge_is_not_shown_as_converged(
+    store: Path, tmp_path: Path, command: Command
+) -> None:
+    arguments: list[Any] = ["fit", store, "--set", "l2=0", "--set", "max_iterations=1"]
+    code, text, err = command(*arguments, "--out", tmp_path / "head.safetensors")
+    assert code == 0
+    assert "1 NOT converged" in text
+    assert "warning: ERM did not converge" in err
+    code, text, _ = command(*arguments, "--out", tmp_path / "other.safetensors", "--json")
+    assert json.loads(text)[0]["converged"] is False
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--method", "ERN"], "there is no method 'ERN' (did you mean 'ERM'?)"),
+        (["--method", ","], "--method names no method"),
+        (["--set", "l2"], "--set takes key=value, not 'l2'"),
+        (["--set", "L2=1"], "ERM has no setting 'L2' (did you mean 'l2'?)"),
+        (["--set", "l2=-3"], "ERM cannot take l2 = '-3'"),
+        (["--set", "DFR-val.C=1"], "which is not among the methods to fit"),
+        (
+            ["--method", "ERM,RWY", "--set", "subsets=3", "--out", "run"],
+            "none of the methods has a setting 'subsets'",
+        ),
+        (["--method", "ERM,RWY"], "2 methods make 2 heads; give --out a folder"),
+        (["--out", "head.pth"], "a head's file is named *.safetensors"),
+        (["--target", "clas"], "no column 'clas' for the target (did you mean 'class'?)"),
+        (["--groups", "place,x"], "no column 'x' for the group"),
+    ],
+)
+def test_a_wrong_request_is_one_line_and_exit_2(
+    arguments: list[str],
+    sentence: str,
+    store: Path,
+    command: Command,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder = store.parent
+    monkeypatch.chdir(folder)
+    code, out, err = command("fit", store, "--out", "head.safetensors", *arguments)
+    assert (code, out) == (2, "")
+    assert sentence in err
+    assert err.count("\n") == 1
+    assert [path.name for path in folder.iterdir()] == ["birds.store"]
+
+
+def test_a_head_is_replaced_only_when_asked_for(store: Path, tmp_path: Path, command: Command) -> None:
+    out = tmp_path / "head.safetensors"
+    assert command("fit", store, "--out", out)[0] == 0
+    before = out.read_bytes()
+    code, _, err = command("fit", store, "--out", out, "--method", "RWY")
+    assert code == 2
+    assert "exists already; choose another name, or say --replace" in err
+    assert out.read_bytes() == before
+    assert command("fit", store, "--out", out, "--method", "RWY", "--replace")[0] == 0
+    assert load_head(out)[1].method == "RWY"
+
+
+def test_export_of_a_head_on_other_features_is_refused(store: Path, tmp_path: Path, command: Command) -> None:
+    out = tmp_path / "head.safetensors"
+    command("fit", store, "--out", out)
+    code, _, err = command("export", out, "--weights", tmp_path / "w.pth", "--out", tmp_path / "m.zip")
+    assert code == 2
+    assert "'pixels', and only torchvision networks" in err
+
+
+def test_a_missing_store_from_a_real_shell(tmp_path: Path) -> None:
+    run = subprocess.run(
+        [sys.executable, "-m", "headwater", "heads", "fit", tmp_path / "no.store", "--out", "h.safetensors"],
+        check=False, capture_output=True, text=True, cwd=tmp_path,
+    )  # fmt: skip
+    assert run.returncode == 2
+    assert run.stderr.startswith("error: there is no store at")
+    assert "Traceback" not in run.stderr
+
+
+def test_the_room_and_its_command_load_without_torch() -> None:
+    code = (
+        "import sys, headwater.heads, headwater.cli.heads, headwater.heads.methods;"
+        "print('torch' in sys.modules, 'sklearn' in sys.modules)"
+    )
+    run = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert run.stdout.split() == ["False", "False"]

@@ -1,0 +1,127 @@
+"""Fitting on a store and evaluating the saved head: the same numbers as by hand, and refusals before any
+work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import headwater as hw
+from headwater.errors import HeadwaterError, HeadwaterWarning, RequestError
+from headwater.heads import HeadBank, Task, evaluate, fit, fit_many, load_head
+from headwater.store import annotate, open_store
+
+Store = Callable[..., Path]
+
+
+def test_a_saved_head_measures_as_it_did_when_fitted(store_at: Store, tmp_path: Path) -> None:
+    path, out = store_at(), tmp_path / "head.safetensors"
+    result = hw.heads.fit(
+        path, target="class", groups=["place"], method="RWG", settings={"l2": 0.01}, out=out
+    )
+    report = hw.heads.evaluate(out, path, "test")
+    assert report.to_dict() == result.reports["test"].to_dict() == result.info.summary["test"]
+    store, (head, info) = open_store(path), load_head(out)
+    rows = Task.from_store(store, "class", ("place",)).splits["test"]
+    named = [info.classes[code] for code in head.predict(store.features[rows])]
+    right = np.array(named) == np.array(store.annotations["class"].texts())[rows]
+    place = np.array(store.annotations["place"].texts())[rows]
+    label = np.array(store.annotations["class"].texts())[rows]
+    assert report.overall == pytest.approx(right.mean())
+    for group in report.by_group:
+        mine = np.array([f"{c}, {p}" for c, p in zip(label, place, strict=True)]) == group.name
+        assert (group.count, group.correct) == (mine.sum(), right[mine].sum())
+    train = Task.from_store(store, "class", ("place",)).group_counts("train")
+    expected = sum(n * g.correct / g.count for n, g in zip(train, report.by_group, strict=True)) / train.sum()
+    assert report.train_weighted == pytest.approx(expected)
+    assert (info.store_fingerprint, info.store_path) == (store.fingerprint, str(path))
+
+
+def test_several_methods_are_what_each_is_alone(store_at: Store) -> None:
+    path = store_at()
+    methods = [("ERM", {}), ("SUBG", {"l2": 0.1}), ("DFR-val", {"C": [1, 0.1], "subsets": 3})]
+    together = fit_many(path, methods=methods, groups=["place"], seed=5)
+    for (name, settings), found in zip(methods, together, strict=True):
+        alone = fit(path, groups="place", method=name, settings=settings, seed=5)
+        np.testing.assert_allclose(found.head.weight, alone.head.weight, atol=2e-3)
+        assert found.fitted.choices == alone.fitted.choices
+        assert found.fitted.seed == 5
+
+
+def test_the_split_without_rows_is_not_reported(store_at: Store) -> None:
+    path = store_at(counts={"train": (9, 5, 5, 9), "test": (5, 5, 5, 5)})
+    assert list(fit(path).reports) == ["test"]
+
+
+def test_a_head_that_did_not_converge_says_so(store_at: Store, tmp_path: Path) -> None:
+    out = tmp_path / "head.safetensors"
+    with pytest.warns(
+        HeadwaterWarning, match=r"ERM did not converge \(1 of 1 heads\); raise its setting max_iter"
+    ):
+        result = fit(store_at(), settings={"l2": 0, "max_iterations": 1}, out=out)
+    assert not result.fitted.convergence.converged
+    head, info = load_head(out)
+    assert not head.convergence.converged
+    assert (info.trained, info.unconverged) == (1, 1)
+
+
+def _evaluate_elsewhere(store_at: Store, tmp_path: Path, name: str, **other: Any) -> None:
+    out = tmp_path / "head.safetensors"
+    fit(store_at(), groups=["place"], out=out)
+    evaluate(out, store_at("again.store"))  # the same recipe: another store will do
+    evaluate(out, store_at(name, **other))
+
+
+def test_a_store_of_other_features_is_refused(store_at: Store, tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match=r"takes 12 features and the store .* has 13") as error:
+        _evaluate_elsewhere(store_at, tmp_path, "wide.store", dim=13)
+    assert "\n" not in str(error.value)
+
+
+def test_a_store_of_another_recipe_is_refused(store_at: Store, tmp_path: Path) -> None:
+    other = {"backbone": "resnet50", "weights_sha256": "1" * 64}
+    with pytest.raises(RequestError, match=r"trained on other features .* \(they differ in weights_sha256\)"):
+        _evaluate_elsewhere(store_at, tmp_path, "other.store", recipe=other)
+
+
+def test_an_annotation_that_is_gone_is_named(store_at: Store, tmp_path: Path) -> None:
+    path, out = store_at(), tmp_path / "head.safetensors"
+    fit(path, groups=["place"], out=out)
+    with pytest.raises(RequestError, match="no rows are in split 'dev'"):
+        evaluate(out, path, "dev")
+    keys = open_store(path).keys.tolist()
+    annotate(path, {"path": keys, "split": ["test"] * len(keys)}, replace=True)
+    assert evaluate(out, path).rows == len(keys) - 1  # one row failed
+    from headwater.store import drop_annotations
+
+    drop_annotations(path, ["place"])
+    with pytest.raises(RequestError, match="no column 'place' for the group"):
+        evaluate(out, path)
+
+
+def test_a_wrong_request_is_refused_before_any_work(
+    store_at: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = store_at()
+    monkeypatch.setattr(HeadBank, "train", lambda *_: pytest.fail("trained"))
+    there = tmp_path / "there.safetensors"
+    there.write_text("mine")
+    for wanted, sentence in (
+        ({"out": there}, "exists already"),
+        ({"out": tmp_path / "head.pth"}, r"named \*.safetensors"),
+        ({"method": "DRF-val"}, "did you mean 'DFR-val'"),
+        ({"settings": {"L2": 1}}, "did you mean 'l2'"),
+        ({"target": "clas"}, "did you mean 'class'"),
+        ({"seed": -1}, "must not be negative"),
+    ):
+        with pytest.raises(RequestError, match=sentence):
+            fit(path, **wanted)  # type: ignore[arg-type]
+    assert there.read_text() == "mine"
+    (path / "shard-00000.h5").unlink()
+    with pytest.raises(HeadwaterError, match="not finished"):
+        fit(path)

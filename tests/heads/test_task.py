@@ -1,0 +1,144 @@
+"""Tasks: columns become classes, groups and splits as a naive reading does, and bad columns get one
+sentence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from headwater.errors import HeadwaterError, RequestError
+from headwater.heads.head import Convergence, LinearHead
+from headwater.heads.task import Task
+from headwater.store import annotate, open_store
+
+DONE = Convergence(True, 1, 0.0, 0.0)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from("abc-"), st.sampled_from("xy-")), min_size=4, max_size=30))
+def test_groups_are_the_combinations_that_occur(rows: list[tuple[str, str]]) -> None:
+    target = ["" if t == "-" else t for t, _ in rows] + ["a", "b"]
+    place = ["" if p == "-" else p for _, p in rows] + ["x", "x"]
+    task = Task.from_arrays(np.zeros((len(target), 2)), target, {"place": place})
+    occurring = sorted({(t, p) for t, p in zip(target, place, strict=True) if t and p})
+    assert task.group_names == tuple(f"{t}, {p}" for t, p in occurring)
+    for row, (t, p) in enumerate(zip(target, place, strict=True)):
+        assert (task.classes[task.target[row]] if task.target[row] >= 0 else "") == t
+        assert task.groups[row] == (occurring.index((t, p)) if t and p else -1)
+    assert [task.classes[code] for code in task.group_class] == [t for t, _ in occurring]
+    assert task.left_out.without_target == target.count("")
+    assert task.splits["train"].tolist() == [row for row, t in enumerate(target) if t]
+
+
+def test_whole_numbers_need_not_be_contiguous_and_minus_one_is_missing() -> None:
+    task = Task.from_arrays(np.zeros((5, 1)), [7, -1, 100, 7, 3])
+    assert task.classes == ("3", "7", "100")
+    assert task.target.tolist() == [1, -1, 2, 1, 0]
+    assert Task.from_arrays(np.zeros((3, 1)), [1.0, np.nan, 2.0]).target.tolist() == [0, -1, 1]
+
+
+def test_without_group_columns_the_groups_are_the_classes(task: Task) -> None:
+    plain = Task.from_arrays(task.features, task.target)
+    assert plain.group_names == plain.classes
+    assert (plain.groups == plain.target).all()
+
+
+def test_splits_may_be_numbered_as_in_waterbirds() -> None:
+    task = Task.from_arrays(np.zeros((5, 1)), list("abbab"), split=[0, 1, 2, 0, -1])
+    assert {name: rows.tolist() for name, rows in task.splits.items()} == {
+        "train": [0, 3],
+        "val": [1],
+        "test": [2],
+    }
+    assert task.left_out.without_split == 1
+
+
+def test_from_store_leaves_failed_rows_out_and_reads_the_same_groups(
+    store_at: Callable[..., Path], world: Callable[..., dict[str, Any]]
+) -> None:
+    path, made = store_at(), world()
+    task = Task.from_store(open_store(path), "class", ("place",))
+    assert (task.left_out.failed, task.target[0]) == (1, -1)
+    assert sum(len(rows) for rows in task.splits.values()) == len(made["class"]) - 1
+    for split, rows in task.splits.items():
+        assert set(made["split"][rows]) == {split}
+        named = [task.group_names[code] for code in task.groups[rows]]
+        assert named == [f"{c}, {p}" for c, p in zip(made["class"][rows], made["place"][rows], strict=True)]
+    np.testing.assert_array_equal(task.features[task.splits["val"]], made["features"][task.splits["val"]])
+    assert task.origin.fingerprint == open_store(path).fingerprint
+
+
+@pytest.mark.parametrize(
+    ("wanted", "sentence"),
+    [
+        ({"target": "clas"}, "no column 'clas' for the target (did you mean 'class'?)"),
+        ({"groups": ("plaice",)}, "no column 'plaice' for the group (did you mean 'place'?)"),
+        ({"split": "fold"}, "no split column 'fold'"),
+        ({"split": "fold"}, "`headwater store split"),
+        ({"target": "temperature"}, "fractional numbers such as 0.5"),
+        ({"split": "place"}, "'land', 'water', which names no split; use train, val and test"),
+    ],
+)
+def test_a_column_that_cannot_play_its_part_is_one_sentence(
+    wanted: dict[str, Any], sentence: str, store_at: Callable[..., Path]
+) -> None:
+    with pytest.raises(RequestError) as error:
+        Task.from_store(open_store(store_at()), **wanted)
+    assert sentence in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_one_class_and_no_rows_are_refused(store_at: Callable[..., Path]) -> None:
+    with pytest.raises(RequestError, match="one class only, 'a'"):
+        Task.from_arrays(np.zeros((3, 1)), ["a", "a", ""])
+    with pytest.raises(RequestError, match="no row has features"):
+        Task.from_arrays(np.zeros((2, 1)), ["", ""])
+    with pytest.raises(RequestError, match="has 2 rows, the features 3"):
+        Task.from_arrays(np.zeros((3, 1)), ["a", "b"])
+
+
+def test_an_unfinished_store_is_refused(store_at: Callable[..., Path]) -> None:
+    path = store_at()
+    (path / "shard-00001.h5").unlink()
+    with pytest.raises(HeadwaterError, match="not finished"):
+        open_store(path)
+
+
+def test_classes_of_a_head_trained_elsewhere_keep_their_codes(store_at: Callable[..., Path]) -> None:
+    path = store_at()
+    store = open_store(path)
+    task = Task.from_store(store, "class", classes=("waterbird", "landbird"))
+    assert task.classes == ("waterbird", "landbird")
+    assert [task.classes[c] for c in task.target[1:]] == store.annotations["class"].texts()[1:]
+    species = ["heron", *store.annotations["class"].texts()[1:-1], "heron"]
+    annotate(path, {"path": store.keys.tolist(), "class": species}, replace=True)
+    with pytest.raises(RequestError, match="'heron', which the head does not know"):
+        Task.from_store(open_store(path), "class", classes=("waterbird", "landbird"))
+
+
+def test_many_heads_predict_what_each_predicts_alone(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("headwater.heads.task._BLOCK", 7)  # many blocks
+    random = np.random.default_rng(0)
+    heads = [
+        LinearHead(random.normal(size=(2, 12)).astype("f4"), random.normal(size=2).astype("f4"), DONE)
+        for _ in range(3)
+    ]
+    rows = task.splits["test"]
+    together = task.logits(heads, rows)
+    assert together.shape == (3, len(rows), 2)
+    for head, scores in zip(heads, together, strict=True):
+        expected = task.features[rows].astype("f8") @ head.weight.T.astype("f8") + head.bias
+        np.testing.assert_allclose(scores, expected, rtol=1e-4, atol=1e-4)
+    assert (task.predict(heads, rows) == together.argmax(axis=2)).all()
+
+
+def test_a_split_that_is_not_there_is_refused(task: Task) -> None:
+    with pytest.raises(RequestError, match="no rows are in split 'holdout'"):
+        task.rows("holdout")
