@@ -34,8 +34,8 @@ class ArraySource:
 
     Shapes: (n, h, w), or with 1, 3 or 4 channels (grey, RGB, RGBA) in front of or behind height and width.
     uint8 is taken as it is, bool as black and white, other integers when all lie in 0..255. Floats are mapped
-    to bytes by one rule for the whole array (`modes.byte_range`): [0, 1], else [0, 255], else lowest to
-    highest value. A row that holds NaN or infinity fails, and does not count for the range.
+    to bytes by one rule for the whole array (`modes.byte_range`): from [0, 1], from [0, 255], or from lowest
+    to highest value. A row that holds NaN or infinity fails, and does not count for the range.
     """
 
     skipped = 0
@@ -81,7 +81,7 @@ def open_arrays(path: Path) -> ArraySource:
         with loaded:
             arrays = {member: loaded[member] for member in loaded.files}
     except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        if "pickle" in str(error) or "Object arrays" in str(error):
+        if any(word in str(error) for word in ("pickle", "Object arrays", "Python objects")):
             raise RequestError(
                 f"{shown} holds pickled Python objects, which can run code when they are read; save it again"
                 " as plain numbers or text (array.astype(...))"

@@ -64,11 +64,13 @@ class DatasetSource:
         labels = [_plain(label) for label in labels]
         kinds = {type(label) for label in labels} - {type(None)}
         if not kinds or not kinds <= {int, float, str}:
-            return {}
+            return {}  # no labels, or labels of several parts such as boxes, which are no column
+        if str in kinds:
+            labels = [None if label is None else str(label) for label in labels]
         classes = _classes(self._dataset)
         if kinds == {int} and classes and all(label is None or 0 <= label < len(classes) for label in labels):
             return {"class": [None if label is None else classes[label] for label in labels]}
-        return {"class" if kinds == {str} else "target": labels}
+        return {"class" if str in kinds else "target": labels}
 
     def _item(self, row: int) -> tuple[Any, Any]:
         try:

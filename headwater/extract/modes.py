@@ -49,12 +49,13 @@ def to_rgb(
 def byte_range(low: float, high: float) -> tuple[float, float]:
     """Which values of a float image stand for black and white, told from its lowest and highest value.
 
-    Values within [0, 1] are shares of white; else within [0, 255] they are bytes already; any other range is
-    stretched from its lowest value (black) to its highest (white), so that nothing is clipped.
+    Values within [0, 1] are shares of white. Values within [0, 255] whose highest is above the middle, 127.5,
+    are bytes already. Any other range, such as [0, 2] or [-1, 1], is stretched from its lowest value (black) to
+    its highest (white), so that nothing is clipped.
     """
     if low >= 0 and high <= 1:
         return 0.0, 1.0
-    if low >= 0 and high <= 255:
+    if low >= 0 and 127.5 < high <= 255:
         return 0.0, 255.0
     return low, high
 

@@ -62,6 +62,8 @@ def open_source(source: object, *, path_column: str | None = None) -> Source:
         RequestError: there is nothing there, or it is none of these, or it holds no images.
     """
     if isinstance(source, str | bytes | os.PathLike):
+        if not os.fspath(source):
+            raise RequestError("the source is an empty name; give a folder, a manifest or an array file")
         return _open_path(Path(os.fsdecode(source)), path_column)
     if path_column is not None:
         raise RequestError(
@@ -69,6 +71,8 @@ def open_source(source: object, *, path_column: str | None = None) -> Source:
         )
     if isinstance(source, Source):
         return source
+    if hasattr(source, "detach") and hasattr(source, "cpu"):  # a tensor
+        source = source.detach().cpu().numpy()
     if isinstance(source, np.ndarray):
         return ArraySource(source, name=f"array {source.shape}")
     if hasattr(source, "__len__") and hasattr(source, "__getitem__"):
