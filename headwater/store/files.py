@@ -81,7 +81,7 @@ def explained(path: Path) -> Iterator[None]:
 
 def explain(error: OSError, path: Path) -> str:
     """One sentence for a failed write at `path`: what happened and the way out."""
-    code = error.errno or _hdf5_errno(str(error))
+    code = error.errno
     where = str(path.parent)
     if code in (errno.ENOSPC, errno.EDQUOT):
         return f"the disk is full: could not write {path.name} in {where}; free some space and run again"
@@ -96,10 +96,3 @@ def explain(error: OSError, path: Path) -> str:
     if code == errno.EIO:
         return f"the disk reports an error at {path.name} in {where}; check the disk, then run again"
     return f"could not write {path.name} in {where}: {error.strerror or error}"
-
-
-def _hdf5_errno(message: str) -> int | None:
-    """The errno that HDF5 hides in its message, such as `errno = 28`."""
-    _, found, rest = message.partition("errno = ")
-    digits = rest[: len(rest) - len(rest.lstrip("0123456789"))]
-    return int(digits) if found and digits else None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from headwater.errors import HeadwaterError
 from headwater.store.files import replacing
+from headwater.store.sink import Sink
 
 USER_BLOCK = 4096
 """Bytes before the HDF5 file proper. A whole page, so that features can begin on a page and a row of 2048
@@ -38,15 +39,17 @@ def writing_sealed(path: Path, kind: Kind) -> Iterator[h5py.File]:
     The same datasets written in the same order give the same bytes. HeadwaterError when the disk refuses.
     """
     with replacing(path) as temporary:
-        with h5py.File(
-            temporary,
-            "w",
-            libver=("earliest", "v110"),
-            userblock_size=USER_BLOCK,
-            alignment_threshold=PAGE,
-            alignment_interval=PAGE,
-            locking=False,
-        ) as file:
+        with (
+            closing(Sink(temporary)) as sink,
+            h5py.File(
+                sink,
+                "w",
+                libver=("earliest", "v110"),
+                userblock_size=USER_BLOCK,
+                alignment_threshold=PAGE,
+                alignment_interval=PAGE,
+            ) as file,
+        ):
             yield file
             datasets = _datasets(file)
         size = temporary.stat().st_size - USER_BLOCK
@@ -56,7 +59,8 @@ def writing_sealed(path: Path, kind: Kind) -> Iterator[h5py.File]:
 
 @dataclass(frozen=True)
 class Seal:
-    """What a user block says: the kind of file, checksum and number of the bytes after it, where datasets lie.
+    """What a user block says: the kind of file, checksum and number of the bytes after it, where datasets
+    lie.
 
     `datasets`: byte offset in the file, shape and type of every contiguous dataset at the top of the file.
     """
@@ -88,8 +92,10 @@ class Seal:
         ):
             return None
         lines = [line.split(" ") for line in text.decode("ascii").splitlines()]
-        if lines[0][0] != "headwater" or int(lines[0][2]) > SEAL_VERSION:
-            return None
+        if int(lines[0][2]) > SEAL_VERSION:
+            raise HeadwaterError(
+                f"this file was sealed by a newer headwater (version {lines[0][2]}); upgrade headwater"
+            )
         datasets = {
             name: (int(offset), tuple(map(int, shape)), np.dtype(dtype))
             for word, name, offset, dtype, *shape in lines[3:]

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from headwater.errors import RequestError
 from headwater.store.plan import Plan
-from headwater.store.sealed import new_dataset, text_dtype, writing_sealed
+from headwater.store.sealed import new_dataset, tagged, text_dtype, writing_sealed
 
 ROW_OK = 0
 ROW_FAILED = 1
@@ -122,12 +122,11 @@ def checked_arrays(plan: Plan, count: int, rows: ShardRows) -> dict[str, NDArray
 
 def write_errors(dataset: h5py.Dataset, errors: Sequence[str], first: int = 0) -> None:
     """Write the error texts of the rows from `first` on; chunks of rows without an error are not touched."""
-    cut = [_cut(text) for text in errors]
-    for start in range(0, len(cut), ERROR_CHUNK):
-        part = cut[start : start + ERROR_CHUNK]
+    for start in range(0, len(errors), ERROR_CHUNK):
+        part = errors[start : start + ERROR_CHUNK]
         if any(part):
-            values = np.array(part, dtype=f"S{ERROR_BYTES}").astype(dataset.dtype)
-            dataset[first + start : first + start + len(part)] = values
+            values = np.array([_cut(text) for text in part], dtype=f"S{ERROR_BYTES}")
+            dataset[first + start : first + start + len(part)] = tagged(values, text_dtype(ERROR_BYTES))
 
 
 def _cut(text: str) -> bytes:
