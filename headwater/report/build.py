@@ -1,4 +1,4 @@
-"""From a run's folder to a report file: reading, gathering, rendering, and never writing over what is not ours."""
+"""From a run's folder to a report file, without ever writing over what is not ours."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ def build_report(
     """Write the report of the heads in the folder `run` as one HTML file, and return its path.
 
     `out`: the file, RUN/report.html unless given. `store`: where the store is, if not where the heads say.
-    `images`: the folder, manifest or array file with the images, if not where the store says. An earlier report
-    of the same run is replaced; any other file only with `replace`. RequestError for a request that cannot be
-    meant, HeadwaterError when writing fails.
+    `images`: the folder, manifest or array file with the images, if not where the store says. An earlier
+    report of the same run is replaced; any other file only with `replace`. RequestError for a request that
+    cannot be meant, HeadwaterError when writing fails.
     """
     opened = open_run(run, store)
     if images is not None and not Path(images).exists():
@@ -47,7 +47,8 @@ def build_report(
         place.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise HeadwaterError(
-            f"cannot make the folder {shown(place.parent)!r}: {error.strerror}; choose another place with --out"
+            f"cannot make the folder {shown(place.parent)!r}: {error.strerror}; "
+            "choose another place with --out"
         ) from error
     write_whole(place, page.encode("utf-8"))
     return place

@@ -1,4 +1,4 @@
-"""What a report says, as plain data. Filling it from a run is `gather.py`'s business, showing it is `page.py`'s."""
+"""What a report says, as plain data; it is filled by `gather.py` and shown by `page.py`."""
 
 from __future__ import annotations
 
@@ -29,8 +29,9 @@ class GroupResult:
 class MethodResult:
     """One trained head: how it did on the reported split and how its training ended.
 
-    `name` is unique within the report. `worst` is the accuracy of the group `worst_group`. The three averages keep
-    the names of `heads.metrics`: `overall` (rows), `balanced` (groups), `train_weighted` (groups by share of train).
+    `name` is unique within the report. `worst` is the accuracy of the group `worst_group`. The three averages
+    keep the names of `heads.metrics`: `overall` (rows count the same), `balanced` (groups do),
+    `train_weighted` (groups count by their share of train).
     """
 
     name: str
@@ -71,7 +72,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Extraction:
-    """What was extracted, with which network, and how fast; fields that the store does not record are empty."""
+    """What was extracted, with which network, how fast; what the store does not record is empty."""
 
     source: str
     store: str
@@ -121,7 +122,7 @@ class Gallery:
 
 @dataclass(frozen=True)
 class ReportData:
-    """Everything on the page. `methods` stand best worst group first; `baseline` and `best` name two of them."""
+    """Everything on the page. `methods`: best worst group first; `baseline` and `best` name two of them."""
 
     title: str
     identity: str

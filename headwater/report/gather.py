@@ -1,4 +1,4 @@
-"""Fills a report's data from a run: measures its heads, counts, reads the extraction's record, picks the pictures."""
+"""Fills a report's data from a run: measures its heads, counts, and reads the extraction's record."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import platform
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -40,7 +41,7 @@ _BASELINE = "ERM"
 
 
 def gather(run: Run, images: str | os.PathLike[str] | None = None) -> ReportData:
-    """Everything that the report of `run` says; `images`: where the pictures are, if not where the store names."""
+    """What the report of `run` says; `images`: where the pictures are, if not where the store names."""
     task = run.task
     split, note = _reported_split(task)
     reports = report_on(task, [each.head for each in run.heads], split)
@@ -59,12 +60,14 @@ def gather(run: Run, images: str | os.PathLike[str] | None = None) -> ReportData
         )
     kept, group_note = _kept_groups(task, baseline, best)
     methods = [_only_groups(method, kept) for method in methods]
+    by_name = dict(zip(names, run.heads, strict=True))
+    place = run.store.plan.source if images is None else images
     galleries, gallery_note = _galleries(
-        run, dict(zip(names, run.heads, strict=True)), baseline, best, split, images
+        run, split, (baseline, by_name[baseline.name]), (best, by_name[best.name]), place
     )
     group_columns = tuple(map(shown, task.group_columns))
     return ReportData(
-        title=f"{' × '.join([shown(task.target_name), *group_columns])}: headwater report",
+        title=f"{' by '.join([shown(task.target_name), *group_columns])}: headwater report",
         identity=identity(run),
         target=shown(task.target_name),
         group_columns=group_columns,
@@ -95,7 +98,7 @@ def gather(run: Run, images: str | os.PathLike[str] | None = None) -> ReportData
 
 
 def identity(run: Run) -> str:
-    """What a page is the report of: the same folder's name, features, rows and question give the same text."""
+    """What a page is the report of: the same folder's name, features, rows and question, as a hash."""
     task, plan = run.task, run.store.plan
     parts = [
         run.folder.resolve().name,
@@ -182,8 +185,6 @@ def _kept_groups(task: Task, baseline: MethodResult, best: MethodResult) -> tupl
 
 
 def _only_groups(method: MethodResult, kept: Sequence[int]) -> MethodResult:
-    from dataclasses import replace  # noqa: PLC0415
-
     return replace(method, groups=tuple(method.groups[g] for g in kept))
 
 
@@ -239,54 +240,47 @@ def _extraction(run: Run) -> Extraction:
     )
 
 
+@dataclass(frozen=True)
+class _Said:
+    """What one head says of the rows of the reported split."""
+
+    method: MethodResult
+    predicted: NDArray[np.int64]
+
+
 def _galleries(
     run: Run,
-    heads: Mapping[str, RunHead],
-    baseline: MethodResult,
-    best: MethodResult,
     split: str,
-    images: str | os.PathLike[str] | None,
+    baseline: tuple[MethodResult, RunHead],
+    best: tuple[MethodResult, RunHead],
+    place: Any,
 ) -> tuple[tuple[Gallery, ...], str]:
     """The baseline's mistakes in its worst group beside what the best head says, and the best head's own."""
-    pictures = Pictures(run.store.plan.source if images is None else images)
+    pictures = Pictures(place)
     rows = run.task.rows(split).index
-    pairs = [(baseline, best), (best, baseline)] if baseline is not best else [(best, None)]
-    shown_heads = [baseline, best]
-    predicted = run.task.predict([heads[m.name].head for m in shown_heads], rows)
-    said = dict(zip((m.name for m in shown_heads), predicted, strict=True))
+    predicted = run.task.predict([baseline[1].head, best[1].head], rows)
+    base, top = _Said(baseline[0], predicted[0]), _Said(best[0], predicted[1])
+    pairs = [(base, top), (top, base)] if baseline[0] is not best[0] else [(top, None)]
     found, unread = [], 0
-    for method, other in pairs:
-        gallery, failures = _gallery(run, pictures, rows, method, other, said)
+    for mine, theirs in pairs:
+        gallery, failures = _gallery(run, pictures, rows, mine, theirs)
         found.append(gallery)
         unread += failures
-    note = pictures.note or (
-        f"{unread} of the pictures could not be read and are left out." if unread else ""
-    )
+    note = f"{unread} of the pictures could not be read and are left out." if unread else pictures.note
     return tuple(found), note
 
 
 def _gallery(
-    run: Run,
-    pictures: Pictures,
-    rows: NDArray[np.int64],
-    method: MethodResult,
-    other: MethodResult | None,
-    said: Mapping[str, NDArray[np.int64]],
+    run: Run, pictures: Pictures, rows: NDArray[np.int64], mine: _Said, theirs: _Said | None
 ) -> tuple[Gallery, int]:
+    """One head's mistakes in its worst group, and how many of the chosen pictures could not be read."""
     task = run.task
-    group = next(g for g, name in enumerate(task.group_names) if shown(name) == method.worst_group)
+    group = next(g for g, name in enumerate(task.group_names) if shown(name) == mine.method.worst_group)
     inside = task.groups[rows] == group
     truth = task.target[rows]
-    mine = said[method.name]
-    theirs = None if other is None else said[other.name]
-    wrong = np.flatnonzero(inside & (mine != truth))
-    chosen = (
-        wrong[np.unique(np.linspace(0, len(wrong) - 1, min(MOST_PICTURES, len(wrong))).round().astype(int))]
-        if len(wrong)
-        else wrong
-    )
+    wrong = np.flatnonzero(inside & (mine.predicted != truth))
     taken, unread = [], 0
-    for place in chosen.tolist() if not pictures.note else []:
+    for place in _spread(wrong, MOST_PICTURES) if not pictures.note else []:
         key = str(run.store.keys[rows[place]])
         uri = pictures.thumbnail(key)
         if uri is None:
@@ -297,24 +291,27 @@ def _gallery(
                 uri=uri,
                 key=shown(key),
                 truth=shown(task.classes[truth[place]]),
-                predicted=shown(task.classes[mine[place]]),
-                other=None if theirs is None else shown(task.classes[theirs[place]]),
-                other_right=theirs is not None and bool(theirs[place] == truth[place]),
+                predicted=shown(task.classes[mine.predicted[place]]),
+                other=None if theirs is None else shown(task.classes[theirs.predicted[place]]),
+                other_right=theirs is not None and bool(theirs.predicted[place] == truth[place]),
             )
         )
-    rescued = 0 if theirs is None else int((theirs[wrong] == truth[wrong]).sum())
-    return (
-        Gallery(
-            method=method.name,
-            group=method.worst_group,
-            wrong=len(wrong),
-            count=int(inside.sum()),
-            rescued=rescued,
-            other_method=None if other is None else other.name,
-            pictures=tuple(taken),
-        ),
-        unread,
+    gallery = Gallery(
+        method=mine.method.name,
+        group=mine.method.worst_group,
+        wrong=len(wrong),
+        count=int(inside.sum()),
+        rescued=0 if theirs is None else int((theirs.predicted[wrong] == truth[wrong]).sum()),
+        other_method=None if theirs is None else theirs.method.name,
+        pictures=tuple(taken),
     )
+    return gallery, unread
+
+
+def _spread(values: NDArray[np.int64], most: int) -> list[int]:
+    """At most `most` of the values, evenly spread over them."""
+    chosen = np.linspace(0, len(values) - 1, min(most, len(values))).round().astype(np.int64)
+    return [int(value) for value in values[chosen]]
 
 
 def _commands(run: Run) -> tuple[str, ...]:

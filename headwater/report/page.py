@@ -12,6 +12,7 @@ from markupsafe import Markup
 from headwater.report import words
 from headwater.report.data import GroupResult, MethodResult, ReportData
 
+_NOTHING_ELSE = "base-uri 'none'; form-action 'none'"
 _LEVELS = 8  # shades of a heat-map cell above the plain one
 _DARKEST = 0.4  # the accuracy, as 1 - this share of errors, from which a cell is darkest
 
@@ -19,8 +20,8 @@ _DARKEST = 0.4  # the accuracy, as 1 - this share of errors, from which a cell i
 def render(data: ReportData) -> str:
     """The page as text.
 
-    Everything from the data is escaped. The page asks the browser to load nothing: images are `data:` URIs, and its
-    own policy forbids scripts and every address.
+    Everything from the data is escaped. The page asks the browser to load nothing: images are `data:` URIs,
+    and its own policy forbids scripts and every address.
     """
     files = resources.files("headwater.report")
     style = (files / "page.css").read_text("utf-8")
@@ -36,7 +37,7 @@ def render(data: ReportData) -> str:
         data=data,
         # The style sheet is ours and holds no data; escaping would break its quotes and its hash.
         style=Markup(style),
-        policy=f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'",
+        policy=f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'; {_NOTHING_ELSE}",
         headline=words.headline(data),
         answer=words.answer(data),
         warning=words.unconverged(data.methods),
@@ -45,7 +46,7 @@ def render(data: ReportData) -> str:
 
 
 def _x(share: float) -> str:
-    """A share as a horizontal SVG position, so that drawings stretch with the page while their text does not."""
+    """A share as an SVG position, so that drawings stretch with the page while their text does not."""
     return f"{100 * share:.2f}%"
 
 

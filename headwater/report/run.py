@@ -1,4 +1,4 @@
-"""A run as the report needs it: the head files of one folder, checked to belong together, and their store and task."""
+"""A run as the report needs it: the head files of one folder that belong together, their store and task."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ class Run:
 def open_run(folder: str | os.PathLike[str], store: str | os.PathLike[str] | None = None) -> Run:
     """Read the heads in `folder` and open their store, or the one given for it.
 
-    RequestError when the folder holds no heads, when two of them answer different questions, when the store is not
-    where they say, or when its features are not theirs.
+    RequestError when the folder holds no heads, when two of them answer different questions, when the store
+    is not where they say, or when its features are not theirs.
     """
     place = Path(folder)
     if not place.is_dir():
@@ -90,7 +90,8 @@ def _check_alike(heads: Sequence[RunHead]) -> None:
             if mine != theirs:
                 raise RequestError(
                     f"{shown(first.file.name)!r} and {shown(other.file.name)!r} cannot stand in one report: "
-                    f"their {what} differ ({_short(mine)} and {_short(theirs)}); keep them in folders of their own"
+                    f"their {what} differ ({_short(mine)} and {_short(theirs)}); "
+                    "keep them in folders of their own"
                 )
 
 

@@ -1,4 +1,4 @@
-"""Text from files made safe to print: names are other people's, and may hold anything that a file name may hold."""
+"""Text made safe to print: names are other people's, and may hold anything that a file name may hold."""
 
 from __future__ import annotations
 

@@ -11,14 +11,14 @@ _NOTEWORTHY = 0.05  # a gap between worst group and overall below this is not wo
 
 def percent(value: float | None, digits: int = 1) -> str:
     """A share as percent with a thin space before the sign; a dash for none."""
-    return "–" if value is None else f"{100 * value:.{digits}f}\u202f%"
+    return "\u2013" if value is None else f"{100 * value:.{digits}f}\u202f%"
 
 
 def span(estimate: Estimate | None) -> str:
-    """The interval of an estimate such as `81.2–86.0`, empty without one."""
+    """The interval of an estimate such as `81.2-86.0` with a long dash, empty without one."""
     if estimate is None or estimate.low is None or estimate.high is None:
         return ""
-    return f"{100 * estimate.low:.1f}–{100 * estimate.high:.1f}"
+    return f"{100 * estimate.low:.1f}\u2013{100 * estimate.high:.1f}"
 
 
 def headline(data: ReportData) -> str:
@@ -37,7 +37,7 @@ def headline(data: ReportData) -> str:
 
 
 def answer(data: ReportData) -> str:
-    """What the best head makes of it, claiming a gain only where the intervals of the worst groups are apart."""
+    """What the best head makes of it; says so where the intervals of the two worst groups overlap."""
     base, best = data.method(data.baseline), data.method(data.best)
     if best.name == base.name:
         if len(data.methods) == 1:
@@ -64,8 +64,8 @@ def unconverged(methods: Iterable[MethodResult]) -> str:
     names = [method.name for method in methods if not method.converged]
     if not names:
         return ""
-    verb = "has" if len(names) == 1 else "have"
-    return f"{listed(names)} {verb} not converged: read {'its' if len(names) == 1 else 'their'} numbers with care."
+    verb, whose = ("has", "its") if len(names) == 1 else ("have", "their")
+    return f"{listed(names)} {verb} not converged: read {whose} numbers with care."
 
 
 def listed(names: list[str]) -> str:
