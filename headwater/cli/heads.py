@@ -157,24 +157,27 @@ def evaluate(
     if as_json:
         print_json({"head": str(head), "store": str(store), "split": split, **report.to_dict()})
         return
-    print_table(
-        f"{head.name} on {split}, {report.rows:,} rows",
-        ["accuracy", "%", "95 %"],
-        [
-            ("overall (every row the same)", percent(report.overall), _ends(report.interval("overall"))),
-            ("balanced (every group the same)", percent(report.balanced), _ends(report.interval("balanced"))),
+    drawn = report.intervals()
+    rows = [("overall (every row the same)", percent(report.overall), _ends(drawn["overall"]))]
+    if report.has_groups:
+        worst_group = report.worst_group
+        rows += [
+            ("balanced (every group the same)", percent(report.balanced), _ends(drawn["balanced"])),
             (
                 "train-weighted (groups as in train)",
                 percent(report.train_weighted),
-                _ends(report.interval("train_weighted")),
+                _ends(drawn["train_weighted"]),
             ),
             (
-                f"worst group: {_name(report.worst_group.name)}",
-                percent(report.worst_group.accuracy),
-                _ends(report.interval("worst_group")),
+                f"worst group: {_name(worst_group.name)}",
+                percent(worst_group.accuracy),
+                _ends(drawn["worst_group"]),
             ),
-        ],
-    )
+        ]
+    print_table(f"{head.name} on {split}, {report.rows:,} rows", ["accuracy", "%", "95 %"], rows)
+    if not report.has_groups:
+        typer.echo("No row has a known group, so there is nothing to say about groups.")
+        return
     present = sum(group.count > 0 for group in report.by_group)
     shown = report.worst(min(worst, present))
     print_table(
@@ -222,15 +225,16 @@ def export(
 def _print_fits(results: Sequence[FitResult], target: str, groups: str) -> None:
     rows = []
     for result in results:
-        for place, (split, report) in enumerate(result.reports.items()):
+        for place, (split, found) in enumerate(result.info.summary.items()):
+            worst = found["worst_group"]
             rows.append(
                 (
                     result.fitted.method if place == 0 else "",
                     split,
-                    percent(report.overall),
-                    percent(report.balanced),
-                    percent(report.worst_group.accuracy),
-                    _ends(report.interval("worst_group")),
+                    percent(found["overall"]),
+                    percent(found["balanced"]),
+                    percent(worst and worst["accuracy"]),
+                    _between(found["intervals"]["worst_group"]),
                     f"{result.fitted.seconds:.1f}" if place == 0 else "",
                 )
             )
@@ -318,6 +322,10 @@ def _parts(text: str) -> list[str]:
 
 def _ends(interval: Interval | None) -> str:
     return "" if interval is None else f"{100 * interval.low:.1f}-{100 * interval.high:.1f}"
+
+
+def _between(interval: Mapping[str, Any] | None) -> str:
+    return "" if interval is None else f"{100 * interval['low']:.1f}-{100 * interval['high']:.1f}"
 
 
 def _shown(value: Any) -> str:

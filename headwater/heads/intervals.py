@@ -43,15 +43,18 @@ def wilson(correct: int, count: int, level: float = 0.95) -> Interval:
 
 
 def resampled(
-    statistic: Callable[[NDArray[np.float64]], NDArray[np.float64]],
+    statistics: Callable[[NDArray[np.float64]], NDArray[np.float64]],
     correct: NDArray[np.int64],
     count: NDArray[np.int64],
     *,
     level: float = 0.95,
     resamples: int = 1000,
     seed: int = 0,
-) -> Interval:
-    """A stratified percentile bootstrap of `statistic`, which takes accuracies (draws, strata) to (draws,).
+) -> list[Interval]:
+    """A stratified percentile bootstrap of numbers made of the strata's accuracies.
+
+    `statistics` takes accuracies (draws, strata) to numbers (draws, numbers); one interval for each comes
+    back.
 
     Resampling n rows of which c are right, with replacement, is a binomial draw, so no row is touched. Each
     stratum's noise is drawn at the smoothed rate (c + ½)/(n + 1) and centred on the observed rate c/n: the
@@ -65,16 +68,17 @@ def resampled(
     observed = correct / count
     smoothed = (correct + 0.5) / (count + 1)
     block = max(1, _BLOCK // len(count))
-    drawn = np.empty(resamples)
+    estimates = statistics(observed[None, :])[0]
+    drawn = np.empty((resamples, len(estimates)))
     for first in range(0, resamples, block):
         here = min(block, resamples - first)
         noise = random.binomial(count, smoothed, size=(here, len(count))) / count - smoothed
-        drawn[first : first + here] = statistic(observed + noise)
-    estimate = float(statistic(observed[None, :])[0])
-    low, high = np.quantile(np.clip(drawn, 0.0, 1.0), [(1 - level) / 2, (1 + level) / 2]).tolist()
-    return Interval(
-        estimate, min(low, estimate), max(high, estimate), level, "stratified bootstrap, smoothed"
-    )
+        drawn[first : first + here] = statistics(observed + noise)
+    ends = np.quantile(np.clip(drawn, 0.0, 1.0), [(1 - level) / 2, (1 + level) / 2], axis=0)
+    return [
+        Interval(estimate, min(low, estimate), max(high, estimate), level, "stratified bootstrap, smoothed")
+        for estimate, low, high in zip(estimates.tolist(), *ends.tolist(), strict=True)
+    ]
 
 
 def _check_level(level: float) -> None:

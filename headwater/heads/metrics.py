@@ -17,6 +17,7 @@ from headwater.errors import RequestError
 from headwater.heads.intervals import Interval, resampled, wilson
 
 Average = Literal["overall", "balanced", "train_weighted", "worst_group", "worst_k"]
+AVERAGES: tuple[Average, ...] = ("overall", "balanced", "train_weighted", "worst_group")
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,11 @@ class GroupReport:
         return self._tally(self._stratum_class, self.classes)
 
     @property
+    def has_groups(self) -> bool:
+        """Whether any row has a known group; without, what is said about groups raises RequestError."""
+        return bool((self._stratum_group >= 0).any())
+
+    @property
     def missing_groups(self) -> tuple[str, ...]:
         """The groups that have no rows here; the averages over groups leave them out."""
         return tuple(group.name for group in self.by_group if not group.count)
@@ -158,33 +164,56 @@ class GroupReport:
         The worst groups are picked anew in each resample. `k` is for `worst_k`. None where the number is
         None. See `intervals.resampled` for how groups that are all right or all wrong keep a width.
         """
+        return self.intervals([what], k=k, level=level, resamples=resamples, seed=seed)[what]
+
+    def intervals(
+        self,
+        whats: Sequence[Average] = AVERAGES,
+        *,
+        k: int = 1,
+        level: float = 0.95,
+        resamples: int = 1000,
+        seed: int = 0,
+    ) -> dict[Average, Interval | None]:
+        """Several of the intervals that `interval` gives, from one set of resamples."""
+        for what in whats:
+            if what not in (*AVERAGES, "worst_k"):
+                raise RequestError(f"no interval is known for {what!r}")
+        linear: dict[Average, NDArray[np.float64]] = {"overall": self._count / self._count.sum()}
+        weights = self._train_weights()
+        if weights is not None:
+            linear["train_weighted"] = weights
+        wanted = [what for what in whats if what in linear or (self.has_groups and what != "train_weighted")]
+        if "worst_k" in wanted:
+            self._present(k)
         order = np.argsort(self._stratum_group, kind="stable")
         order = order[self._stratum_group[order] >= 0]
         _, first = np.unique(self._stratum_group[order], return_index=True)
         count = self._count[order]
 
-        def statistic(accuracies: NDArray[np.float64]) -> NDArray[np.float64]:
-            if what == "overall":
-                overall: NDArray[np.float64] = accuracies @ (self._count / self._count.sum())
-                return overall
-            right = np.add.reduceat(accuracies[:, order] * count, first, axis=1)
-            by_group = right / np.add.reduceat(count, first)
-            if what == "balanced":
-                return np.asarray(by_group.mean(axis=1))
-            return np.asarray(np.sort(by_group, axis=1)[:, : 1 if what == "worst_group" else k].mean(axis=1))
+        def statistics(accuracies: NDArray[np.float64]) -> NDArray[np.float64]:
+            if self.has_groups:
+                right = np.add.reduceat(accuracies[:, order] * count, first, axis=1)
+                by_group = right / np.add.reduceat(count, first)
+            columns = []
+            for what in wanted:
+                if what in linear:
+                    columns.append(accuracies @ linear[what])
+                elif what == "balanced":
+                    columns.append(by_group.mean(axis=1))
+                elif what == "worst_group":
+                    columns.append(by_group.min(axis=1))
+                else:
+                    columns.append(np.partition(by_group, k - 1, axis=1)[:, :k].mean(axis=1))
+            return np.stack(columns, axis=1)
 
-        if what == "train_weighted":
-            weights = self._train_weights()
-            if weights is None:
-                return None
-            return resampled(
-                lambda a: a @ weights, self._correct, self._count, level=level, resamples=resamples, seed=seed
+        found: dict[Average, Interval | None] = dict.fromkeys(whats)
+        if wanted:
+            drawn = resampled(
+                statistics, self._correct, self._count, level=level, resamples=resamples, seed=seed
             )
-        if what not in ("overall", "balanced", "worst_group", "worst_k"):
-            raise RequestError(f"no interval is known for {what!r}")
-        if what != "overall":
-            self._present(k)
-        return resampled(statistic, self._correct, self._count, level=level, resamples=resamples, seed=seed)
+            found.update(zip(wanted, drawn, strict=True))
+        return found
 
     def to_dict(
         self, *, intervals: float | None = 0.95, resamples: int = 1000, seed: int = 0
@@ -193,19 +222,16 @@ class GroupReport:
         found: dict[str, Any] = {
             "rows": self.rows,
             "overall": self.overall,
-            "balanced": self.balanced,
+            "balanced": self.balanced if self.has_groups else None,
             "train_weighted": self.train_weighted,
-            "worst_group": _plain(self.worst_group, intervals),
+            "worst_group": _plain(self.worst_group, intervals) if self.has_groups else None,
             "worst_class": _plain(self.worst_class, intervals),
             "by_group": [_plain(group, intervals) for group in self.by_group],
             "by_class": [_plain(each, intervals) for each in self.by_class],
             "missing_groups": list(self.missing_groups),
         }
         if intervals is not None:
-            wanted: tuple[Average, ...] = ("overall", "balanced", "train_weighted", "worst_group")
-            drawn = {
-                what: self.interval(what, level=intervals, resamples=resamples, seed=seed) for what in wanted
-            }
+            drawn = self.intervals(level=intervals, resamples=resamples, seed=seed)
             found["intervals"] = {what: asdict(one) if one else None for what, one in drawn.items()}
         return found
 
@@ -220,15 +246,15 @@ class GroupReport:
 
     def _present(self, k: int = 1) -> list[GroupAccuracy]:
         present = [group for group in self.by_group if group.count]
-        if not 1 <= k <= max(len(present), 1):
-            raise RequestError(f"k must be between 1 and the {len(present)} groups that have rows, not {k}")
         if not present:
             raise RequestError("no row has a known group, so there is nothing to say about groups")
+        if not 1 <= k <= len(present):
+            raise RequestError(f"k must be between 1 and the {len(present)} groups that have rows, not {k}")
         return present
 
     def _train_weights(self) -> NDArray[np.float64] | None:
         """The weight of each stratum in `train_weighted`."""
-        if self._train_counts is None or self._train_counts.sum() == 0:
+        if self._train_counts is None or self._train_counts.sum() == 0 or not self.has_groups:
             return None
         here = np.array([group.count for group in self.by_group])
         if ((here == 0) & (self._train_counts > 0)).any():

@@ -58,6 +58,20 @@ def test_the_split_without_rows_is_not_reported(store_at: Store) -> None:
     assert list(fit(path).reports) == ["test"]
 
 
+def test_a_split_without_group_labels_is_reported_without_groups(store_at: Store) -> None:
+    path = store_at()
+    store = open_store(path)
+    keys, place = store.keys.tolist(), store.annotations["place"].texts()
+    test = [text == "test" for text in store.annotations["split"].texts()]
+    hidden = [None if is_test else text for text, is_test in zip(place, test, strict=True)]
+    annotate(path, {"path": keys, "place": hidden}, replace=True)
+    result = fit(path, groups=["place"], method="RWG")
+    summary = result.info.summary
+    assert summary["val"]["worst_group"]["accuracy"] <= summary["val"]["balanced"]
+    assert summary["test"]["overall"] == result.reports["test"].overall > 0.5
+    assert summary["test"]["worst_group"] is summary["test"]["balanced"] is None
+
+
 def test_a_head_that_did_not_converge_says_so(store_at: Store, tmp_path: Path) -> None:
     out = tmp_path / "head.safetensors"
     with pytest.warns(

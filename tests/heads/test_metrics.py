@@ -48,7 +48,18 @@ def test_against_counting_row_by_row(table: list[tuple[int, int, int]]) -> None:
         assert report.worst_group.accuracy == ranked[0]
         for k in range(1, len(ranked) + 1):
             assert report.worst_k(k) == pytest.approx(sum(ranked[:k]) / k)
+        weighted = _report(table, train_counts=[3, 0, 1, 0, 5])
+        drawn = weighted.intervals(resamples=20)
+        assert drawn["train_weighted"] == weighted.interval("train_weighted", resamples=20)
+        for what, one in drawn.items():
+            value = getattr(weighted, what)
+            value = value.accuracy if what == "worst_group" else value
+            assert (one is None) == (value is None)
+            assert one is None or one.estimate == pytest.approx(value)
+            assert one is None or 0 <= one.low <= one.estimate <= one.high <= 1
     else:
+        assert report.to_dict()["worst_group"] is report.to_dict()["balanced"] is None
+        assert report.interval("worst_group") is None
         with pytest.raises(RequestError, match="no row has a known group"):
             _ = report.worst_group
 
@@ -122,10 +133,14 @@ def test_a_perfect_group_does_not_get_the_width_zero() -> None:
         assert found.low < 0.95
 
 
+def _mean(accuracies: np.ndarray) -> np.ndarray:
+    return accuracies.mean(axis=1, keepdims=True)
+
+
 def test_thousands_of_tiny_groups_do_not_pull_the_interval_off_the_estimate() -> None:
     random = np.random.default_rng(0)
     correct = random.binomial(3, 0.9, size=5000)
-    found = resampled(lambda a: a.mean(axis=1), correct, np.full(5000, 3))
+    (found,) = resampled(_mean, correct, np.full(5000, 3))
     assert found.low < found.estimate < found.high
     assert found.high - found.low < 0.02
     # centred on the estimate: a plain smoothed bootstrap would centre on 0.8
@@ -138,7 +153,7 @@ def test_the_interval_covers_as_often_as_it_says() -> None:
     covered = 0
     for trial in range(400):
         correct = random.binomial(count, chance)
-        found = resampled(lambda a: a.mean(axis=1), correct, count, resamples=400, seed=trial)
+        (found,) = resampled(_mean, correct, count, resamples=400, seed=trial)
         covered += found.low <= chance.mean() <= found.high
     assert 0.91 <= covered / 400 <= 0.985
 
