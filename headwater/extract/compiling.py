@@ -8,7 +8,7 @@ The eager rate is measured on batches of the job's own shape. Compile seconds an
 compiled job met with the same network, batch, precision, torch and CPU (a small file in the user's cache folder keeps them).
 Where nothing is remembered, two small convolution blocks are compiled and timed: seconds per operator and gain of that probe,
 scaled to the network's operators, stand in for the real figures. Jobs that would be over before the eager
-rate is known are not measured at all.
+rate is known are not measured at all, and those that would be over before the probe is are not probed.
 
 A store keeps to the engine it began with (a note in its plan), so that resuming changes no bit; saying `on` or `off` overrides that.
 """
@@ -40,6 +40,8 @@ MODES = ("auto", "on", "off")
 EAGER, COMPILED = "eager", "inductor"
 # Measuring costs about this many batches; a job of fewer is run, not measured.
 _WORTH_MEASURING = 6
+# Where nothing is remembered, finding out takes about this long; a job that is shorter is not worth asking for.
+_PROBE_SECONDS = 20.0
 _FORGET_AFTER = 30 * 24 * 3600.0  # a busy day's figures must not decide for ever
 
 
@@ -94,6 +96,8 @@ def decide(
         return Decision(EAGER, "there is no C++ compiler on this machine", {})
     eager = measured_rate(forward, shape, seconds=2.0)
     known = memory.recall()
+    if known is None and rows / eager < _PROBE_SECONDS:
+        return Decision(EAGER, f"{rows / eager:.0f} s eager are less than a probe takes", {"eager": eager})
     if known is None:
         per_operator, start_up, gain = probe_compiler(forward.batch, next(module.parameters()))
         known = Measured(eager, eager * gain, start_up + per_operator * operators)

@@ -176,9 +176,10 @@ class Pipeline:
             self._run_backbone()
             self._whole.end()
             writer.join()
+        except Closed:
+            pass  # another stage failed first; its error is raised below
         except BaseException as error:
             self._fail(error)
-            raise
         finally:
             if self._error is not None:
                 self._abort()
@@ -327,8 +328,6 @@ class Pipeline:
             try:
                 batch = self._ready.get()
             except Closed:
-                if self._error is not None:
-                    raise self._error from None
                 break
             if self._take_turns:
                 self._turn.clear()

@@ -1,0 +1,394 @@
+"""Whole jobs: right features at right keys, resuming, refusing, failed rows, annotations, and disks that refuse."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+from torchvision.transforms import functional as peer
+
+from headwater.errors import HeadwaterError, RequestError
+from headwater.extract import (
+    Backbone,
+    Preprocessing,
+    extract_features,
+    register_backbone,
+    unregister_backbone,
+)
+from headwater.extract.transform import view_seed
+from headwater.store import StoreWriter, annotate, drop_annotations, open_store
+
+SIZE = 24
+
+
+def build() -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 5, 2, bias=False),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(2),
+        nn.Flatten(),
+        nn.Linear(32, 5),
+    )
+
+
+TINY = Backbone("tiny", build, Preprocessing(resize=SIZE, crop=SIZE), dim=32, layer="5")
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    """Eleven pictures of different content and size, three of them unreadable in different ways."""
+    folder = tmp_path / "images"
+    draw = np.random.default_rng(3)
+    for number in range(11):
+        file = folder / ("cat" if number % 2 else "dog") / f"{number:02d}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        pixels = draw.integers(0, 256, (30 + number, 40 - number, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(file)
+    (folder / "dog/02.png").write_bytes(b"")
+    whole = (folder / "cat/03.png").read_bytes()
+    (folder / "cat/03.png").write_bytes(whole[: len(whole) // 2])
+    (folder / "cat/07.png").unlink()
+    (folder / "cat/07.png").mkdir()
+    return folder
+
+
+BROKEN = {"dog/02.png", "cat/03.png", "cat/07.png"}
+
+
+def by_hand(file: Path) -> np.ndarray:
+    """The features of one picture by plain torch and torchvision, no code of ours but the network's definition."""
+    torch.manual_seed(0)
+    network = build().eval()
+    image = peer.center_crop(peer.resize(Image.open(file).convert("RGB"), SIZE), [SIZE, SIZE])
+    tensor = peer.normalize(peer.to_tensor(image), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    with torch.no_grad():
+        features: np.ndarray = network[:5](tensor[None])[0].numpy()
+    return features
+
+
+def run(images: Path, out: Path, **settings: Any) -> Any:
+    return extract_features(images, out, **{"backbone": TINY, "weights": "random", "batch_size": 4, "compile": "off", **settings})
+
+
+def test_every_key_has_its_own_features_around_broken_files(images: Path, tmp_path: Path) -> None:
+    report = run(images, tmp_path / "s", rows_per_shard=5, dtype="float32")
+    store = open_store(tmp_path / "s")
+    keys = store.keys.tolist()
+    assert sorted(keys) == sorted(str(p.relative_to(images)) for p in images.rglob("*.png"))
+    assert {key for key, _ in report.failed} == BROKEN == {keys[row] for row, _ in store.errors}
+    reasons = dict(report.failed)
+    assert "empty" in reasons["dog/02.png"]
+    assert "folder" in reasons["cat/07.png"]
+    assert store.ok.tolist() == [key not in BROKEN for key in keys]
+    for row, key in enumerate(keys):
+        if key in BROKEN:
+            assert not store.features[row : row + 1].any()
+            assert store.sizes[row].tolist() == [0, 0]
+        else:
+            np.testing.assert_allclose(store.features[row], by_hand(images / key), rtol=1e-4, atol=1e-5)
+            assert tuple(store.sizes[row]) == Image.open(images / key).size
+
+
+@pytest.mark.parametrize("batch", [1, 3, 16])
+def test_the_batch_size_and_the_shards_do_not_move_rows(images: Path, tmp_path: Path, batch: int) -> None:
+    run(images, tmp_path / "a", dtype="float32")
+    run(images, tmp_path / "b", dtype="float32", batch_size=batch, rows_per_shard=4, workers=3)
+    a, b = open_store(tmp_path / "a"), open_store(tmp_path / "b")
+    assert a.keys.tolist() == b.keys.tolist()
+    assert a.fingerprint == b.fingerprint
+    np.testing.assert_allclose(np.asarray(a.features), np.asarray(b.features), rtol=1e-5, atol=1e-6)
+
+
+def test_views_are_the_networks_answer_to_the_augmented_pictures(images: Path, tmp_path: Path) -> None:
+    run(images, tmp_path / "s", views=2, dtype="float32", rows_per_shard=6)
+    run(images, tmp_path / "plain", dtype="float32")
+    store = open_store(tmp_path / "s")
+    np.testing.assert_allclose(
+        np.asarray(store.features), np.asarray(open_store(tmp_path / "plain").features), rtol=1e-5, atol=1e-6
+    )
+    key = "dog/04.png"
+    row = int(store.rows_of([key])[0])
+    picture = np.asarray(Image.open(images / key).convert("RGB"))
+    for view in (1, 2):
+        crop = TINY.preprocessing.augment(picture, view_seed(key, view))
+        Image.fromarray(crop).save(tmp_path / "crop.png")
+        np.testing.assert_allclose(store.augmented(view)[row], by_hand(tmp_path / "crop.png"), rtol=1e-4, atol=1e-5)
+    assert not np.allclose(store.augmented(1)[row], store.augmented(2)[row])
+
+
+def test_the_same_job_again_does_nothing_and_says_so(images: Path, tmp_path: Path) -> None:
+    first = run(images, tmp_path / "s")
+    before = {file: file.stat().st_mtime_ns for file in (tmp_path / "s").glob("*.h5")}
+    again = run(images, tmp_path / "s")
+    assert not first.already_done
+    assert again.already_done
+    assert again.failed == first.failed
+    assert {file: file.stat().st_mtime_ns for file in (tmp_path / "s").glob("*.h5")} == before
+    assert len(open_store(tmp_path / "s").runs) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"dtype": "float32"}, "dtype: float16 → float32"),
+        ({"views": 1}, "views: 0 → 1"),
+        ({"precision": "bfloat16"}, "compute: float32 → bfloat16"),
+        ({"preprocessing": Preprocessing(resize=SIZE + 8, crop=SIZE)}, "preprocessing.resize: 24 → 32"),
+        ({"backbone": "pixels", "weights": None}, "backbone: tiny → pixels"),
+    ],
+)
+def test_another_recipe_in_the_same_place_is_refused_by_what_differs(
+    images: Path, tmp_path: Path, change: dict[str, Any], named: str
+) -> None:
+    run(images, tmp_path / "s")
+    with pytest.raises(RequestError) as caught:
+        run(images, tmp_path / "s", **change)
+    assert named in str(caught.value)
+
+
+def test_other_weights_are_refused(images: Path, tmp_path: Path) -> None:
+    run(images, tmp_path / "s")
+    torch.manual_seed(99)
+    torch.save(build().state_dict(), tmp_path / "other.pth")
+    with pytest.raises(RequestError, match="weights_sha256"):
+        run(images, tmp_path / "s", weights=tmp_path / "other.pth")
+
+
+def test_the_same_weights_from_a_file_are_the_same_job(images: Path, tmp_path: Path) -> None:
+    run(images, tmp_path / "s")
+    torch.manual_seed(0)
+    torch.save({"model_state_dict": {f"module.{k}": v for k, v in build().state_dict().items()}}, tmp_path / "w.pth")
+    assert run(images, tmp_path / "s", weights=tmp_path / "w.pth").already_done
+
+
+def test_strict_fails_and_names_files_and_the_job_can_go_on_once_they_are_mended(images: Path, tmp_path: Path) -> None:
+    with pytest.raises(HeadwaterError, match=r"could not be read") as caught:
+        run(images, tmp_path / "s", strict=True, rows_per_shard=4)
+    assert any(key in str(caught.value) for key in BROKEN)
+    with pytest.raises(HeadwaterError, match="not finished"):
+        open_store(tmp_path / "s")
+    (images / "cat/07.png").rmdir()
+    for key in BROKEN:
+        Image.new("RGB", (30, 30), "red").save(images / key)
+    assert run(images, tmp_path / "s", strict=True, rows_per_shard=4).failed == []
+
+
+def test_strict_on_a_finished_store_with_failed_rows_fails(images: Path, tmp_path: Path) -> None:
+    run(images, tmp_path / "s")
+    with pytest.raises(HeadwaterError, match="3 images could not be read"):
+        run(images, tmp_path / "s", strict=True)
+
+
+def test_a_file_that_vanished_before_resuming_is_a_failed_row(images: Path, tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run(images, tmp_path / "s", rows_per_shard=4, progress=_stop)
+    (images / "dog/10.png").unlink()
+    report = run(images, tmp_path / "s", rows_per_shard=4)
+    assert dict(report.failed)["dog/10.png"] == "it has vanished since the job was planned"
+    store = open_store(tmp_path / "s")
+    row = int(store.rows_of(["dog/08.png"])[0])
+    np.testing.assert_allclose(store.features[row], by_hand(images / "dog/08.png"), rtol=2e-3, atol=1e-3)
+
+
+def _stop(_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_an_interrupt_ends_every_thread_and_keeps_whole_shards(images: Path, tmp_path: Path) -> None:
+    before = set(threading.enumerate())
+    with pytest.raises(KeyboardInterrupt):
+        run(images, tmp_path / "s", rows_per_shard=4, progress=_stop)
+    assert set(threading.enumerate()) <= before
+    assert open_store(tmp_path / "s", unfinished=True).missing_shards
+    assert not run(images, tmp_path / "s", rows_per_shard=4).already_done
+
+
+def test_annotations_of_the_source_are_there_and_a_users_own_are_kept(images: Path, tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run(images, tmp_path / "s", rows_per_shard=4, progress=_stop)
+    keys = open_store(tmp_path / "s", unfinished=True).keys.tolist()
+    annotate(tmp_path / "s", {"path": keys, "class": ["mine"] * len(keys)})
+    run(images, tmp_path / "s", rows_per_shard=4)
+    assert open_store(tmp_path / "s").annotations["class"].categories == ("mine",)
+
+    run(images, tmp_path / "t")
+    column = open_store(tmp_path / "t").annotations["class"]
+    assert [column.categories[code] for code in column.values] == [key.split("/")[0] for key in keys]
+    drop_annotations(tmp_path / "t", ["class"])
+    run(images, tmp_path / "t")
+    assert "class" not in open_store(tmp_path / "t").annotations.names
+
+
+def test_a_second_job_on_the_same_store_names_the_holder(images: Path, tmp_path: Path) -> None:
+    run(images, tmp_path / "s")
+    store = open_store(tmp_path / "s")
+    with StoreWriter(tmp_path / "s", store.plan, store.keys.tolist()), pytest.raises(HeadwaterError) as caught:
+        run(images, tmp_path / "s")
+    assert f"process {os.getpid()}" in str(caught.value)
+    assert caught.value.exit_code == 1
+
+
+def test_all_rows_failed_is_a_failure(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    for number in range(3):
+        (tmp_path / f"images/{number}.jpg").write_bytes(b"\xff\xd8\xff")
+    with pytest.raises(HeadwaterError, match="none of the 3 images"):
+        run(tmp_path / "images", tmp_path / "s")
+
+
+def test_features_too_large_for_float16_fail_their_row_only(tmp_path: Path) -> None:
+    class Loud(nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return images.mean((2, 3)) * 200_000
+
+    loud = Backbone("loud", Loud, Preprocessing(resize=4, crop=4, mean=(0, 0, 0), std=(1, 1, 1)), dim=3, layer=None)
+    (tmp_path / "images").mkdir()
+    Image.new("RGB", (8, 8), "white").save(tmp_path / "images/loud.png")
+    Image.new("RGB", (8, 8), (25, 25, 25)).save(tmp_path / "images/quiet.png")
+    report = extract_features(tmp_path / "images", tmp_path / "s", backbone=loud)
+    assert report.failed == [("loud.png", "a feature is too large for float16 or not a number")]
+    store = open_store(tmp_path / "s")
+    np.testing.assert_allclose(store.features[int(store.rows_of(["quiet.png"])[0])], 200_000 * 25 / 255, rtol=1e-3)
+    assert extract_features(tmp_path / "images", tmp_path / "t", backbone=loud, dtype="float32").failed == []
+
+
+FULL = """
+import resource, sys
+from headwater.cli.main import main
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv.pop(1)),) * 2)
+main()
+"""
+
+
+def test_a_full_disk_is_one_sentence_and_the_job_goes_on_when_there_is_room(tmp_path: Path) -> None:
+    images = tmp_path / "images"
+    images.mkdir()
+    for number in range(24):
+        Image.new("RGB", (8, 8), (number, 0, 0)).save(images / f"{number:02d}.png")
+    command = ["extract", str(images), "--out", str(tmp_path / "s"), "--backbone", "pixels", "--rows-per-shard", "8"]
+    limited = subprocess.run(
+        [sys.executable, "-c", FULL, "30000", *command], capture_output=True, text=True, timeout=100, check=False
+    )
+    assert limited.returncode == 1, limited.stderr
+    errors = [line for line in limited.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1, limited.stderr
+    assert "Traceback" not in limited.stderr
+    assert "file size limit" in errors[0]
+    assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] == resource.RLIM_INFINITY
+    report = extract_features(images, tmp_path / "s", backbone="pixels", rows_per_shard=8)
+    assert not report.already_done
+    store = open_store(tmp_path / "s")
+    reds = np.asarray(store.features)[:, :1024].mean(1) * 255
+    np.testing.assert_allclose(reds, np.arange(24), atol=0.02)
+
+
+def test_a_target_that_cannot_be_written_is_one_sentence(images: Path) -> None:
+    with pytest.raises(HeadwaterError) as caught:
+        run(images, Path("/proc/headwater.store"))
+    assert "/proc" in str(caught.value)
+
+
+def test_an_error_in_any_stage_ends_the_job_at_once(images: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    from headwater.extract import pipeline
+
+    before = set(threading.enumerate())
+    cases: list[tuple[Any, str]] = [
+        (pipeline, "decode"),
+        (Preprocessing, "apply"),
+        (StoreWriter, "write"),
+        (pipeline.Pipeline, "_places"),
+    ]
+    for number, (owner, name) in enumerate(cases):
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, name, _explode)
+            with pytest.raises(ZeroDivisionError):
+                run(images, tmp_path / f"s{number}", rows_per_shard=2)
+        assert set(threading.enumerate()) <= before
+
+
+def _explode(*_: object, **__: object) -> None:
+    raise ZeroDivisionError
+
+
+def test_the_run_record_tells_how_it_was(images: Path, tmp_path: Path) -> None:
+    report = run(images, tmp_path / "s")
+    (record,) = open_store(tmp_path / "s").runs
+    assert json.loads(json.dumps(record)) == record
+    assert record["rows"] == 11
+    assert record["device"] == "cpu"
+    assert record["engine"] == "eager"
+    assert record["precision"] == "float32" or "bf16" in record["machine"]["instruction_sets"]
+    assert set(record["rates"]) == {"source", "decode", "backbone", "writer"} == set(report.rates)
+    assert all(rate > 0 for rate in record["rates"].values())
+    assert record["slowest"] == min(record["rates"], key=record["rates"].get) == report.slowest
+    assert 0 < record["seconds"] <= report.seconds
+    assert record["machine"]["versions"]["torch"] == torch.__version__
+
+
+def test_progress_ends_at_the_total_and_names_the_slowest_stage(images: Path, tmp_path: Path) -> None:
+    seen: list[Any] = []
+    run(images, tmp_path / "s", rows_per_shard=4, progress=seen.append)
+    assert seen[-1].rows_done == seen[-1].rows_total == 11
+    assert seen[-1].slowest in seen[-1].rates
+    assert [p.rows_done for p in seen] == sorted(p.rows_done for p in seen)
+
+
+def test_a_registered_backbone_works_by_name_and_names_cannot_be_taken_twice(images: Path, tmp_path: Path) -> None:
+    register_backbone(TINY)
+    try:
+        run(images, tmp_path / "s", backbone="tiny")
+        for taken in ("tiny", "resnet50", "pixels"):
+            with pytest.raises(RequestError, match="already"):
+                register_backbone(lambda: TINY, name=taken)
+    finally:
+        unregister_backbone("tiny")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"views": -1},
+        {"batch_size": 0},
+        {"workers": 0},
+        {"rows_per_shard": 0},
+        {"dtype": "float64"},
+        {"precision": "int8"},
+        {"compile": "maybe"},
+        {"device": "tpu"},
+        {"device": "cuda:99"},
+    ],
+)
+def test_a_wrong_setting_is_a_wrong_request(images: Path, tmp_path: Path, wrong: dict[str, Any]) -> None:
+    with pytest.raises(RequestError) as caught:
+        run(images, tmp_path / "s", **wrong)
+    assert str(next(iter(wrong.values()))) in str(caught.value)
+    assert not (tmp_path / "s").exists()
+
+
+def test_interrupting_the_command_stops_it_within_seconds(tmp_path: Path) -> None:
+    images = tmp_path / "images"
+    images.mkdir()
+    for number in range(4000):
+        (images / f"{number:04d}.png").symlink_to(tmp_path / "one.png")
+    Image.new("RGB", (400, 400)).save(tmp_path / "one.png")
+    command = [sys.executable, "-m", "headwater", "extract", str(images), "--out", str(tmp_path / "s")]
+    process = subprocess.Popen([*command, "--backbone", "pixels"], stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    process.stderr.readline()  # the first line of progress: it is at work
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=20)
+    assert process.returncode in (1, 130)  # click turns an interrupt into 130
+    assert "Traceback" not in errors
