@@ -53,7 +53,8 @@ COPY headwater /opt/source/headwater
 RUN /opt/headwater/bin/pip install --no-cache-dir --no-index --no-deps --no-build-isolation /opt/source \
     && rm -rf /opt/source
 
-# Whatever is fetched or compiled (weights, compiled kernels, fonts) lands in /cache, for any user number.
+# Whatever is fetched or compiled (weights, compiled kernels, fonts) lands in /cache, for any user number;
+# kept between runs by `-v headwater-cache:/cache`, a volume for each user, since torch's locks are its owner's.
 ENV PATH=/opt/headwater/bin:${PATH} \
     LANG=C.UTF-8 \
     HOME=/cache \

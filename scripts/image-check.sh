@@ -7,7 +7,7 @@
 # A pip configured for an index of one's own (pip.conf, PIP_* variables) is followed inside the build too.
 set -euo pipefail
 
-DISK_GB=30       # the container being built, the image, and the container that runs it, each a full copy
+DISK_GB=36       # at the commit: the container, the image and its blobs on the way, each a full copy
 SUITE=bookworm   # of Debian: its python3 is 3.11
 BASE=localhost/headwater-base
 IMAGE=localhost/headwater:cpu
@@ -124,8 +124,9 @@ user=$(inside id -u)
 inside sh -c '! touch /opt/headwater/probe 2> /dev/null' || fail "user $user can write to the installed program"
 inside "$entry" --version
 # Compiling wants g++, Python's headers and a cache to write to; a user the image has never heard of is the
-# harder case, and what `docker run --user` promises.
-engine run --user 4321:4321 "$container" -- python -c \
+# harder case, and what `docker run --user` promises. A cache belongs to one user, so this one has its own.
+mkdir --mode 1777 "$work/cache"
+engine run --user 4321:4321 --volume "$work/cache:/cache" "$container" -- python -c \
     'import torch; print("compiled:", torch.compile(lambda x: (x.sin() + 1).sum())(torch.zeros(64)).item())'
 inside "$entry" demo --out /stores/demo
 
