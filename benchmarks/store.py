@@ -25,8 +25,9 @@ DIM = 2048
 RANDOM_ROWS = 5_000
 
 NOTES = (
-    "writing: the same rows in the same number of files; every file on both sides is written to a temporary name, "
-    "fsynced, renamed, and its folder fsynced; the store adds keys, status, sizes, a checksum, plan and index",
+    "writing: the same rows in the same number of files; every file on both sides is written to a temporary "
+    "name, fsynced, renamed, and its folder fsynced; the store adds keys, status, sizes, a checksum, plan and "
+    "index (also fsynced); best of the repetitions",
     "sequential: the whole matrix into fresh memory, files in the page cache on both sides",
     "random rows: fresh random rows in every repetition, in random order, mappings open on both sides",
     "opening: in a process of its own; memory is that process's peak, interpreter and imports included",
@@ -59,7 +60,7 @@ def _writing(folder: Path, features: np.ndarray, shard_rows: int, repeats: int) 
     )
     numpy_seconds, our_seconds = min(times["np.save, one file a shard"]), min(times["store"])
     table = Table(
-        f"writing {len(features):,} × {DIM} float16",
+        f"writing {len(features):,} x {DIM} float16",
         ("writer", "seconds", "MB/s"),
         [
             (name, value, features.nbytes / value / 1e6)
@@ -121,9 +122,8 @@ def _reading(folder: Path, features: np.ndarray, repeats: int) -> tuple[Table, l
     random: dict[str, list[float]] = {"raw memory map": [], "store": []}
     for _ in range(4 * repeats):
         rows[0] = generator.choice(len(features), count, replace=False)
-        turns = alternate(
-            {"raw memory map": draw(mapped.__getitem__), "store": draw(store.features.__getitem__)}, 2
-        )
+        sides = {"raw memory map": draw(mapped.__getitem__), "store": draw(store.features.__getitem__)}
+        turns = alternate(sides, 2)
         for name, values in turns.items():
             random[name] += values
     ascending = np.sort(rows[0])
@@ -132,7 +132,7 @@ def _reading(folder: Path, features: np.ndarray, repeats: int) -> tuple[Table, l
     )
     first = seconds(lambda: open_store(folder / "store").features[rows[0]])
     table = Table(
-        f"reading {len(features):,} × {DIM} float16 from {store.plan.shards} shards (median milliseconds)",
+        f"reading {len(features):,} x {DIM} float16 from {store.plan.shards} shards (median milliseconds)",
         ("what", "numpy", "store", "store / numpy"),
         [
             _compared("all rows into memory", sequential["np.load"], sequential["store"]),
@@ -179,7 +179,7 @@ def _opening(folder: Path, shards: int, rows_per_shard: int) -> tuple[Table, lis
     )
     found = json.loads(done.stdout)
     table = Table(
-        f"opening {shards:,} shards, {found['rows']:,} rows × {DIM} float16 (sparse files)",
+        f"opening {shards:,} shards, {found['rows']:,} rows x {DIM} float16 (sparse files)",
         ("step", "seconds", "peak MB"),
         [
             ("import headwater.store", found["import"], None),

@@ -79,7 +79,7 @@ def build(
     return Made(path, plan, names, features, augmented, status, errors, sizes)
 
 
-@pytest.fixture()
+@pytest.fixture
 def make(tmp_path: Path) -> Callable[..., Made]:
     """Build and write a store: `make(rows=…, views=…)`."""
 
@@ -90,3 +90,9 @@ def make(tmp_path: Path) -> Callable[..., Made]:
         return made
 
     return build_and_write
+
+
+@pytest.fixture(scope="session")
+def builder() -> Callable[..., Made]:
+    """`build` itself, for fixtures that outlive a test."""
+    return build

@@ -1,4 +1,4 @@
-"""Writing: what goes in comes out, the bytes depend on the content only, resuming continues, others are refused."""
+"""Writing: what goes in comes out, bytes depend on content only, resuming continues, others are refused."""
 
 from __future__ import annotations
 
@@ -286,9 +286,8 @@ def test_the_lock_names_its_holder_and_dies_with_it(make):
 
 def test_the_lock_also_holds_within_one_process(make):
     made = make()
-    with StoreWriter(made.path, made.plan, made.keys):
-        with pytest.raises(HeadwaterError, match=f"process {os.getpid()}"):
-            StoreWriter(made.path, made.plan, made.keys)
+    with StoreWriter(made.path, made.plan, made.keys), pytest.raises(HeadwaterError, match=f"{os.getpid()}"):
+        StoreWriter(made.path, made.plan, made.keys)
     StoreWriter(made.path, made.plan, made.keys).close()
 
 
