@@ -55,7 +55,9 @@ def method(name: str, accuracies: tuple[float, ...], *, converged: bool = True) 
         worst_group=GROUPS[worst],
         worst=Estimate(shares[worst], max(0.0, shares[worst] - 0.06), min(1.0, shares[worst] + 0.05)),
         overall=Estimate(overall, overall - 0.01, overall + 0.01),
-        balanced=Estimate(float(np.mean(shares)), float(np.mean(shares)) - 0.01, float(np.mean(shares)) + 0.01),
+        balanced=Estimate(
+            float(np.mean(shares)), float(np.mean(shares)) - 0.01, float(np.mean(shares)) + 0.01
+        ),
         train_weighted=Estimate(0.97, 0.96, 0.98),
         groups=groups,
         converged=converged,
@@ -81,7 +83,14 @@ def report_data() -> ReportData:
         method("ERM", (0.754, 1.0, 0.988, 0.313)),
     )
     pictures = tuple(
-        Picture(picture(i), f"test/{i:05d}.jpg", "straight", "curved", "straight" if i % 3 else "curved", i % 3 > 0)
+        Picture(
+            picture(i),
+            f"test/{i:05d}.jpg",
+            "straight",
+            "curved",
+            "straight" if i % 3 else "curved",
+            i % 3 > 0,
+        )
         for i in range(12)
     )
     return ReportData(
@@ -170,7 +179,9 @@ def hostile(data: ReportData, text: str) -> ReportData:
             replace(
                 data.galleries[0],
                 group=text,
-                pictures=(replace(data.galleries[0].pictures[0], key=text, truth=text, predicted=text, other=text),),
+                pictures=(
+                    replace(data.galleries[0].pictures[0], key=text, truth=text, predicted=text, other=text),
+                ),
             ),
         ),
         commands=(text,),

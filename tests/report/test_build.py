@@ -1,0 +1,208 @@
+"""From head files to the page: the figures against counts made by hand, pictures, and requests that cannot be met."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from headwater.errors import RequestError
+from headwater.report import build_report
+from headwater.report.gather import gather
+from headwater.report.run import open_run
+from tests.report.conftest import CLASSES, PLACES, HandMade, save
+from tests.report.test_page import Page
+
+TEST = 2
+
+
+def test_every_figure_is_the_one_counted_by_hand(made: HandMade) -> None:
+    data = gather(open_run(made.run))
+    assert [m.name for m in data.methods] == ["SUBG", "ERM"]
+    assert (data.baseline, data.best, data.split) == ("ERM", "SUBG", "test")
+    for method in data.methods:
+        shares = []
+        for group in method.groups:
+            cls, place = CLASSES.index(group.name.split(", ")[0]), PLACES.index(group.name.split(", ")[1])
+            right, count = made.right(method.name, TEST, cls, place)
+            assert (group.correct, group.count) == (right, count)
+            if count:
+                shares.append(right / count)
+        rows = made.ok & (made.split == TEST)
+        assert method.overall.value == pytest.approx((made.said[method.name] == made.target)[rows].mean())
+        assert method.balanced.value == pytest.approx(np.mean(shares))
+        assert method.worst.value == pytest.approx(min(shares))
+        assert method.worst.low <= method.worst.value <= method.worst.high
+        assert method.train_weighted is None  # train holds a group that test does not
+
+
+def test_the_page_shows_them(made: HandMade) -> None:
+    page = Page(build_report(made.run).read_text("utf-8"))
+    header, *rows = page.table("Group")
+    for row in rows:
+        cls, place = (row[0].rsplit(", ", 1)[0], row[0].rsplit(", ", 1)[1])
+        for name, cell in zip(header[2:], row[2:], strict=True):
+            right, count = made.right(name, TEST, CLASSES.index(cls), PLACES.index(place))
+            assert row[1] == str(count)
+            assert cell.startswith(f"{100 * right / count:.1f}" if count else "no images")
+    assert "script" not in [tag for tag, _ in page.tags]
+    assert CLASSES[0] in page.text
+
+
+def test_counts_leave_out_failed_rows_and_say_so(made: HandMade) -> None:
+    data = gather(open_run(made.run))
+    for code, group in enumerate(data.classes):
+        for number, split in enumerate(("train", "val", "test")):
+            assert group.counts[split] == (made.ok & (made.split == number) & (made.target == code)).sum()
+    assert data.left_out == "Left out: 2 that failed to extract."
+    assert data.extraction.failures == (
+        ("all/005.jpg", "the file is empty"),
+        ("all/011.jpg", "the file is empty"),
+    )
+    assert data.extraction.rate == pytest.approx(100.0)
+    assert [(s.name, s.slowest) for s in data.extraction.stages] == [("decode", False), ("backbone", True)]
+
+
+def test_pictures_are_the_mistakes_of_the_worst_group(made: HandMade) -> None:
+    data = gather(open_run(made.run))
+    erm, subg = data.galleries
+    cls, place = CLASSES.index(erm.group.split(", ")[0]), PLACES.index(erm.group.split(", ")[1])
+    rows = made.ok & (made.split == TEST) & (made.target == cls) & (made.place == place)
+    wrong = np.flatnonzero(rows & (made.said["ERM"] != made.target))
+    assert (erm.method, erm.other_method, subg.method) == ("ERM", "SUBG", "SUBG")
+    assert (erm.wrong, erm.count) == (len(wrong), rows.sum())
+    assert erm.rescued == (made.said["SUBG"] == made.target)[wrong].sum()
+    assert 0 < len(erm.pictures) <= 16
+    for picture in erm.pictures:
+        row = made.keys.index(picture.key)
+        assert row in wrong
+        assert (picture.truth, picture.predicted) == (CLASSES[cls], CLASSES[1 - cls])
+        assert picture.other == CLASSES[made.said["SUBG"][row]]
+        assert picture.other_right == (made.said["SUBG"][row] == made.target[row])
+        shown = Image.open(io.BytesIO(base64.b64decode(picture.uri.partition(",")[2]))).convert("RGB")
+        red, green, _ = shown.resize((1, 1)).getpixel((0, 0))
+        assert abs(red - row % 256) < 12
+        assert abs(green - 90) < 12
+
+
+def test_without_the_images_the_page_says_so(made: HandMade) -> None:
+    shutil.move(made.images, made.images.with_name("elsewhere"))
+    page = Page(build_report(made.run).read_text("utf-8"))
+    assert not [tag for tag, _ in page.tags if tag == "img"]
+    assert "The images are not at hand" in page.text
+    again = Page(build_report(made.run, images=made.images.with_name("elsewhere")).read_text("utf-8"))
+    assert [tag for tag, _ in again.tags if tag == "img"]
+    with pytest.raises(RequestError, match="nothing at"):
+        build_report(made.run, images=made.images)
+
+
+def test_pictures_that_cannot_be_read_are_counted(made: HandMade) -> None:
+    shown = [p.key for gallery in gather(open_run(made.run)).galleries for p in gallery.pictures]
+    for key in shown:
+        (made.images / key).write_bytes(b"no picture")
+    data = gather(open_run(made.run))
+    assert all(not gallery.pictures for gallery in data.galleries)
+    assert data.gallery_note.startswith(f"{len(shown)} of the pictures could not be read")
+
+
+def test_array_sources_give_pictures_too(made: HandMade, tmp_path) -> None:
+    from headwater.report.pictures import Pictures
+
+    images = np.zeros((3, 3, 8, 8), dtype=np.float32)
+    images[1, 0] = 1.0
+    np.savez(tmp_path / "images.npz", images=images, labels=np.arange(3))
+    uri = Pictures(tmp_path / "images.npz").thumbnail("1")
+    shown = Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2])))
+    red, green, blue = shown.convert("RGB").getpixel((80, 80))
+    assert red > 245
+    assert max(green, blue) < 12
+
+
+def test_undecodable_names_are_visible_escapes(made: HandMade) -> None:
+    from headwater.report.text import shown
+
+    assert shown(made.keys[7]) == "all/\\xff <b>7.jpg"
+    assert shown("a\nb\u202ec") == "a\\nb\\u202ec"
+    build_report(made.run).read_text("utf-8")
+
+
+def test_an_earlier_report_of_the_run_is_replaced_and_nothing_else(made: HandMade, tmp_path) -> None:
+    place = build_report(made.run)
+    first = place.read_bytes()
+    assert place == made.run / "report.html"
+    assert build_report(made.run) == place
+    assert place.read_bytes() == first
+    thesis = tmp_path / "thesis.html"
+    thesis.write_text("my thesis")
+    with pytest.raises(RequestError, match="is no headwater report"):
+        build_report(made.run, thesis)
+    assert thesis.read_text() == "my thesis"
+    other = tmp_path / "other"
+    shutil.copytree(made.run, other)
+    with pytest.raises(RequestError, match="another run"):
+        build_report(other, place)
+    build_report(other, place, replace=True)
+    with pytest.raises(RequestError, match="is a folder"):
+        build_report(made.run, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [
+        ({"group_columns": ()}, "groups differ"),
+        ({"target": "place", "classes": PLACES}, "target differ"),
+        ({"store_fingerprint": "0" * 64}, "features differ"),
+    ],
+)
+def test_heads_that_do_not_belong_together_are_refused(made: HandMade, changes, what) -> None:
+    save(made, "RWG", 0, **changes)
+    with pytest.raises(RequestError, match=what):
+        build_report(made.run)
+
+
+def test_requests_that_cannot_be_met(made: HandMade, tmp_path) -> None:
+    with pytest.raises(RequestError, match="no folder of heads"):
+        build_report(tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(RequestError, match="holds no heads"):
+        build_report(tmp_path / "empty")
+    made.store.rename(tmp_path / "moved.store")
+    with pytest.raises(RequestError, match="--store"):
+        build_report(made.run)
+    assert build_report(made.run, store=tmp_path / "moved.store").is_file()
+
+
+def test_two_heads_of_one_method_are_told_apart_by_file(made: HandMade) -> None:
+    save(made, "ERM", 1, file="ERM-second")
+    data = gather(open_run(made.run))
+    assert sorted(m.name for m in data.methods) == ["ERM", "ERM-second", "SUBG"]
+
+
+def test_without_a_test_split_val_is_reported_with_a_warning(made: HandMade) -> None:
+    from headwater.store import annotate
+
+    annotate(
+        made.store,
+        {"path": made.keys, "split": [("train", "val", "")[s] for s in made.split]},
+        replace=True,
+        allow_missing=True,
+    )
+    data = gather(open_run(made.run))
+    assert data.split == "val"
+    assert data.note.startswith("There is no test split")
+    assert re.search(r"\d+ in no split", data.left_out)
+
+
+def test_many_heads_are_cut_but_the_baseline_stays(made: HandMade) -> None:
+    for number in range(40):
+        save(made, "SUBG", 1, file=f"s{number:02d}")
+    data = gather(open_run(made.run))
+    assert len(data.methods) == 24
+    assert data.baseline == "ERM"
+    assert data.methods[-1].name == "ERM"
+    assert "42 heads" in data.note
