@@ -7,7 +7,8 @@ It decides what is solved with what; how a stack is solved lives in `headwater.h
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -83,26 +84,34 @@ class HeadBank:
             self._reader.check_finite(np.flatnonzero(used))
         trained: dict[HeadSpec, LinearHead] = {}
         for group in group_specs(wanted, self._target, self._n_classes, self._dim):
-            trained.update(zip(group.specs, self._solve(group), strict=True))
+            with _threads(1 if self._is_small(group) else None):
+                trained.update(zip(group.specs, self._solve(group), strict=True))
         return [trained[spec] for spec in specs]
+
+    def _is_spanned(self, group: Group) -> bool:
+        return not group.sparse and len(group.rows) < self._dim
+
+    def _is_small(self, group: Group) -> bool:
+        rows = len(group.rows)
+        return rows * (rows if self._is_spanned(group) else self._dim) <= _SMALL
 
     def _solve(self, group: Group) -> list[LinearHead]:
         centre = self._reader.moments(group.rows).mean
         scaler = group.specs[0].scaler_rows
         scale = np.ones(self._dim) if scaler is None else self._reader.moments(scaler).scale
         rows = group.rows.index
-        spanned = not group.sparse and len(rows) < self._dim
-        small = len(rows) * (len(rows) if spanned else self._dim) <= _SMALL
-        dtype = torch.float64 if small or spanned else torch.float32
+        spanned = self._is_spanned(group)
+        dtype = torch.float64 if self._is_small(group) else torch.float32
         x = self._reader.load(rows, centre, scale, dtype)
         stack = self._stack(group, x, centre, scale)
         widest = self._widest(x, group.columns)
+        families = torch.tensor(group.families)
         if group.sparse:
-            solved = solve_sparse(stack, widest)
+            solved = solve_sparse(stack, families, widest)
         elif spanned:
-            solved = _solve_in_span(stack, torch.tensor(group.families), widest)
+            solved = _solve_in_span(stack, families, widest)
         else:
-            solved = solve_path(stack, Basis.of(x), torch.tensor(group.families), widest)
+            solved = solve_path(stack, Basis.of(x), families, widest)
         return self._heads(group, solved, centre, scale)
 
     def _widest(self, x: Tensor, columns: int) -> int:
@@ -129,7 +138,6 @@ class HeadBank:
             weight[:, :, h], bias[:, h], cold[h] = raw.T, offset, False
         codes = np.searchsorted(group.classes, self._target[group.rows.index])
         codes = codes.clip(max=len(group.classes) - 1)  # rows of absent classes have weight zero
-        numbers = {"dtype": torch.float64, "device": device}
         return Stack(
             x=x,
             loss=LogisticLoss(
@@ -138,12 +146,12 @@ class HeadBank:
                 weight_of=torch.tensor(group.weight_of, device=device),
                 columns=group.columns,
             ),
-            l1=torch.tensor([spec.penalty.l1 for spec in group.specs], **numbers),
-            l2=torch.tensor([spec.penalty.l2 for spec in group.specs], **numbers),
+            l1=torch.tensor([spec.penalty.l1 for spec in group.specs], dtype=torch.float64, device=device),
+            l2=torch.tensor([spec.penalty.l2 for spec in group.specs], dtype=torch.float64, device=device),
             weight=torch.tensor(weight, device=device).to(dtype),
             bias=torch.tensor(bias, device=device).to(dtype),
             cold=torch.tensor(cold, device=device),
-            tolerance=torch.tensor([spec.tolerance for spec in group.specs], **numbers),
+            tolerance=torch.tensor([spec.tolerance for spec in group.specs], dtype=torch.float64, device=device),
             max_iterations=torch.tensor([spec.max_iterations for spec in group.specs], device=device),
         )
 
@@ -168,6 +176,18 @@ class HeadBank:
             offset[group.classes] = bias - raw @ centre
             heads.append(LinearHead(full, offset, _record(solved, h, spec)))
         return heads
+
+
+@contextmanager
+def _threads(count: int | None) -> Iterator[None]:
+    """Run torch on `count` threads: small operations cost more in waiting for each other than they save."""
+    before = torch.get_num_threads()
+    if count is not None:
+        torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _solve_in_span(stack: Stack, families: Tensor, widest: int) -> Solved:

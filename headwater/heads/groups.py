@@ -111,7 +111,7 @@ def _line_up(part: _Part, classes: NDArray[np.int64], n_classes: int) -> Group:
             column = np.bincount(place, values, minlength=len(part.rows)).astype(np.float64)
             weights.append(column / column.sum())
         weight_of.append(columns[key])
-        family.append(families.setdefault((key, spec.penalty.l1), len(families)))
+        family.append(families.setdefault(key, len(families)))
     return Group(
         specs=part.specs,
         rows=part.rows,

@@ -98,6 +98,15 @@ class LogisticLoss:
         weighted = weight * p
         return lambda change: weighted * (change - (p * change).sum(1, keepdim=True))
 
+    def factors(self, z: Tensor, head: int) -> tuple[Tensor, Tensor | None]:
+        """One head's second derivatives as diag(own_i) - shared_i shared_iᵀ per row, from its logits (n, K)."""
+        weight = self.weights[:, self.weight_of[head]].unsqueeze(1)
+        if self.columns == 1:
+            p = torch.sigmoid(z)
+            return weight * p * (1 - p), None
+        p = torch.softmax(z, dim=1)
+        return weight * p, weight.sqrt() * p
+
     def curvature(self, z: Tensor) -> Tensor:
         """Mean over rows of the loss's second derivative by a row's logits: (H, columns, columns) float64.
 

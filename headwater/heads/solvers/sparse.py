@@ -7,7 +7,7 @@ at all features for those that want in. The working set grows by the worst offen
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -15,7 +15,10 @@ from torch import Tensor
 from headwater.heads.loss import LogisticLoss
 from headwater.heads.stack import Solved, Stack
 
-_PROXIMAL, _NEWTON, _CONJUGATE, _HALVINGS = 8, 4, 60, 10
+_PROXIMAL, _NEWTON, _CONJUGATE, _HALVINGS = 8, 4, 60, 4
+_DENSE = 1500  # non-zeros up to which a head's Hessian is written down
+_DAMPING = 1e-3  # the least damping, relative to the Hessian's diagonal, once a step has failed
+_RIDGE = 1e-10  # of the Hessian's mean diagonal: shifts of all logits are invisible to the loss
 _FIRST = 64  # features a head may use in its first round
 _SAFETY = 8.0  # the estimate of the gap may be short by a factor
 
@@ -53,11 +56,12 @@ class _Work:
     """The heads still running, restricted to the features that any of them may use at present."""
 
     def __init__(
-        self, x: Tensor, stack: Stack, loss: LogisticLoss, weight: Tensor, bias: Tensor, z: Tensor
+        self, x: Tensor, stack: Stack, loss: LogisticLoss, weight: Tensor, bias: Tensor, z: Tensor, damping: Tensor
     ) -> None:
         self.x, self.loss, self.weight, self.bias, self.z = x, loss, weight, bias, z
         self.l1, self.l2 = stack.l1, stack.l2
         self.narrow = x.dtype
+        self.damping = damping
 
     def logits(self, weight: Tensor, bias: Tensor) -> Tensor:
         z = self.x @ weight.reshape(len(weight), -1)
@@ -106,7 +110,10 @@ class _Work:
         slope_w = self.back(residual) + self.l2.to(self.narrow) * self.weight
         slope_w = torch.where(support, slope_w + self.l1.to(self.narrow) * self.weight.sign(), 0)
         slope_b = residual.sum(0)
-        step_w, step_b, decrement = self._conjugate(slope_w, slope_b, support, square)
+        if int(support.sum((0, 1)).max()) <= _DENSE:
+            step_w, step_b, decrement = self._direct(slope_w, slope_b, support)
+        else:
+            step_w, step_b, decrement = self._conjugate(slope_w, slope_b, support, square)
         t = torch.ones_like(self.l1)
         pending = torch.ones_like(t, dtype=torch.bool)
         noise = value.abs() * (1e-7 if self.narrow == torch.float32 else 1e-14)
@@ -135,8 +142,44 @@ class _Work:
             if not bool(pending.any()):
                 break
             t[pending] /= 2
+        # Levenberg's rule: with enough damping a projected step always descends.
+        worse = torch.where(pending, 10 * self.damping, 2 * self.damping).clamp_min(_DAMPING)
+        better = torch.where(self.damping > _DAMPING, self.damping / 10, 0)
+        self.damping = torch.where(pending | (t < 0.5), worse, torch.where(t == 1, better, self.damping))
         self.weight, self.bias, self.z = new_w, new_b, new_z
         return decrement
+
+    def _direct(self, slope_w: Tensor, slope_b: Tensor, support: Tensor) -> tuple[Tensor, ...]:
+        """The Newton step on a support small enough to write its Hessian down, one head after the other."""
+        step_w, step_b = torch.zeros_like(slope_w), torch.zeros_like(slope_b)
+        columns = len(slope_b)
+        for h in range(len(self.l1)):
+            blocks = [torch.nonzero(support[:, k, h]).flatten() for k in range(columns)]
+            ones = self.x.new_ones(len(self.x), 1)
+            parts = [torch.cat([self.x[:, block], ones], dim=1) for block in blocks]
+            own, shared = self.loss.factors(self.z[:, :, h], h)
+            own_root = own.sqrt()
+            hessian = torch.block_diag(*[
+                (scaled := part * own_root[:, k : k + 1]).T @ scaled for k, part in enumerate(parts)
+            ])
+            if shared is not None:
+                joint = torch.cat([part * shared[:, k : k + 1] for k, part in enumerate(parts)], dim=1)
+                hessian -= joint.T @ joint
+            slope = torch.cat([torch.cat([slope_w[block, k, h], slope_b[k : k + 1, h]]) for k, block in enumerate(blocks)])
+            ridge = torch.cat([self.x.new_full((len(block) + 1,), float(self.l2[h])) for block in blocks])
+            diagonal = torch.diagonal(hessian)
+            diagonal += ridge + float(self.damping[h]) * diagonal + _RIDGE * diagonal.mean()
+            factor, failed = torch.linalg.cholesky_ex(hessian)
+            if int(failed):
+                continue  # no curvature left to rely on: the proximal steps go on alone
+            step = -torch.cholesky_solve(slope.unsqueeze(1), factor).flatten()
+            first = 0
+            for k, block in enumerate(blocks):
+                step_w[block, k, h] = step[first : first + len(block)]
+                step_b[k, h] = step[first + len(block)]
+                first += len(block) + 1
+        decrement = -(_total(slope_w * step_w) + (slope_b * step_b).sum(0).double()) / 2
+        return step_w, step_b, decrement
 
     def _conjugate(
         self, slope_w: Tensor, slope_b: Tensor, support: Tensor, square: Tensor
@@ -144,8 +187,9 @@ class _Work:
         """The Newton step on the support by preconditioned conjugate gradients, and its decrement."""
         curvature = torch.diagonal(self.loss.curvature(self.z), dim1=1, dim2=2).T.to(self.narrow)  # (K, H)
         curvature = curvature.clamp_min(1e-12)
-        inverse_w = 1 / (square * curvature + self.l2.to(self.narrow))
-        inverse_b = 1 / curvature
+        damped = self.damping.to(self.narrow) * curvature
+        inverse_w = 1 / (square * (curvature + damped) + self.l2.to(self.narrow))
+        inverse_b = 1 / (curvature + damped)
         multiply = self.loss.hessian(self.z)
         zero_w, zero_b = torch.zeros_like(slope_w), torch.zeros_like(slope_b)
         x_w, x_b, r_w, r_b = zero_w, zero_b, -slope_w, -slope_b
@@ -155,8 +199,9 @@ class _Work:
         first = rho.clone()
         for _ in range(_CONJUGATE):
             image = multiply(self.logits(p_w, p_b))
-            h_w = torch.where(support, self.back(image) + self.l2.to(self.narrow) * p_w, 0)
-            h_b = image.sum(0)
+            h_w = self.back(image) + (self.l2.to(self.narrow) + damped * square) * p_w
+            h_w = torch.where(support, h_w, 0)
+            h_b = image.sum(0) + damped * p_b
             curved = _total(p_w * h_w) + (p_b * h_b).sum(0).double()
             running = (rho > 1e-4 * first) & (curved > 0)
             if not bool(running.any()):
@@ -173,12 +218,27 @@ class _Work:
         return x_w, x_b, decrement
 
 
-def solve_sparse(stack: Stack, widest: int) -> Solved:
-    """Minimise every head of a stack with an L1 penalty to its tolerance, at most `widest` heads at a time."""
+def solve_sparse(stack: Stack, family: Tensor, widest: int) -> Solved:
+    """Minimise every head of a stack with an L1 penalty to its tolerance, at most `widest` heads at a time.
+
+    `family` (H,) numbers the sets of heads that differ only in their penalty. In small problems each head starts
+    from its sparser relative, one after the other; in large ones wide products are worth more than near starts.
+    """
     answers = Solved.empty(stack)
     scales = _Scales.of(stack.x, stack.loss.weights)
-    for heads in torch.argsort(stack.l1, stable=True).split(widest):
-        answers.put(heads, _solve(stack.of(heads), scales))
+    order = torch.argsort(stack.l1, descending=True, stable=True)
+    if stack.x.dtype != torch.float64:
+        for heads in order.split(widest):
+            answers.put(heads, _solve(stack.of(heads), scales))
+        return answers
+    last: dict[int, int] = {}
+    for head in order.tolist():
+        one = stack.of(torch.tensor([head], device=stack.x.device))
+        before = last.get(int(family[head]))
+        if before is not None and bool(stack.cold[head]):
+            one = replace(one, weight=answers.weight[:, :, [before]], bias=answers.bias[:, [before]])
+        answers.put(torch.tensor([head], device=stack.x.device), _solve(one, scales))
+        last[int(family[head])] = head
     return answers
 
 
@@ -187,6 +247,7 @@ def _solve(stack: Stack, scales: _Scales) -> Solved:
     running = torch.arange(stack.heads, device=stack.x.device)
     weight, bias = stack.weight, stack.bias
     used = torch.zeros(stack.heads, dtype=torch.int64, device=stack.x.device)
+    damping = torch.zeros(stack.heads, dtype=torch.float64, device=stack.x.device)
     worst = 0.5 if stack.loss.columns > 1 else 0.25
     z = (stack.x @ weight.reshape(len(weight), -1) + bias.reshape(-1)).view(len(stack.x), *bias.shape)
     gradient, residual, loss = _differentiate(stack, weight, z)
@@ -194,13 +255,15 @@ def _solve(stack: Stack, scales: _Scales) -> Solved:
     while True:
         features = torch.nonzero(allowed.any(2).any(1)).flatten()
         every = len(features) > 0.7 * len(weight)
+        if len(features) == 0:  # only biases to move, but products want a column
+            features = torch.zeros(1, dtype=torch.int64, device=weight.device)
         if every:
             features = torch.arange(len(weight), device=weight.device)
         x = stack.x if every else stack.x[:, features]
         square = scales.square[features][:, stack.loss.weight_of].unsqueeze(1)
         largest = worst * scales.largest[stack.loss.weight_of]
         step = 1 / (square * largest + stack.l2.to(x.dtype))
-        work = _Work(x, stack, stack.loss, weight[features], bias, z)
+        work = _Work(x, stack, stack.loss, weight[features], bias, z, damping)
         work.proximal(allowed[features], step, 1 / largest, _PROXIMAL)
         for done in range(1, _NEWTON + 1):
             decrement = work.newton(square)
@@ -209,7 +272,7 @@ def _solve(stack: Stack, scales: _Scales) -> Solved:
         used += _PROXIMAL + done
         weight = torch.zeros_like(weight)
         weight[features] = work.weight
-        bias, z = work.bias, work.z
+        bias, z, damping = work.bias, work.z, work.damping
         gradient, residual, loss = _differentiate(stack, weight, z)
         state = _measure(stack, weight, bias, gradient, residual, loss, scales, used)
         finished = state.converged | (used >= stack.max_iterations) | ~torch.isfinite(state.objective)
@@ -221,6 +284,7 @@ def _solve(stack: Stack, scales: _Scales) -> Solved:
             return answers
         if len(keep) < stack.heads:
             stack, running, used = stack.of(keep), running[keep], used[keep]
+            damping = damping[keep]
             weight, bias, z, gradient, loss = (
                 a[..., keep].contiguous() for a in (weight, bias, z, gradient, loss)
             )
@@ -248,7 +312,7 @@ def _working_set(stack: Stack, weight: Tensor, gradient: Tensor, least: int) -> 
     support = weight != 0
     excess = torch.where(support, 0, (gradient.abs() - stack.l1.to(weight.dtype)).clamp_min(0))
     flat = excess.reshape(-1, stack.heads)
-    room = support.sum((0, 1)).clamp_min(least)
+    room = (support.sum((0, 1)) // 2).clamp_min(least)
     most = min(int(room.max()), len(flat))
     values, places = flat.topk(most, dim=0)
     rank = torch.arange(most, device=weight.device).unsqueeze(1)
