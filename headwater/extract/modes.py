@@ -50,8 +50,8 @@ def byte_range(low: float, high: float) -> tuple[float, float]:
     """Which values of a float image stand for black and white, told from its lowest and highest value.
 
     Values within [0, 1] are shares of white. Values within [0, 255] whose highest is above the middle, 127.5,
-    are bytes already. Any other range, such as [0, 2] or [-1, 1], is stretched from its lowest value (black) to
-    its highest (white), so that nothing is clipped.
+    are bytes already. Any other range, such as [0, 2] or [-1, 1], is stretched from its lowest value (black)
+    to its highest (white), so that nothing is clipped.
     """
     if low >= 0 and high <= 1:
         return 0.0, 1.0

@@ -102,6 +102,8 @@ class Preprocessing:
         width, height = self._resized_size(picture.width, picture.height)
         if self.crop is not None and width * height > _LARGEST_RESIZED:
             return np.array(self._resize_around_crop(picture, width, height))
+        # Resizing only what the crop keeps (`box`) would be cheaper, but Pillow takes boxes in single
+        # precision, and pixels would differ from torchvision's.
         if (width, height) != picture.size:
             picture = picture.resize((width, height), _RESAMPLING[self.interpolation])
         if self.crop is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 from pathlib import Path
 
 import numpy as np
@@ -67,7 +68,7 @@ def test_typing_a_column_loses_nothing(cells: list[str]) -> None:
         elif isinstance(value, int):
             assert str(value) == cell
         elif isinstance(value, float):
-            assert value == float(cell) or (value != value and cell.lower() == "nan")
+            assert value == float(cell) or (math.isnan(value) and cell.lower() == "nan")
             assert not cell.lstrip("-").startswith(
                 ("00", "01", "02", "03", "04", "05", "06", "07", "08", "09")
             )

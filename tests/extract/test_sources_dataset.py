@@ -1,4 +1,4 @@
-"""Map-style data sets: torch's and torchvision's own, and plain objects; and what `open_source` makes of anything."""
+"""Map-style data sets: torch's, torchvision's and plain objects; and what `open_source` makes of anything."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ V2 = models.ResNet50_Weights.IMAGENET1K_V2
 
 
 @pytest.mark.parametrize("weights", [V1, V2], ids=["resize 256", "resize 232"])
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(height=st.integers(1, 700), width=st.integers(1, 700))
 @example(height=224, width=224)
 @example(height=256, width=256)
@@ -71,6 +71,25 @@ def test_other_presets(weights: models.WeightsEnum, size: tuple[int, int]) -> No
     preprocessing = preprocessing_of(weights)
     expected = weights.transforms()(Image.fromarray(pixels))
     assert torch.equal(normalised(preprocessing.apply(pixels), preprocessing), expected)
+
+
+@pytest.mark.parametrize("interpolation", ["nearest", "bilinear", "bicubic", "lanczos"])
+@pytest.mark.parametrize("size", [(100, 90), (64, 256), (31, 300), (48, 48)])
+@pytest.mark.parametrize(
+    ("resize", "crop"), [(64, 48), ((64, 100), 48), ((40, 80), (48, 30)), (64, (64, 20))]
+)
+def test_every_filter_and_crop_equals_resizing_first_and_cropping_then(
+    interpolation: str, size: tuple[int, int], resize: int | tuple[int, int], crop: int | tuple[int, int]
+) -> None:
+    pixels = noise(*size)
+    expected = functional.resize(
+        Image.fromarray(pixels),
+        [resize] if isinstance(resize, int) else list(resize),
+        functional.InterpolationMode(interpolation),
+    )
+    expected = functional.center_crop(expected, [crop, crop] if isinstance(crop, int) else list(crop))
+    made = Preprocessing(resize, crop, interpolation).apply(pixels)  # type: ignore[arg-type]
+    np.testing.assert_array_equal(made, np.asarray(expected))
 
 
 def test_every_torchvision_classification_weight_has_a_preprocessing() -> None:
