@@ -1,4 +1,4 @@
-"""A run made by hand: a store whose features spell out what two heads will predict, and the images beside it."""
+"""A run made by hand: a store whose features spell what two heads will predict, and the images beside it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From head files to the page: the figures against counts made by hand, pictures, and requests that cannot be met."""
+"""From head files to the page: figures against counts made by hand, pictures, requests that cannot be met."""
 
 from __future__ import annotations
 

@@ -102,7 +102,7 @@ def test_the_table_of_methods_holds_every_average_by_its_name(page):
         assert row[0].startswith(m.name)
         for cell, estimate in zip(row[1:5], (m.worst, m.overall, m.balanced, m.train_weighted), strict=True):
             assert cell.startswith(percent(estimate.value).replace("\u202f", " "))
-            assert f"{100 * estimate.low:.1f}–{100 * estimate.high:.1f}" in cell
+            assert f"{100 * estimate.low:.1f}\u2013{100 * estimate.high:.1f}" in cell
         assert m.worst_group in row[1]
 
 
