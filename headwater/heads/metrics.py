@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from headwater.errors import RequestError
-from headwater.heads.intervals import Interval, resampled, wilson
+from headwater.heads.intervals import Interval, lowest, resampled, wilson
 
 Average = Literal["overall", "balanced", "train_weighted", "worst_group", "worst_k"]
 AVERAGES: tuple[Average, ...] = ("overall", "balanced", "train_weighted", "worst_group")
@@ -159,10 +159,11 @@ class GroupReport:
         resamples: int = 1000,
         seed: int = 0,
     ) -> Interval | None:
-        """A bootstrap interval around one of the numbers, resampled within every (class, group) pair.
+        """An interval around one of the numbers; None where the number is None. `k` is for `worst_k`.
 
-        The worst groups are picked anew in each resample. `k` is for `worst_k`. None where the number is
-        None. See `intervals.resampled` for how groups that are all right or all wrong keep a width.
+        `worst_group` gets `intervals.lowest`, the others a bootstrap within every (class, group) pair, see
+        `intervals.resampled`. For `worst_k` the groups are picked anew in each resample; where k is a small
+        share of many small groups, such an interval lies too low, as the estimate itself does.
         """
         return self.intervals([what], k=k, level=level, resamples=resamples, seed=seed)[what]
 
@@ -183,7 +184,17 @@ class GroupReport:
         weights = self._train_weights()
         if weights is not None:
             linear["train_weighted"] = weights
-        wanted = [what for what in whats if what in linear or (self.has_groups and what != "train_weighted")]
+        found: dict[Average, Interval | None] = dict.fromkeys(whats)
+        if "worst_group" in found and self.has_groups:
+            present = self._present()
+            found["worst_group"] = lowest(
+                np.array([group.correct for group in present]),
+                np.array([group.count for group in present]),
+                level,
+            )
+        wanted = [
+            what for what in whats if what in linear or (self.has_groups and what in ("balanced", "worst_k"))
+        ]
         if "worst_k" in wanted:
             self._present(k)
         order = np.argsort(self._stratum_group, kind="stable")
@@ -201,13 +212,10 @@ class GroupReport:
                     columns.append(accuracies @ linear[what])
                 elif what == "balanced":
                     columns.append(by_group.mean(axis=1))
-                elif what == "worst_group":
-                    columns.append(by_group.min(axis=1))
                 else:
                     columns.append(np.partition(by_group, k - 1, axis=1)[:, :k].mean(axis=1))
             return np.stack(columns, axis=1)
 
-        found: dict[Average, Interval | None] = dict.fromkeys(whats)
         if wanted:
             drawn = resampled(
                 statistics, self._correct, self._count, level=level, resamples=resamples, seed=seed

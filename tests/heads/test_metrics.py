@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 
 from headwater.errors import RequestError
-from headwater.heads.intervals import resampled, wilson
+from headwater.heads.intervals import lowest, resampled, wilson
 from headwater.heads.metrics import GroupReport, accuracies_by_group
 
 CLASSES, GROUPS = ("a", "b", "c"), ("g0", "g1", "g2", "g3", "g4")
@@ -108,7 +108,7 @@ def test_the_bootstrap_is_the_one_that_resamples_rows() -> None:
     groups = np.repeat([0, 1, 2], [400, 150, 60])
     right = random.random(len(groups)) < np.array([0.9, 0.7, 0.5])[groups]
     report = GroupReport(y_true=np.zeros(len(groups)), y_pred=1 - right, groups=groups)
-    drawn: dict[str, list[float]] = {"overall": [], "balanced": [], "worst_group": []}
+    drawn: dict[str, list[float]] = {"overall": [], "balanced": [], "worst_k": []}
     for _ in range(3000):
         resample = np.concatenate(
             [random.choice(np.flatnonzero(groups == g), (groups == g).sum()) for g in range(3)]
@@ -116,9 +116,9 @@ def test_the_bootstrap_is_the_one_that_resamples_rows() -> None:
         by_group = [right[resample][groups[resample] == g].mean() for g in range(3)]
         drawn["overall"].append(right[resample].mean())
         drawn["balanced"].append(np.mean(by_group))
-        drawn["worst_group"].append(min(by_group))
+        drawn["worst_k"].append(np.mean(sorted(by_group)[:2]))
     for what, values in drawn.items():
-        found = report.interval(what, resamples=3000)
+        found = report.interval(what, k=2, resamples=3000)
         assert found is not None
         expected = np.quantile(values, [0.025, 0.975])
         assert (found.low, found.high) == pytest.approx(expected, abs=0.012)
@@ -156,6 +156,40 @@ def test_the_interval_covers_as_often_as_it_says() -> None:
         (found,) = resampled(_mean, correct, count, resamples=400, seed=trial)
         covered += found.low <= chance.mean() <= found.high
     assert 0.91 <= covered / 400 <= 0.985
+
+
+@pytest.mark.parametrize(
+    ("count", "chance"),
+    [
+        ([642, 642, 2255, 2255], [0.9, 0.9, 0.9, 0.9]),
+        ([133, 133, 466, 467], [0.8, 0.82, 0.85, 0.95]),
+        ([30] * 20, [0.8] * 20),
+        ([10] * 300, [0.8] * 300),
+        ([60], [0.7]),
+    ],
+)
+def test_the_worst_groups_interval_covers_although_the_worst_is_picked(
+    count: list[int], chance: list[float]
+) -> None:
+    random = np.random.default_rng(0)
+    covered = 0
+    for _ in range(400):
+        correct = random.binomial(count, chance)
+        found = lowest(correct, np.array(count))
+        assert found.low <= found.estimate == (correct / count).min() <= found.high
+        covered += found.low <= min(chance) <= found.high
+    assert covered / 400 >= 0.93
+
+
+@pytest.mark.parametrize("correct", [0, 1, 7, 9])
+def test_the_worst_of_one_group_has_scipys_exact_interval(correct: int) -> None:
+    report = GroupReport(
+        y_true=[0] * 9, y_pred=[0] * correct + [1] * (9 - correct), group_names=["a"], groups=[0] * 9
+    )
+    found = report.interval("worst_group", level=0.9)
+    expected = binomtest(correct, 9).proportion_ci(0.9, method="exact")
+    assert found is not None
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
 
 
 def test_the_seed_decides_and_k_is_checked() -> None:
