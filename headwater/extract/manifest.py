@@ -26,7 +26,8 @@ PATH_COLUMNS = frozenset(
 """Column names, in lower case, that are taken for the images' paths."""
 
 _INTEGER = re.compile(r"0|-?[1-9][0-9]{0,17}")
-_NUMBER = re.compile(r"-?(0|[1-9][0-9]*)?(\.[0-9]*)?([eE][-+]?[0-9]+)?")
+_NUMBER = re.compile(r"-?(?:(?:0|[1-9][0-9]*)(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
+_LONGEST_EXACT = 15  # digits of a whole number that a float holds for certain
 
 _log = logging.getLogger(__name__)
 
@@ -158,7 +159,9 @@ def typed(cells: Sequence[str]) -> list[Any]:
 
 
 def _is_number(cell: str) -> bool:
-    return cell.lower() == "nan" or (_NUMBER.fullmatch(cell) is not None and any(c.isdigit() for c in cell))
+    if cell.removeprefix("-").isdigit() and len(cell) > _LONGEST_EXACT:
+        return False
+    return cell.lower() == "nan" or _NUMBER.fullmatch(cell) is not None
 
 
 def _check_header(header: Sequence[str], shown: str) -> None:

@@ -6,7 +6,7 @@ Only names are looked at here; listing them is folder.py's business.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 LEVELS = ("kingdom", "phylum", "class", "order", "family", "genus", "species")
 
@@ -37,23 +37,27 @@ def folder_columns(keys: Sequence[str]) -> Columns:
       instead, and the folder's name goes to `taxon`. `species` is genus and epithet, `Lumbricus terrestris`,
       because epithets repeat; a genus shared by two kingdoms keeps its one name.
     """
-    folders = [tuple(key.split("/")[:-1]) for key in keys]
-    distinct = {folder for folder in folders if folder}
-    skip = _common_folders(distinct)
+    folders = [key.rpartition("/")[0] for key in keys]
+    parts = {folder: tuple(folder.split("/")) for folder in set(folders) if folder}
+    skip = _common_folders(set(parts.values()))
     columns: Columns = {}
-    has_split = bool(distinct) and all(len(f) > skip and f[skip].lower() in SPLITS for f in distinct)
+
+    def add(name: str, values: Mapping[str, str]) -> None:
+        columns[name] = [values.get(folder) for folder in folders]
+
+    has_split = bool(parts) and all(len(p) > skip and p[skip].lower() in SPLITS for p in parts.values())
     if has_split:
-        columns["split"] = [SPLITS[folder[skip].lower()] if folder else None for folder in folders]
-    below = {folder: folder[skip + has_split :] for folder in set(folders)}
-    taxa = {folder: _TAXON.fullmatch(readable(rest[-1])) for folder, rest in below.items() if rest}
-    levels = {folder: _levels(match) for folder, match in taxa.items() if match}
-    if taxa and len(levels) == len(taxa):
-        columns["taxon"] = [readable(folder[-1]) if folder in levels else None for folder in folders]
+        add("split", {folder: SPLITS[p[skip].lower()] for folder, p in parts.items()})
+    names = {folder: readable("/".join(p[skip + has_split :])) for folder, p in parts.items()}
+    names = {folder: name for folder, name in names.items() if name}
+    matches = {folder: _TAXON.fullmatch(name.rpartition("/")[2]) for folder, name in names.items()}
+    levels = {folder: _levels(match) for folder, match in matches.items() if match}
+    if names and len(levels) == len(names):
+        add("taxon", {folder: name.rpartition("/")[2] for folder, name in names.items()})
         for number, level in enumerate(LEVELS):
-            columns[level] = [levels[folder][number] if folder in levels else None for folder in folders]
-    elif taxa:
-        names = {folder: readable("/".join(rest)) or None for folder, rest in below.items()}
-        columns["class"] = [names[folder] for folder in folders]
+            add(level, {folder: values[number] for folder, values in levels.items()})
+    elif names:
+        add("class", names)
     return columns
 
 
