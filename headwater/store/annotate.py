@@ -72,9 +72,9 @@ def add_columns(path: str | os.PathLike[str], added: Sequence[Column], *, replac
 def drop_annotations(path: str | os.PathLike[str], names: Iterable[str]) -> None:
     """Remove columns; RequestError, and nothing removed, when one of them is not there."""
     with _changing(path) as (store, columns):
+        have = ", ".join(columns) or "none"
         for name in dict.fromkeys(names):
             if name not in columns:
-                have = ", ".join(columns) or "none"
                 raise RequestError(f"{store.path} has no column {name!r} to drop; it has {have}")
             del columns[name]
         write_annotations(store.path / ANNOTATIONS, store.plan, columns)

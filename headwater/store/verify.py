@@ -110,7 +110,7 @@ class _Folder:
         return self.report
 
     def _plan(self) -> Plan | None:
-        self.report.files += 1
+        self.report.files += 2
         try:
             plan = read_plan(self.path)
             if (self.path / PLAN).read_bytes() != render_plan(plan):

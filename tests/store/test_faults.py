@@ -46,7 +46,7 @@ def write_in_process(path: Path, limit: int = 0) -> subprocess.CompletedProcess[
     return subprocess.run(arguments, capture_output=True, text=True, check=False)
 
 
-# From failing in the first metadata to failing in the very last block that HDF5 writes when it closes the file.
+# From failing in the first metadata to failing in the last block that HDF5 writes when it closes the file.
 @pytest.mark.parametrize("limit", [1_000, 5_000, 112_000, 160_000])
 def test_the_file_size_limit_is_one_sentence_at_every_point(tmp_path, limit):
     path = tmp_path / "store"
@@ -180,7 +180,7 @@ def test_a_newer_format_is_refused_clearly(make, version):
 def test_a_torn_plan_is_one_sentence(make, content):
     made = make()
     (made.path / "plan.json").write_bytes(content)
-    with pytest.raises(HeadwaterError, match="plan.json is damaged"):
+    with pytest.raises(HeadwaterError, match=r"plan.json is damaged"):
         open_store(made.path)
     assert not verify(made.path).ok
 

@@ -1,0 +1,160 @@
+"""`headwater store …` as a person runs it: what it prints, where, and with which exit code."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from headwater.cli.main import main
+from headwater.store import import_features
+
+ROWS = 30
+
+
+@dataclass
+class Done:
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def headwater(monkeypatch, capfd):
+    """Run the command in this process: as its own it would spend most of its time on starting."""
+
+    def run(*arguments: object, columns: int = 100) -> Done:
+        monkeypatch.setenv("COLUMNS", str(columns))
+        monkeypatch.setattr(sys, "argv", ["headwater", *map(str, arguments)])
+        capfd.readouterr()
+        try:
+            main()
+            code = 0
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        return Done(code, *capfd.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    generator = np.random.default_rng(0)
+    features = generator.standard_normal((ROWS, 4)).astype(np.float32)
+    features[7] = np.nan
+    keys = np.array([f"images/{row}\n.jpg" for row in range(ROWS)])
+    np.savez(tmp_path / "f.npz", features=features, keys=keys, label=np.arange(ROWS) % 2)
+    import_features(tmp_path / "f.npz", tmp_path / "birds.store")
+    return tmp_path / "birds.store"
+
+
+def test_from_import_to_export(headwater, store, tmp_path):
+    done = headwater("store", "import", tmp_path / "f.npz", "--out", tmp_path / "again")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "imported: 30 rows, 1 failed, columns label" in done.stdout
+    done = headwater("store", "import", tmp_path / "f.npz", "--out", tmp_path / "again", "--json")
+    assert json.loads(done.stdout)["already_done"] is True
+
+    done = headwater("store", "split", store, "train=0.5", "test=0.5", "--stratify", "label", "--json")
+    parts = json.loads(done.stdout)["parts"]
+    assert [part["part"] for part in parts] == ["train", "test"]
+    assert sum(part["rows"] for part in parts) == ROWS - 1
+
+    lines = [f'"images/{row}\n.jpg",{row % 3}x\n' for row in range(ROWS)]
+    (tmp_path / "place.csv").write_text("path,place\n" + "".join(lines))
+    done = headwater("store", "annotate", store, tmp_path / "place.csv")
+    assert done.stdout == f"added place to {store}\n"
+
+    done = headwater("store", "info", store, "--json")
+    found = json.loads(done.stdout)
+    assert [column["name"] for column in found["columns"]] == ["label", "split", "place"]
+
+    done = headwater("store", "pack", store, "--out", tmp_path / "birds.h5")
+    assert done.returncode == 0
+    done = headwater("store", "export", tmp_path / "birds.h5", "--out", tmp_path / "dfr.npz", "--format", "dfr",
+                     "--target", "label", "--groups", "place,split")  # fmt: skip
+    assert f"exported 29 rows of {tmp_path / 'birds.h5'}" in done.stdout
+    assert set(np.load(tmp_path / "dfr.npz")["p_train"].tolist()) <= set(range(6))
+
+    done = headwater("store", "annotate", store, "--drop", "place,label")
+    assert done.stdout == f"dropped place, label from {store}\n"
+
+
+@pytest.mark.parametrize("columns", [60, 160])
+def test_info_reads_well_at_any_width(headwater, store, columns):
+    done = headwater("store", "info", store, columns=columns)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert all(len(line) <= columns for line in done.stdout.splitlines())
+    for said in ("failed rows", "label", "fingerprint", r"images/7\n.jpg", "not finite"):
+        assert said in done.stdout
+
+
+def test_verify_lists_what_is_wrong_and_the_way_out(headwater, store):
+    done = headwater("store", "verify", store)
+    assert (done.returncode, done.stdout) == (
+        0,
+        f"{store}: 5 files, 30 rows, 1 of them failed: nothing is wrong\n",
+    )
+    shard = store / "shard-00000.h5"
+    content = bytearray(shard.read_bytes())
+    content[-5] ^= 4
+    shard.write_bytes(content)
+    done = headwater("store", "verify", store)
+    assert done.returncode == 1
+    assert done.stdout.startswith(
+        "wrong: shard-00000.h5 is damaged: its bytes have changed since they were written"
+    )
+    assert "; delete shard-00000.h5 and run the same" in done.stdout
+    done = headwater("store", "verify", store, "--json")
+    assert done.returncode == 1
+    assert json.loads(done.stdout)["problems"][0]["what"].startswith("shard-00000.h5 is damaged")
+
+
+def test_a_torn_index_is_rebuilt(headwater, store):
+    (store / "index.h5").write_bytes(b"torn")
+    assert headwater("store", "verify", store).returncode == 1
+    assert headwater("store", "verify", store, "--rebuild-index").returncode == 0
+    assert headwater("store", "verify", store).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["info", "nowhere"], 2, "there is no store at nowhere"),
+        (["annotate", "STORE"], 2, "nothing to do"),
+        (["annotate", "STORE", "missing.csv"], 2, "there is no table at missing.csv"),
+        (["split", "STORE", "train"], 2, "'train' is no part of a split"),
+        (["export", "STORE", "--out", "x.txt"], 2, "no format '.txt'"),
+        (["export", "STORE", "--out", "x.npz", "--format", "dfr"], 2, "needs a target column"),
+        (["import", "missing.npz", "--out", "x"], 2, "no file at missing.npz"),
+    ],
+)
+def test_wrong_requests_are_one_sentence_and_exit_2(headwater, store, arguments, code, said):
+    done = headwater("store", *(store if argument == "STORE" else argument for argument in arguments))
+    assert done.returncode == code
+    assert said in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert done.stdout == ""
+
+
+def test_unfinished_work_exits_1_in_a_process_of_its_own(store):
+    (store / "shard-00000.h5").unlink()
+    arguments = [
+        sys.executable,
+        "-m",
+        "headwater",
+        "store",
+        "export",
+        str(store),
+        "--out",
+        str(store / "x.npz"),
+    ]
+    done = subprocess.run(arguments, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "run the same extract command again to finish" in done.stderr
+    assert done.stderr.count("\n") == 1
