@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.table import Table
+from rich.text import Text
 
 from headwater.cli.console import console, print_json, print_table, progress_console
 
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 
     from headwater.demo import DemoResult, Steps
     from headwater.extract import Progress
+    from headwater.heads import FitResult
 
 _EVERY = 10.0  # seconds between lines of progress where nothing can be redrawn
 
@@ -83,13 +86,18 @@ def _summary(result: DemoResult) -> None:
         (
             each.fitted.method,
             f"{100 * _worst(each):.1f}",
+            _span(each),
             f"{100 * each.reports['test'].overall:.1f}",
             f"{100 * each.reports['test'].balanced:.1f}",
         )
         for each in ranked
     ]
     say.print()
-    print_table("Accuracy on test, percent", ("method", "worst group", "overall", "mean of groups"), rows)
+    print_table(
+        "Accuracy on test, percent",
+        ("method", "worst group", "95 % interval", "overall", "mean of groups"),
+        rows,
+    )
     erm = next(each for each in result.results if each.fitted.method == "ERM")
     group = erm.reports["test"].worst_group.name
     say.print()
@@ -100,9 +108,14 @@ def _summary(result: DemoResult) -> None:
     say.print(f"{total:.0f} seconds in all. The report: {result.report}", highlight=False, markup=False)
 
 
-def _worst(each: Any) -> float:
+def _worst(each: FitResult) -> float:
     worst = each.reports["test"].worst_group
     return float(worst.correct / worst.count)
+
+
+def _span(each: FitResult) -> str:
+    interval = each.reports["test"].interval("worst_group")
+    return "" if interval is None else f"{100 * interval.low:.0f} to {100 * interval.high:.0f}"
 
 
 @contextmanager
@@ -130,8 +143,9 @@ def _told(screen: Console, *, quiet: bool) -> Iterator[Steps]:
 
     def ended(step: str, text: str) -> None:
         seconds = steps.seconds[step]
-        screen.print(f"[bold]{step:<9}[/] ", end="")
-        screen.print(f"{text} ({seconds:.1f} s)", highlight=False, markup=False)
+        line = Table.grid(padding=(0, 1))
+        line.add_row(Text(f"{step:<9}", style="bold"), Text(f"{text} ({seconds:.1f} s)"))
+        screen.print(line)
 
     def extracting(at: Progress) -> None:
         left = "" if at.eta is None else f", {at.eta:.0f} s left"

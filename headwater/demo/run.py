@@ -13,11 +13,20 @@ from typing import TYPE_CHECKING, Any
 from headwater.demo.backbone import Choice, choose_backbone
 from headwater.demo.digits import IMAGES, MANIFEST, make_dataset
 from headwater.errors import HeadwaterWarning, RequestError
+from headwater.store.files import write_whole
 
 if TYPE_CHECKING:
     from headwater.extract import ExtractReport, Progress
     from headwater.heads import FitResult
 
+ABOUT = """\
+This is headwater's demo. Every image was made for it: a real handwritten digit from MNIST, painted over a
+texture that was drawn by formula. The class is the kind of digit, curved (0, 2, 3, 5, 6, 8, 9) or straight
+(1, 4, 7); the texture is stripes or clouds and has nothing to do with it. In train the two go together in
+the proportions of the Waterbirds data set: 95 % of the curved digits stand on stripes and 95 % of the
+straight ones on clouds. In val and test each kind of digit stands on both textures equally often. Colours,
+sizes and directions are random everywhere.
+"""
 STORE = "digits.store"
 HEADS = "heads"
 METHODS = ("ERM", "RWG", "RWY", "SUBG", "SUBY", "DFR-val", "DFR-tr")
@@ -97,6 +106,7 @@ def run_demo(
         end(_annotate(store, folder / MANIFEST))
     with steps.step("fit", f"{len(METHODS)} methods at once") as end:
         results, notes = _fit(store, folder / HEADS)
+        write_whole(folder / HEADS / "about.txt", ABOUT.encode())
         end(f"{len(results)} methods, {sum(each.fitted.trained for each in results)} heads")
     with steps.step("report", "one page") as end:
         from headwater.report import build_report  # noqa: PLC0415

@@ -144,6 +144,7 @@ class ReportData:
     extraction: Extraction
     galleries: tuple[Gallery, ...]
     gallery_note: str
+    about: str
     note: str
     level: float
     commands: tuple[str, ...]

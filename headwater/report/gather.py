@@ -31,11 +31,12 @@ from headwater.report.pictures import Pictures
 from headwater.report.run import Run, RunHead
 from headwater.report.text import command, settings, shown
 
+ABOUT = "about.txt"
 LEVEL = 0.95
 MOST_HEADS = 24
 MOST_GROUPS = 40
 MOST_FAILURES = 20
-MOST_PICTURES = 16  # in each of at most two galleries
+MOST_PICTURES = 14  # in each of at most two galleries
 
 _BASELINE = "ERM"
 _ORDER = {name: place for place, name in enumerate(("source", "decode", "transform", "backbone", "writer"))}
@@ -91,6 +92,7 @@ def gather(run: Run, images: str | os.PathLike[str] | None = None) -> ReportData
         extraction=_extraction(run),
         galleries=galleries,
         gallery_note=gallery_note,
+        about=_about(run),
         note=note.strip(),
         level=LEVEL,
         commands=_commands(run),
@@ -110,6 +112,14 @@ def identity(run: Run) -> str:
         task.split_name,
     ]
     return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def _about(run: Run) -> str:
+    """What the run's maker says about it, from the file `about.txt` beside the heads."""
+    try:
+        return " ".join(shown(line) for line in (run.folder / ABOUT).read_text("utf-8", "replace").split())
+    except OSError:
+        return ""
 
 
 def _reported_split(task: Task) -> tuple[str, str]:
@@ -326,6 +336,12 @@ def _commands(run: Run) -> tuple[str, ...]:
         weights = plan.details.get("weights")
         words += ["--backbone", plan.recipe["backbone"], *(["--weights", weights] if weights else [])]
         found.append(command(*words))
+        columns = ", ".join(
+            map(shown, dict.fromkeys([task.target_name, *task.group_columns, task.split_name]))
+        )
+        found.append(
+            f"# columns used: {columns}; add what the images do not bring with headwater store annotate"
+        )
     for each in run.heads:
         words = ["headwater", "heads", "fit", run.store.path, "--target", task.target_name]
         words += ["--groups", ",".join(task.group_columns)] if task.group_columns else []

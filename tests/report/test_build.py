@@ -77,7 +77,7 @@ def test_pictures_are_the_mistakes_of_the_worst_group(made: HandMade) -> None:
     assert (erm.method, erm.other_method, subg.method) == ("ERM", "SUBG", "SUBG")
     assert (erm.wrong, erm.count) == (len(wrong), rows.sum())
     assert erm.rescued == (made.said["SUBG"] == made.target)[wrong].sum()
-    assert 0 < len(erm.pictures) <= 16
+    assert 0 < len(erm.pictures) <= 14
     for picture in erm.pictures:
         row = made.keys.index(picture.key)
         assert row in wrong
@@ -108,6 +108,12 @@ def test_pictures_that_cannot_be_read_are_counted(made: HandMade) -> None:
     data = gather(open_run(made.run))
     assert all(not gallery.pictures for gallery in data.galleries)
     assert data.gallery_note.startswith(f"{len(shown)} of the pictures could not be read")
+
+
+def test_the_makers_words_are_shown(made: HandMade) -> None:
+    assert gather(open_run(made.run)).about == ""
+    (made.run / "about.txt").write_text("Birds <b>on</b>\nplaces.\n")
+    assert "Birds <b>on</b> places." in Page(build_report(made.run).read_text("utf-8")).text
 
 
 def test_array_sources_give_pictures_too(made: HandMade, tmp_path) -> None:
