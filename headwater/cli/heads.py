@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -245,6 +246,8 @@ def _print_fits(results: Sequence[FitResult], target: str, groups: str) -> None:
             ["method", "split", "overall", "balanced", "worst", "95 %", "s"],
             rows,
         )
+    if results[0].left_out.describe():
+        typer.echo(results[0].left_out.describe())
     for result in results:
         fitted = result.fitted
         chosen = ", ".join(f"{key} = {_shown(value)}" for key, value in fitted.choices.items())
@@ -281,6 +284,7 @@ def _fit_record(result: FitResult) -> dict[str, Any]:
         "converged": fitted.unconverged == 0 and fitted.convergence.converged,
         "seconds": fitted.seconds,
         "path": str(result.path),
+        "left_out": asdict(result.left_out),
         "splits": {split: dict(found) for split, found in result.info.summary.items()},
     }
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from headwater.errors import RequestError
 
 SPLITS = ("train", "val", "test")
+FRACTIONS = "train=0.7 val=0.1 test=0.2"  # for the way out in messages
 
 
 @dataclass(frozen=True, eq=False)

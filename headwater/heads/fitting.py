@@ -16,7 +16,7 @@ from headwater.heads.head import LinearHead
 from headwater.heads.methods import find_method, plan
 from headwater.heads.metrics import GroupReport
 from headwater.heads.recipes import FittedHead, Planned, run_recipes
-from headwater.heads.task import Task
+from headwater.heads.task import LeftOut, Task
 
 if TYPE_CHECKING:
     from headwater.store import Store
@@ -24,11 +24,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FitResult:
-    """A fitted head, its reports on val and test where there are such rows, and its file if it was saved."""
+    """A fitted head, its reports on val and test where there are such rows, and its file if it was saved.
+
+    `left_out` counts the rows of the store that took no part.
+    """
 
     fitted: FittedHead
     info: HeadInfo
     reports: Mapping[str, GroupReport]
+    left_out: LeftOut
     path: Path | None = None
 
     @property
@@ -114,7 +118,7 @@ def fit_many(
                 HeadwaterWarning,
                 stacklevel=3,
             )
-        results.append(FitResult(each, info, mine, saved))
+        results.append(FitResult(each, info, mine, task.left_out, saved))
     return results
 
 

@@ -8,13 +8,23 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from headwater.errors import RequestError
-from headwater.heads.columns import SPLITS, CodedColumn, coded, combine, listed, nearest, split_names
+from headwater.heads.columns import (
+    FRACTIONS,
+    SPLITS,
+    CodedColumn,
+    coded,
+    combine,
+    listed,
+    nearest,
+    split_names,
+)
 from headwater.heads.spec import Rows
 
 if TYPE_CHECKING:
@@ -41,6 +51,17 @@ class LeftOut:
     failed: int = 0
     without_target: int = 0
     without_split: int = 0
+
+    def describe(self) -> str:
+        """For people, such as `3 rows left out: 2 failed, 1 without target`; empty when there are none."""
+        parts = {
+            "failed": self.failed,
+            "without target": self.without_target,
+            "without split": self.without_split,
+        }
+        total = sum(parts.values())
+        said = ", ".join(f"{count:,} {reason}" for reason, count in parts.items() if count)
+        return f"{total:,} row{'s' * (total != 1)} left out: {said}" if total else ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +109,7 @@ class Task:
         if split not in names:
             raise RequestError(
                 f"the store has no split column {split!r}{nearest(split, names)}; "
-                f"draw one with `headwater store split {store.path}`"
+                f"draw one with `headwater store split {quote(str(store.path))} {FRACTIONS}`"
             )
         read = {
             name: coded(name, store.annotations[name]) for name in dict.fromkeys([target, *groups, split])

@@ -29,7 +29,9 @@ def store(tmp_path: Path) -> Path:
     plan = Plan.for_keys(keys, recipe={"backbone": "pixels"}, dim=6, dtype="float32")
     zeros = np.zeros(240, dtype=np.int32)
     with StoreWriter(tmp_path / "birds.store", plan, keys) as writer:
-        writer.write(0, ShardRows(features, None, zeros.astype("u1"), [""] * 240, zeros, zeros))
+        status = (np.arange(240) < 2).astype("u1")
+        errors = ["empty file"] * 2 + [""] * 238
+        writer.write(0, ShardRows(features, None, status, errors, zeros, zeros))
         writer.finish({})
     columns = {
         "class": np.array(["land\nbird", "water"])[label].tolist(),
@@ -66,6 +68,7 @@ def test_one_method_to_one_file(store: Path, tmp_path: Path, command: Command) -
     assert code == 0
     assert "RWG" in text
     assert "converged" in text
+    assert "2 rows left out: 2 failed" in text
     _, info = load_head(out)
     assert (info.method, info.settings["l2"], info.seed) == ("RWG", 0.1, 7)
     assert info.group_columns == ("place",)
@@ -115,6 +118,7 @@ def test_json_of_a_fit_is_the_whole_result(store: Path, tmp_path: Path, command:
     assert code == 0
     assert [each["method"] for each in found] == ["ERM", "RWY"]
     assert found[0]["converged"] is True
+    assert found[0]["left_out"] == {"failed": 2, "without_target": 0, "without_split": 0}
     assert set(found[0]["splits"]) == {"val", "test"}
     assert found[0]["splits"]["test"]["intervals"]["worst_group"]["high"] <= 1
 

@@ -24,7 +24,7 @@ class TrainSettings(Settings):
     standardise: bool = Field(True, description="train on features of mean 0 and deviation 1 over train")
 
 
-L2_SPACE = LogUniform(1e-5, 1.0)
+L2_SPACE = LogUniform(1e-5, 10.0)
 
 
 def train_spec(

@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from headwater.errors import RequestError
-from headwater.heads.columns import listed, nearest
+from headwater.heads.columns import FRACTIONS, listed, nearest
 from headwater.heads.recipes import Planned, Recipe
 from headwater.heads.task import Task
 
@@ -176,7 +176,7 @@ def check_needs(task: Task, name: str, needs: Needs) -> None:
         if split not in task.splits:
             raise RequestError(
                 f"{name} needs rows in split {split!r}, and column {task.split_name!r} has only "
-                f"{listed(task.splits)}; draw another with `headwater store split`"
+                f"{listed(task.splits)}; draw one with `headwater store split STORE {FRACTIONS} --replace`"
             )
     for split in needs.classes_on:
         empty = [
