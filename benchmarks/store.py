@@ -26,8 +26,8 @@ RANDOM_ROWS = 5_000
 
 NOTES = (
     "writing: the same rows in the same number of files; every file on both sides is written to a temporary "
-    "name, fsynced, renamed, and its folder fsynced; the store adds keys, status, sizes, a checksum, plan and "
-    "index (also fsynced); best of the repetitions",
+    "name, fsynced, renamed, and its folder fsynced; the store adds keys, status, sizes, checksums, the plan "
+    "and the index; best of the repetitions",
     "sequential: the whole matrix into fresh memory, files in the page cache on both sides",
     "random rows: fresh random rows in every repetition, in random order, mappings open on both sides",
     "opening: in a process of its own; memory is that process's peak, interpreter and imports included",
@@ -35,13 +35,13 @@ NOTES = (
 
 
 def run(quick: bool) -> Result:
-    rows, shard_rows, repeats = (4_000, 1_000, 5) if quick else (100_000, 8_192, 7)
+    rows, shard_rows, repeats = (2_000, 500, 3) if quick else (100_000, 8_192, 7)
     folder = Path(tempfile.mkdtemp(prefix="headwater-benchmark-"))
     try:
         features = np.random.default_rng(0).standard_normal((rows, DIM), dtype=np.float32).astype(np.float16)
         written, write_claim = _writing(folder, features, shard_rows, 3)
         read, read_claims = _reading(folder, features, repeats)
-        opened, open_claims = _opening(folder, shards=50 if quick else 1_000, rows_per_shard=10_000)
+        opened, open_claims = _opening(folder, shards=20 if quick else 1_000, rows_per_shard=10_000)
     finally:
         shutil.rmtree(folder)
     return Result([written, read, opened], [*read_claims, write_claim, *open_claims], NOTES)
@@ -166,8 +166,10 @@ peak = lambda: int(next(l for l in open("/proc/self/status") if l.startswith("Vm
 peak_opened = peak()
 ok = int(store.ok.sum())
 masked = time.perf_counter()
-print(json.dumps({"rows": len(store), "import": imported - start, "open": opened - imported, "row": read - opened,
-                  "peak": peak_opened, "ok": ok, "mask": masked - read, "peak_mask": peak()}))
+print(json.dumps({
+    "rows": len(store), "import": imported - start, "open": opened - imported, "row": read - opened,
+    "peak": peak_opened, "ok": ok, "mask": masked - read, "peak_mask": peak(),
+}))
 """
 
 

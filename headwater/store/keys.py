@@ -36,7 +36,9 @@ def decode_key(raw: bytes) -> str:
 
 def encode_keys(keys: Sequence[str]) -> list[bytes]:
     """The bytes of every key, in order; RequestError when two keys are the same."""
-    raw = [encode_key(key) for key in keys]
+    raw = _encoded_at_once(keys)
+    if raw is None:
+        raw = [encode_key(key) for key in keys]
     if len(set(raw)) != len(raw):
         seen: set[bytes] = set()
         twice = next(key for key in raw if key in seen or seen.add(key))  # type: ignore[func-returns-value]
@@ -47,9 +49,21 @@ def encode_keys(keys: Sequence[str]) -> list[bytes]:
     return raw
 
 
+def _encoded_at_once(keys: Sequence[str]) -> list[bytes] | None:
+    """All keys' bytes by one call each of join, encode and split, or None when a key has no bytes or holds a
+    NUL.
+    """
+    try:
+        content = "\0".join(keys).encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return None
+    raw = content.split(b"\0") if keys else []
+    return raw if len(raw) == len(keys) else None
+
+
 def join_keys(raw: Iterable[bytes]) -> bytes:
     """The content of `plan.keys`: every key's bytes, each ended by a NUL."""
-    return b"".join(key + b"\0" for key in raw)
+    return b"\0".join([*raw, b""])
 
 
 def split_keys(content: bytes) -> list[str]:

@@ -76,8 +76,8 @@ def test_from_import_to_export(headwater, store, tmp_path):
 
     done = headwater("store", "pack", store, "--out", tmp_path / "birds.h5")
     assert done.returncode == 0
-    done = headwater("store", "export", tmp_path / "birds.h5", "--out", tmp_path / "dfr.npz", "--format", "dfr",
-                     "--target", "label", "--groups", "place,split")  # fmt: skip
+    layout = ("--format", "dfr", "--target", "label", "--groups", "place,split")
+    done = headwater("store", "export", tmp_path / "birds.h5", "--out", tmp_path / "dfr.npz", *layout)
     assert f"exported 29 rows of {tmp_path / 'birds.h5'}" in done.stdout
     assert set(np.load(tmp_path / "dfr.npz")["p_train"].tolist()) <= set(range(6))
 

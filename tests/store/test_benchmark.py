@@ -1,0 +1,53 @@
+"""The benchmarks' harness and the store's benchmark: they run, and what they write is what they measured."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from benchmarks import __main__ as command
+from benchmarks.common import Claim, alternate, median
+
+
+def test_names_are_listed_and_unknown_ones_refused(capsys):
+    assert command.main([]) == 0
+    assert "store" in [line.split()[0] for line in capsys.readouterr().out.splitlines()]
+    assert command.main(["nothing"]) == 2
+    assert "no benchmark 'nothing'; there are: " in capsys.readouterr().err
+
+
+def test_claims_and_medians():
+    assert Claim.at_least("a", 2, 2) == Claim("a", 2.0, ">= 2", True)
+    assert not Claim.at_least("a", 1.99, 2).holds
+    assert Claim.at_most("a", 1.2, 1.2).holds
+    assert not Claim.at_most("a", 1.21, 1.2).holds
+    assert median([3, 1, 2]) == 2
+    assert median([4, 1, 2, 3]) == 2.5
+
+
+def test_sides_take_turns():
+    order: list[str] = []
+    times = alternate({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, 3)
+    assert order == ["a", "b", "b", "a", "a", "b"]
+    assert {name: len(values) for name, values in times.items()} == {"a": 3, "b": 3}
+
+
+def test_the_store_s_benchmark_runs(tmp_path, capsys):
+    assert command.main(["store", "--quick", "--json", str(tmp_path / "figures.json")]) == 0
+    printed = capsys.readouterr().out
+    found = json.loads((tmp_path / "figures.json").read_text())
+    assert {"machine", "rows", "claims"} <= set(found)
+    assert {"cpu", "cores", "amx", "avx512_bf16", "avx512_vnni", "memory_gib", "torch"} <= set(
+        found["machine"]
+    )
+    assert len(found["claims"]) == 5
+    for claim in found["claims"]:
+        sign, target = claim["target"].split()
+        assert claim["holds"] == (
+            claim["value"] >= float(target) if sign == ">=" else claim["value"] <= float(target)
+        )
+        assert claim["name"].split(":")[0] in printed.replace("\n", " ")
+    written = {row["writer"]: row["seconds"] for row in found["rows"] if "writer" in row}
+    ratio = next(claim["value"] for claim in found["claims"] if claim["name"].startswith("writing"))
+    assert ratio == pytest.approx(written["np.save, one file a shard"] / written["store"])
