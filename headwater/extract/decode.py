@@ -168,22 +168,27 @@ def _decode_plain(picture: Any) -> Decoded:
 
 
 # Pillow warns about odd TIFF tags through `warnings`, whose filters belong to the whole process. A lock
-# keeps two threads from undoing each other's filters; TIFF is rare, and other formats never come here.
+# keeps two threads from undoing each other's filters; it is held while tags are read, not while pixels are.
 _tiff_lock = threading.Lock()
+
+
+class _Tiff(TiffImagePlugin.TiffImageFile):
+    def load_end(self) -> None:
+        """Skip what reads all tags again, with warnings, to turn the picture; `_upright` does that."""
 
 
 def _decode_tiff(raw: bytes) -> Decoded:
     with _tiff_lock, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        picture = TiffImagePlugin.TiffImageFile(io.BytesIO(raw))
+        picture = _Tiff(io.BytesIO(raw))
         orientation = picture.tag_v2.get(_ORIENTATION, 1)
         bits = picture.tag_v2.get(TiffImagePlugin.BITSPERSAMPLE, (8,))[0]
         white_is_zero = picture.tag_v2.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0
         unsigned = picture.tag_v2.get(TiffImagePlugin.SAMPLEFORMAT, (1,))[0] == 1
-        _load(picture)  # Pillow turns a TIFF upright by itself
+    _load(picture)
     wide = picture.mode.startswith(("I", "F"))
     rgb = to_rgb(picture, inverted=wide and white_is_zero, bits=bits, unsigned=unsigned)
-    return Decoded(rgb, oriented=orientation in _UPRIGHT)
+    return _upright(rgb, orientation)
 
 
 def _load(picture: Any) -> None:

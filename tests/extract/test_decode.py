@@ -12,7 +12,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image, ImageFile, ImageOps, JpegImagePlugin
+from PIL import Image, ImageFile, ImageOps, JpegImagePlugin, TiffImagePlugin
 
 from headwater.extract.decode import decode, exif_orientation
 from headwater.extract.identity import decoder_identity, decoder_versions
@@ -222,6 +222,18 @@ def test_a_transparent_colour_is_white(
     shown = samples if samples.ndim == 3 else grey(samples)
     hit = (shown == key).all(axis=-1)
     check(raw, np.where(hit[..., None], 255, shown >> (bits - 8)))
+
+
+def test_a_transparent_colour_of_16_bits_is_not_mistaken_for_one_of_8() -> None:
+    samples = np.full((3, 4, 3), 0x0707, np.uint16)
+    check(png(samples, 2, 16, chunk(b"tRNS", struct.pack(">HHH", 7, 7, 7))), samples >> 8)
+
+
+@pytest.mark.parametrize("compression", ["tiff_lzw", "tiff_adobe_deflate"])
+def test_orientation_of_a_compressed_tiff(compression: str) -> None:
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    tags[274] = 6
+    check(encode(PICTURE, "TIFF", compression=compression, tiffinfo=tags), np.rot90(PICTURE, -1))
 
 
 def test_one_bit() -> None:
