@@ -28,11 +28,18 @@ def register(app: typer.Typer) -> None:
 
 
 def extract(
-    source: str = typer.Argument(help="A folder of images, a .csv or .parquet manifest, or an .npy/.npz file."),
-    out: Path = typer.Option(..., "--out", metavar="STORE", help="The store's folder; the same command resumes it."),
-    backbone: str = typer.Option("resnet50", help="A torchvision model, pixels, efficientnet_lite0, timm:NAME."),
+    source: str = typer.Argument(
+        help="A folder of images, a .csv or .parquet manifest, or an .npy/.npz file."
+    ),
+    out: Path = typer.Option(
+        ..., "--out", metavar="STORE", help="The store's folder; the same command resumes it."
+    ),
+    backbone: str = typer.Option(
+        "resnet50", help="A torchvision model, pixels, efficientnet_lite0, timm:NAME."
+    ),
     weights: str | None = typer.Option(
-        None, help="A name such as IMAGENET1K_V2, a .pth or .safetensors file, hf://owner/repo/file, or random."
+        None,
+        help="A name such as IMAGENET1K_V2, a .pth or .safetensors file, hf://owner/repo/file, or random.",
     ),
     views: int = typer.Option(0, help="Augmented views kept next to each image's plain one."),
     device: str = typer.Option("auto", help="auto, cpu, cuda or cuda:N."),
@@ -54,7 +61,9 @@ def extract(
 
     screen = progress_console()
     shown: AbstractContextManager[Callable[[Progress], None] | None]
-    shown = nullcontext(None) if as_json else _live(screen) if screen.is_terminal else nullcontext(_Lines(screen))
+    shown = (
+        nullcontext(None) if as_json else _live(screen) if screen.is_terminal else nullcontext(_Lines(screen))
+    )
     with shown as progress:
         report = extract_features(
             source,
@@ -101,7 +110,6 @@ class _Live:
 
         self._bar = Progress(
             BarColumn(bar_width=12),
-            TextColumn("{task.completed:,.0f}/{task.total:,.0f}"),
             TextColumn("{task.fields[text]}"),
             console=screen,
             transient=True,
@@ -117,9 +125,8 @@ class _Live:
         self._bar.stop()
 
     def __call__(self, now: Progress) -> None:
-        self._bar.update(
-            self._task, completed=now.rows_done, total=now.rows_total, text=self._pace.text(now, short=True)
-        )
+        text = f"{now.rows_done:,}/{now.rows_total:,} {self._pace.text(now, short=True)}"
+        self._bar.update(self._task, completed=now.rows_done, total=now.rows_total, text=text)
 
 
 def _live(screen: Console) -> _Live:
@@ -142,7 +149,9 @@ class _Lines:
             return
         self._done = now.rows_done
         self._last = time.monotonic()
-        self._screen.print(f"{now.rows_done:,} of {now.rows_total:,}, {text}", soft_wrap=True, highlight=False)
+        self._screen.print(
+            f"{now.rows_done:,} of {now.rows_total:,}, {text}", soft_wrap=True, highlight=False
+        )
 
 
 class _Pace:

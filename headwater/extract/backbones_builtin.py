@@ -65,7 +65,9 @@ def timm_backbone(name: str) -> Backbone:
         raise RequestError(f"'timm:{name}' comes with an extra: pip install 'headwater[timm]'") from error
     if not timm.is_model(name):
         known = timm.list_models(pretrained=False)
-        raise RequestError(f"timm has no model named {name!r}; {nearest(name.split('.')[0], known)}")
+        raise RequestError(
+            f"timm has no model named {name!r}; {nearest(name.split('.', maxsplit=1)[0], known)}"
+        )
     build = partial(timm.create_model, name, pretrained=False, num_classes=0)
     with torch.device("meta"):
         network = build()

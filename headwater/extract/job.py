@@ -251,6 +251,7 @@ class _Work:
         return {
             "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             "seconds": round(seconds, 3),
+            "moving_seconds": round(self.pipeline.seconds, 3) if self.pipeline else 0.0,
             "rows": self.pipeline.backbone_clock.rows if self.pipeline else 0,
             "rates": self.rates,
             "slowest": self.slowest,

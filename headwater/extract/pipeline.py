@@ -151,6 +151,7 @@ class Pipeline:
         self._error: BaseException | None = None
         self._reported = 0.0
         self._began = time.perf_counter()
+        self.seconds = 0.0  # from the first row taken to the last shard written
 
     @property
     def clocks(self) -> tuple[StageClock, ...]:
@@ -187,6 +188,7 @@ class Pipeline:
                 thread.join()
         if self._error is not None:
             raise self._error
+        self.seconds = time.perf_counter() - self._began
         self._report(last=True)
 
     def _thread(self, stage: str, work: Callable[..., None], *arguments: object) -> threading.Thread:
@@ -195,7 +197,7 @@ class Pipeline:
                 work(*arguments)
             except Closed:
                 pass
-            except BaseException as error:  # noqa: BLE001 - handed to the calling thread, which raises it
+            except BaseException as error:
                 self._fail(error)
 
         return threading.Thread(target=body, name=f"headwater-{stage}", daemon=True)

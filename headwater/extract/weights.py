@@ -194,7 +194,10 @@ def _fit(backbone: Backbone, network: nn.Module, state: Mapping[str, Tensor], la
         raise RequestError(
             f"the weights {label!r} hold values that are not finite, first in {broken[0]!r}; save them again"
         )
-    network.load_state_dict(given, strict=False)
+    # Not load_state_dict: some networks refuse a state dict without the version that torch keeps beside it.
+    with torch.no_grad():
+        for name, tensor in wanted.items():
+            tensor.copy_(given[name])
     return (
         {}
         if not head

@@ -80,7 +80,9 @@ def by_hand(file: Path) -> np.ndarray:
 
 
 def run(images: Path, out: Path, **settings: Any) -> Any:
-    return extract_features(images, out, **{"backbone": TINY, "weights": "random", "batch_size": 4, "compile": "off", **settings})
+    return extract_features(
+        images, out, **{"backbone": TINY, "weights": "random", "batch_size": 4, "compile": "off", **settings}
+    )
 
 
 def test_every_key_has_its_own_features_around_broken_files(images: Path, tmp_path: Path) -> None:
@@ -125,7 +127,9 @@ def test_views_are_the_networks_answer_to_the_augmented_pictures(images: Path, t
     for view in (1, 2):
         crop = TINY.preprocessing.augment(picture, view_seed(key, view))
         Image.fromarray(crop).save(tmp_path / "crop.png")
-        np.testing.assert_allclose(store.augmented(view)[row], by_hand(tmp_path / "crop.png"), rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(
+            store.augmented(view)[row], by_hand(tmp_path / "crop.png"), rtol=1e-4, atol=1e-5
+        )
     assert not np.allclose(store.augmented(1)[row], store.augmented(2)[row])
 
 
@@ -170,11 +174,15 @@ def test_other_weights_are_refused(images: Path, tmp_path: Path) -> None:
 def test_the_same_weights_from_a_file_are_the_same_job(images: Path, tmp_path: Path) -> None:
     run(images, tmp_path / "s")
     torch.manual_seed(0)
-    torch.save({"model_state_dict": {f"module.{k}": v for k, v in build().state_dict().items()}}, tmp_path / "w.pth")
+    torch.save(
+        {"model_state_dict": {f"module.{k}": v for k, v in build().state_dict().items()}}, tmp_path / "w.pth"
+    )
     assert run(images, tmp_path / "s", weights=tmp_path / "w.pth").already_done
 
 
-def test_strict_fails_and_names_files_and_the_job_can_go_on_once_they_are_mended(images: Path, tmp_path: Path) -> None:
+def test_strict_fails_and_names_files_and_the_job_can_go_on_once_they_are_mended(
+    images: Path, tmp_path: Path
+) -> None:
     with pytest.raises(HeadwaterError, match=r"could not be read") as caught:
         run(images, tmp_path / "s", strict=True, rows_per_shard=4)
     assert any(key in str(caught.value) for key in BROKEN)
@@ -235,7 +243,10 @@ def test_annotations_of_the_source_are_there_and_a_users_own_are_kept(images: Pa
 def test_a_second_job_on_the_same_store_names_the_holder(images: Path, tmp_path: Path) -> None:
     run(images, tmp_path / "s")
     store = open_store(tmp_path / "s")
-    with StoreWriter(tmp_path / "s", store.plan, store.keys.tolist()), pytest.raises(HeadwaterError) as caught:
+    with (
+        StoreWriter(tmp_path / "s", store.plan, store.keys.tolist()),
+        pytest.raises(HeadwaterError) as caught,
+    ):
         run(images, tmp_path / "s")
     assert f"process {os.getpid()}" in str(caught.value)
     assert caught.value.exit_code == 1
@@ -254,14 +265,18 @@ def test_features_too_large_for_float16_fail_their_row_only(tmp_path: Path) -> N
         def forward(self, images: torch.Tensor) -> torch.Tensor:
             return images.mean((2, 3)) * 200_000
 
-    loud = Backbone("loud", Loud, Preprocessing(resize=4, crop=4, mean=(0, 0, 0), std=(1, 1, 1)), dim=3, layer=None)
+    loud = Backbone(
+        "loud", Loud, Preprocessing(resize=4, crop=4, mean=(0, 0, 0), std=(1, 1, 1)), dim=3, layer=None
+    )
     (tmp_path / "images").mkdir()
     Image.new("RGB", (8, 8), "white").save(tmp_path / "images/loud.png")
     Image.new("RGB", (8, 8), (25, 25, 25)).save(tmp_path / "images/quiet.png")
     report = extract_features(tmp_path / "images", tmp_path / "s", backbone=loud)
     assert report.failed == [("loud.png", "a feature is too large for float16 or not a number")]
     store = open_store(tmp_path / "s")
-    np.testing.assert_allclose(store.features[int(store.rows_of(["quiet.png"])[0])], 200_000 * 25 / 255, rtol=1e-3)
+    np.testing.assert_allclose(
+        store.features[int(store.rows_of(["quiet.png"])[0])], 200_000 * 25 / 255, rtol=1e-3
+    )
     assert extract_features(tmp_path / "images", tmp_path / "t", backbone=loud, dtype="float32").failed == []
 
 
@@ -278,9 +293,22 @@ def test_a_full_disk_is_one_sentence_and_the_job_goes_on_when_there_is_room(tmp_
     images.mkdir()
     for number in range(24):
         Image.new("RGB", (8, 8), (number, 0, 0)).save(images / f"{number:02d}.png")
-    command = ["extract", str(images), "--out", str(tmp_path / "s"), "--backbone", "pixels", "--rows-per-shard", "8"]
+    command = [
+        "extract",
+        str(images),
+        "--out",
+        str(tmp_path / "s"),
+        "--backbone",
+        "pixels",
+        "--rows-per-shard",
+        "8",
+    ]
     limited = subprocess.run(
-        [sys.executable, "-c", FULL, "30000", *command], capture_output=True, text=True, timeout=100, check=False
+        [sys.executable, "-c", FULL, "30000", *command],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
     )
     assert limited.returncode == 1, limited.stderr
     errors = [line for line in limited.stderr.splitlines() if line.startswith("error: ")]
@@ -346,7 +374,9 @@ def test_progress_ends_at_the_total_and_names_the_slowest_stage(images: Path, tm
     assert [p.rows_done for p in seen] == sorted(p.rows_done for p in seen)
 
 
-def test_a_registered_backbone_works_by_name_and_names_cannot_be_taken_twice(images: Path, tmp_path: Path) -> None:
+def test_a_registered_backbone_works_by_name_and_names_cannot_be_taken_twice(
+    images: Path, tmp_path: Path
+) -> None:
     register_backbone(TINY)
     try:
         run(images, tmp_path / "s", backbone="tiny")
