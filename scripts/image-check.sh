@@ -7,7 +7,7 @@
 # A pip configured for an index of one's own (pip.conf, PIP_* variables) is followed inside the build too.
 set -euo pipefail
 
-DISK_GB=36       # at the commit: the container, the image and its blobs on the way, each a full copy
+DISK_GB=40       # at the commit: the container, the image and its blobs on the way, each a full copy
 SUITE=bookworm   # of Debian: its python3 is 3.11
 BASE=localhost/headwater-base
 IMAGE=localhost/headwater:cpu
