@@ -1,7 +1,7 @@
 """The bank: trains a list of head specs together and returns heads that act on raw features.
 
-It decides what is solved with what; how a stack is solved lives in `headwater.heads.solvers`, what is refused in
-`checks`, and what a method asks for in its recipe.
+It decides what is solved with what; how a stack is solved lives in `headwater.heads.solvers`, what is
+refused in `checks`, and what a method asks for in its recipe.
 """
 
 from __future__ import annotations
@@ -31,7 +31,10 @@ from headwater.heads.stack import Solved, Stack
 
 # Up to this many numbers a feature matrix is solved in float64: it fits the caches, and the optimum is exact.
 _SMALL = 2_000_000
-# The logit buffers of the heads solved at once may take this share of the features' memory, or this many bytes.
+# Products of fewer multiplications than this run on one thread.
+_LIGHT = 100_000_000
+# The logit buffers of the heads solved at once may take this share of the features' memory, or this many
+# bytes.
 _LOGITS_SHARE, _LOGITS_BYTES = 1.3, 1 << 28
 # The logit of a class that no training row has: never the highest, and finite so that softmax stays defined.
 _ABSENT = -1e4
@@ -58,9 +61,9 @@ class HeadBank:
     `features`: (rows, dim) float16 or float32, an array, a memory map or a store's `Features`.
     `target`: (rows,) class codes 0..n_classes-1; -1 where unknown (no head may train on such a row).
 
-    What comes out is the same whatever is trained beside it, to the tolerance each spec asks for, and the same
-    bit for bit when the same list is trained again on the same machine. Raises RequestError, before any training,
-    for anything that cannot be trained.
+    What comes out is the same whatever is trained beside it, to the tolerance each spec asks for, and the
+    same bit for bit when the same list is trained again on the same machine. Raises RequestError, before
+    any training, for anything that cannot be trained.
     """
 
     def __init__(self, features: Any, target: Any, n_classes: int, *, device: str = "auto") -> None:
@@ -84,7 +87,7 @@ class HeadBank:
             self._reader.check_finite(np.flatnonzero(used))
         trained: dict[HeadSpec, LinearHead] = {}
         for group in group_specs(wanted, self._target, self._n_classes, self._dim):
-            with _threads(1 if self._is_small(group) else None):
+            with _threads(1 if self._is_light(group) else None):
                 trained.update(zip(group.specs, self._solve(group), strict=True))
         return [trained[spec] for spec in specs]
 
@@ -94,6 +97,11 @@ class HeadBank:
     def _is_small(self, group: Group) -> bool:
         rows = len(group.rows)
         return rows * (rows if self._is_spanned(group) else self._dim) <= _SMALL
+
+    def _is_light(self, group: Group) -> bool:
+        return len(group.rows) * self._dim * group.columns * len(group.specs) < _LIGHT or self._is_small(
+            group
+        )
 
     def _solve(self, group: Group) -> list[LinearHead]:
         centre = self._reader.moments(group.rows).mean
@@ -111,7 +119,7 @@ class HeadBank:
         elif spanned:
             solved = _solve_in_span(stack, families, widest)
         else:
-            solved = solve_path(stack, Basis.of(x), families, widest)
+            solved = solve_path(stack, Basis.of(x, stack.heads * group.columns), families, widest)
         return self._heads(group, solved, centre, scale)
 
     def _widest(self, x: Tensor, columns: int) -> int:
@@ -151,7 +159,9 @@ class HeadBank:
             weight=torch.tensor(weight, device=device).to(dtype),
             bias=torch.tensor(bias, device=device).to(dtype),
             cold=torch.tensor(cold, device=device),
-            tolerance=torch.tensor([spec.tolerance for spec in group.specs], dtype=torch.float64, device=device),
+            tolerance=torch.tensor(
+                [spec.tolerance for spec in group.specs], dtype=torch.float64, device=device
+            ),
             max_iterations=torch.tensor([spec.max_iterations for spec in group.specs], device=device),
         )
 

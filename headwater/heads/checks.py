@@ -1,4 +1,6 @@
-"""Every reason to refuse a list of head specs, found before any training; nothing is changed or computed here."""
+"""Every reason to refuse a list of head specs, found before any training; nothing is changed or computed
+here.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,7 @@ def check_target(target: Any, rows: int, n_classes: int) -> NDArray[np.int64]:
     codes = np.asarray(target)
     if codes.ndim != 1 or len(codes) != rows:
         raise RequestError(
-            f"the features have {rows} rows but the target has shape {codes.shape}; give one class code per row"
+            f"the features have {rows} rows and the target shape {codes.shape}; give one class code per row"
         )
     if codes.dtype.kind not in "iu":
         raise RequestError(
@@ -71,7 +73,7 @@ def check_specs(specs: Sequence[HeadSpec], target: NDArray[np.int64], dim: int, 
         if unknown:
             first = int(spec.rows.index[np.argmax(codes < 0)])
             raise RequestError(
-                f"{unknown} training rows have no label (row {first} is the first): leave them out of the rows"
+                f"{unknown} training rows have no label (row {first} is the first): leave them out"
             )
         if spec.weights is not None:
             codes = codes[spec.weights.values > 0]

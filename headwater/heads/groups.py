@@ -1,7 +1,8 @@
 """Sorts head specs into groups that share one working copy of the features, and lines up their row weights.
 
-Heads share a group when they share the scaler, the classes present and the kind of penalty, and their rows: the
-same ones, or so nearly that running every head over the union, with weight zero outside its own, costs less.
+Heads share a group when they share the scaler, the classes present and the kind of penalty, and their rows:
+the same ones, or so nearly that running every head over the union, with weight zero outside its own, costs
+less.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ _WASTE = 1.5
 class Group:
     """Specs to solve together. `rows` are unique and ascending; `weights` (n, U) has columns that sum to 1.
 
-    `weight_of` (H,) is the column of each spec; `families` (H,) numbers sets that differ only in their penalty.
-    `classes` are the codes present; `columns` is 1 for a two-class problem, else their number.
+    `weight_of` (H,) is the column of each spec; `families` (H,) numbers sets that differ only in their
+    penalty. `classes` are the codes present; `columns` is 1 for a two-class problem, else their number.
     """
 
     specs: list[HeadSpec]
@@ -61,7 +62,9 @@ def _unique_rows(specs: Sequence[HeadSpec]) -> dict[Rows, Rows]:
 
 
 def _merge(parts: list[_Part], dim: int) -> list[_Part]:
-    """Joins parts whose rows are nearly the same, largest first; parts with fewer rows than `dim` stay apart."""
+    """Joins parts whose rows are nearly the same, largest first; parts with fewer rows than `dim` stay
+    apart.
+    """
     merged: list[_Part] = []
     for part in sorted(parts, key=lambda part: len(part.rows), reverse=True):
         if len(part.rows) >= dim:
@@ -87,7 +90,7 @@ def group_specs(
     classes: dict[Hashable, NDArray[np.int64]] = {}
     for spec in specs:
         present = _present(spec, target)
-        key = (spec.scaler_rows, present.tobytes(), spec.penalty.l1 > 0)
+        key: Hashable = (spec.scaler_rows, present.tobytes(), spec.penalty.l1 > 0)
         classes[key] = present
         kinds[key][unique[spec.rows]].append(spec)
     groups = []
@@ -103,7 +106,7 @@ def _line_up(part: _Part, classes: NDArray[np.int64], n_classes: int) -> Group:
     families: dict[Hashable, int] = {}
     weight_of, family = [], []
     for spec in part.specs:
-        key = (spec.rows, spec.weights)
+        key: Hashable = (spec.rows, spec.weights)
         if key not in columns:
             columns[key] = len(weights)
             place = np.searchsorted(part.rows.index, spec.rows.index)

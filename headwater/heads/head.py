@@ -31,11 +31,13 @@ class LinearHead:
 
     def logits(self, features: ArrayLike) -> NDArray[np.float32]:
         """Scores of shape (rows, classes) for raw features of shape (rows, dim)."""
-        return np.asarray(features, dtype=np.float32) @ self.weight.T + self.bias
+        return np.asarray(
+            np.asarray(features, dtype=np.float32) @ self.weight.T + self.bias, dtype=np.float32
+        )
 
     def predict(self, features: ArrayLike) -> NDArray[np.int64]:
         """The class code with the highest score, shape (rows,)."""
-        return self.logits(features).argmax(axis=1)
+        return np.asarray(self.logits(features).argmax(axis=1), dtype=np.int64)
 
     @cached_property
     def _key(self) -> bytes:

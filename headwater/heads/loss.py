@@ -1,9 +1,9 @@
 """The logistic loss of a stack of heads along a line of logits, in one pass over cache-sized chunks of rows.
 
-Logits are (rows, columns, heads), heads last, so that softmax is a reduction over neighbouring slices of memory.
-Multinomial heads have one column per class; two-class heads have one column, the logit of class 1 against
-class 0. Nothing here knows features: with logits `z` and the direction's logits `d`, everything about `z + t·d`
-is found without a product of features.
+Logits are (rows, columns, heads), heads last, so that softmax is a reduction over neighbouring slices of
+memory. Multinomial heads have one column per class; two-class heads have one column, the logit of class 1
+against class 0. Nothing here knows features: with logits `z` and the direction's logits `d`, everything
+about `z + t·d` is found without a product of features.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-# Elements of a chunk: a few buffers of this many float32 stay in the last-level cache, and torch's start-up cost
-# per operation stays small beside the work.
+# Elements of a chunk: a few buffers of this many float32 stay in the last-level cache, and torch's start-up
+# cost per operation stays small beside the work.
 CHUNK = 1 << 20
 
 
 class LogisticLoss:
     """Weighted mean of the cross-entropy of H heads over n rows.
 
-    `target` (n,) class numbers 0..K-1; `weights` (n, U), each column summing to 1; `weight_of` (H,) says which
-    column of `weights` a head uses; `columns` is K, or 1 for two classes.
+    `target` (n,) class numbers 0..K-1; `weights` (n, U), each column summing to 1; `weight_of` (H,) says
+    which column of `weights` a head uses; `columns` is K, or 1 for two classes.
     """
 
     def __init__(self, target: Tensor, weights: Tensor, weight_of: Tensor, columns: int) -> None:
@@ -46,8 +46,8 @@ class LogisticLoss:
     ) -> tuple[Tensor, Tensor]:
         """Loss and slope at `z + t·d` for every head, (H,) float64 each.
 
-        `out`, shaped like `z`, receives the residual, the loss's derivative by each logit; it may be `z` or `d`
-        itself, or None. With `d` None the slope is zero.
+        `out`, shaped like `z`, receives the residual, the loss's derivative by each logit; it may be `z` or
+        `d` itself, or None. With `d` None the slope is zero.
         """
         rows, _, heads = z.shape
         loss = torch.zeros(heads, dtype=torch.float64, device=z.device)
@@ -99,7 +99,9 @@ class LogisticLoss:
         return lambda change: weighted * (change - (p * change).sum(1, keepdim=True))
 
     def factors(self, z: Tensor, head: int) -> tuple[Tensor, Tensor | None]:
-        """One head's second derivatives as diag(own_i) - shared_i shared_iᵀ per row, from its logits (n, K)."""
+        """One head's second derivatives as diag(own_i) - shared_i shared_iᵀ per row, from its logits (n,
+        K).
+        """
         weight = self.weights[:, self.weight_of[head]].unsqueeze(1)
         if self.columns == 1:
             p = torch.sigmoid(z)

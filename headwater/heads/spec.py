@@ -41,14 +41,16 @@ class _Array:
         return len(self._values)
 
     def __eq__(self, other: object) -> bool:
-        return type(self) is type(other) and self._key == other._key  # type: ignore[attr-defined]
+        return type(self) is type(other) and self._key == other._key
 
     def __hash__(self) -> int:
         return hash((type(self), self._key))
 
 
 class Rows(_Array):
-    """Row numbers of a feature matrix, in training order; int64, repeats allowed (a repeated row counts twice)."""
+    """Row numbers of a feature matrix, in training order; int64, repeats allowed (a repeated row counts
+    twice).
+    """
 
     def __init__(self, index: ArrayLike) -> None:
         super().__init__(np.asarray(index, dtype=np.int64))
@@ -60,7 +62,9 @@ class Rows(_Array):
 
 
 class Weights(_Array):
-    """One non-negative weight per training row, float64; only their ratios matter, the bank scales them to mean 1."""
+    """One non-negative weight per training row, float64; only their ratios matter, the bank scales them to
+    mean 1.
+    """
 
     def __init__(self, values: ArrayLike) -> None:
         super().__init__(np.asarray(values, dtype=np.float64))
@@ -75,8 +79,11 @@ class Weights(_Array):
 class Penalty:
     """`l1`·‖W‖₁ + `l2`/2·‖W‖² added to the weighted mean loss; the bias is never penalised.
 
-    It acts on the weights of the standardised features when the spec standardises. In scikit-learn's terms
-    (sum of losses, `C`), `l2 = 1/(C·n)` and `l1 = 1/(C·n)` for n rows of weight 1.
+    It acts on the weights of the standardised features when the spec standardises. With more than two
+    classes W has a column per class; with two (of two) it is the one vector w = w₁ - w₀ of the sigmoid's
+    parametrisation. That is what scikit-learn's LogisticRegression penalises: `C` with `l1_ratio` r is `l1
+    = r/(C·n)` and `l2 = (1 - r)/(C·n)`, n being the sum of its sample weights; only liblinear differs, by
+    penalising the bias.
     """
 
     l1: float = 0.0
@@ -92,8 +99,9 @@ class HeadSpec:
     """One head to train: minimise mean_i w_i·loss(x_i W + b, y_i) + penalty over `rows`.
 
     `scaler_rows`: rows whose mean and standard deviation standardise the features (None: none); the head that
-    comes out acts on raw features all the same. `tolerance`: stop when the gap to the optimum, relative to the
-    objective, is certified or estimated below it; the convergence record says which. `start` warm-starts.
+    comes out acts on raw features all the same. `tolerance`: stop when the gap to the optimum, relative to
+    the objective, is certified or estimated below it; the convergence record says which. `start`
+    warm-starts.
     """
 
     rows: Rows

@@ -1,8 +1,10 @@
-"""Plain data of one group of heads that are solved together: a feature matrix, a loss, penalties and starts."""
+"""Plain data of one group of heads that are solved together: a feature matrix, a loss, penalties and
+starts.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
@@ -14,8 +16,9 @@ from headwater.heads.loss import LogisticLoss
 class Stack:
     """H heads on the same rows: minimise loss(x·W + b) + l1·‖W‖₁ + l2/2·‖W‖², each with its own numbers.
 
-    `x` (n, d) has columns of mean zero (the unpenalised bias makes centring free) and is scaled as the specs ask.
-    `weight` (d, K, H) and `bias` (K, H) are where to start. `cold` (H,) is True where no start was given.
+    `x` (n, d) has columns of mean zero (the unpenalised bias makes centring free) and is scaled as the
+    specs ask. `weight` (d, K, H) and `bias` (K, H) are where to start. `cold` (H,) is True where no start
+    was given.
     """
 
     x: Tensor
@@ -87,3 +90,7 @@ class Solved:
         self.bias[:, heads] = other.bias
         for name in ("objective", "gradient_norm", "gap", "certified", "iterations", "converged"):
             getattr(self, name)[heads] = getattr(other, name)
+
+    def of(self, keep: Tensor) -> Solved:
+        """The answers of some of the heads."""
+        return Solved(*(getattr(self, field.name)[..., keep] for field in fields(self)))

@@ -1,8 +1,9 @@
 """A metric shared by the heads of a stack: the features' Gram matrix with each head's mean curvature.
 
-The Hessian of the logistic loss is the mean over rows of S_i ⊗ x_i x_iᵀ, with S_i = diag(p_i) − p_i p_iᵀ. Böhning
-(1992) bounds it by ½(I − 11ᵀ/K) ⊗ G; here S_i is replaced by its mean A instead, which is no bound but closer,
-since the line search guards the steps anyway. A ⊗ G + λI is inverted in the eigenbases of G and of A.
+The Hessian of the logistic loss is the mean over rows of S_i ⊗ x_i x_iᵀ, with S_i = diag(p_i) - p_i p_iᵀ.
+Böhning (1992) bounds it by ½(I - 11ᵀ/K) ⊗ G; here S_i is replaced by its mean A instead, which is no bound
+but closer, since the line search guards the steps anyway. A ⊗ G + λI is inverted in the eigenbases of G and
+of A.
 """
 
 from __future__ import annotations
@@ -14,15 +15,17 @@ from torch import Tensor
 
 # Eigenvalues of A below this share of the largest belong to shifts of all logits, which the loss cannot see.
 _FLOOR = 1e-4
+# A stack of fewer weight columns than this does not repay a Gram matrix from many rows.
+_MANY = 128
 
 
-def gram(x: Tensor, per_dim: int = 8) -> Tensor:
+def gram(x: Tensor, per_dim: int) -> Tensor:
     """Mean of x xᵀ, (d, d) float64, over at most `per_dim` rows per dimension, evenly spread."""
     rows, dim = x.shape
     step = max(1, rows // (per_dim * dim))
     total = torch.zeros((dim, dim), dtype=torch.float64, device=x.device)
     chosen = torch.arange(0, rows, step, device=x.device)
-    for part in chosen.split(16384):
+    for part in torch.split(chosen, 16384):
         block = x[part]
         total += (block.T @ block).double()
     return total / len(chosen)
@@ -30,16 +33,18 @@ def gram(x: Tensor, per_dim: int = 8) -> Tensor:
 
 @dataclass(frozen=True)
 class Basis:
-    """Eigenvectors (d, d) of the features' Gram matrix, or None where the features are their own, and eigenvalues (d,)."""
+    """Eigenvectors (d, d) of the features' Gram matrix, or None where the features are their own, and
+    eigenvalues (d,).
+    """
 
     vectors: Tensor | None
     values: Tensor
 
     @staticmethod
-    def of(x: Tensor) -> Basis:
-        """The eigenbasis of the Gram matrix of x."""
-        values, vectors = torch.linalg.eigh(gram(x))
-        return Basis(vectors.to(x.dtype), values.clamp_min(0))
+    def of(x: Tensor, columns: int) -> Basis:
+        """The eigenbasis of the Gram matrix of x, from fewer rows where few `columns` will use it."""
+        values, vectors = torch.linalg.eigh(gram(x, 8 if columns >= _MANY else 3).to(x.dtype))
+        return Basis(vectors, values.double().clamp_min(0))
 
     def into(self, weight: Tensor) -> Tensor:
         """Coordinates in the basis of a (d, K, H) array of weights or gradients."""

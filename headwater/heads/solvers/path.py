@@ -1,7 +1,8 @@
-"""Solves heads that differ only in their L2 strength as a path: a few first, the others from their interpolation.
+"""Solves heads that differ only in their L2 strength as a path: a few first, the others from their
+interpolation.
 
-The optimum is a smooth function of log λ, so a polynomial through the nearest solved strengths starts a head so
-close to its optimum that one or two iterations remain. How a stack is solved lives in `smooth`.
+The optimum is a smooth function of log λ, so a polynomial through the nearest solved strengths starts a
+head so close to its optimum that one or two iterations remain. How a stack is solved lives in `smooth`.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ _WIDEST = 3.0
 def levels(l2: NDArray[np.float64], family: NDArray[np.int64], alone: NDArray[np.bool_]) -> list[list[int]]:
     """Heads by the round in which they are solved; each round may interpolate the rounds before it.
 
-    `family` groups the heads that share everything but their strength; heads that are `alone` start by themselves.
+    `family` groups the heads that share everything but their strength; heads that are `alone` start by
+    themselves.
     """
     rounds: list[list[int]] = [[] for _ in _STRIDES]
     for number in np.unique(family):
@@ -88,7 +90,7 @@ def solve_path(stack: Stack, basis: Basis, family: Tensor, widest: int) -> Solve
         started = _interpolate(stack, answers, heads, solved, kin)
         # Heads that need a similar number of iterations run together: by strength, not by order.
         order = torch.argsort(started.l2, stable=True)
-        for part in order.split(widest):
+        for part in torch.split(order, widest):
             which = torch.tensor(heads, device=part.device)[part]
             answers.put(which, solve_smooth(started.of(part), basis))
         solved += heads

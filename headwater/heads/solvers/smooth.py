@@ -1,7 +1,8 @@
-"""Batched L-BFGS for smooth heads: two products of features per iteration, everything else on logits or weights.
+"""Batched L-BFGS for smooth heads: two products of features per iteration, everything else on logits or
+weights.
 
-Each head has its own line search and leaves the stack when it is done. The quasi-Newton updates (Nocedal 1980)
-start from the shared metric of `curvature`, and all vectors are kept in its eigenbasis.
+Each head has its own line search and leaves the stack when it is done. The quasi-Newton updates (Nocedal
+1980) start from the shared metric of `curvature`, and all vectors are kept in its eigenbasis.
 """
 
 from __future__ import annotations
@@ -76,6 +77,7 @@ class _Run:
         self.x, self.basis, self.loss = stack.x, basis, stack.loss
         self.l2 = stack.l2
         self.heads = torch.arange(stack.heads, device=stack.x.device)
+        self.iteration, self.stalled = 0, torch.zeros_like(self.heads)
         weight, bias = stack.weight, stack.bias
         if weight.shape[1] > 1:  # the optimum has no component along a shift of all logits
             weight, bias = weight - weight.mean(1, keepdim=True), bias - bias.mean(0)
@@ -109,15 +111,17 @@ class _Run:
 
     def of(self, keep: Tensor) -> None:
         self.loss = self.loss.of(keep)
-        for name in ("l2", "heads", "theta", "z", "gradient", "objective", "mean_loss"):
+        for name in ("l2", "heads", "theta", "z", "gradient", "objective", "mean_loss", "stalled"):
             setattr(self, name, getattr(self, name)[..., keep].contiguous())
         self.residual = torch.empty_like(self.z)
 
     def search(self, step: Tensor, moved: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:
-        """Step lengths (H,) along `step`, whose logits are `moved`; `self.residual` is left at the accepted points.
+        """Step lengths (H,) along `step`, whose logits are `moved`; `self.residual` is left at the accepted
+        points.
 
-        Weak Wolfe conditions, in the approximate form of Hager and Zhang (2005) where the objective's change is
-        below its rounding. Returns the lengths and which heads found one. No product of features is needed.
+        Weak Wolfe conditions, in the approximate form of Hager and Zhang (2005) where the objective's
+        change is below its rounding. Returns the lengths and which heads found one. No product of features
+        is needed.
         """
         loss, residual = self.loss, self.residual
         across, along = _dot(self.theta[:-1], step[:-1]), self._square(step)
@@ -190,13 +194,12 @@ def solve_smooth(stack: Stack, basis: Basis) -> Solved:
     answers = Solved.empty(stack)
     run = _Run(stack, basis)
     history = _History()
-    stalled = torch.zeros(stack.heads, dtype=torch.int64, device=stack.x.device)
-    iteration, refresh = 0, 0
+    refresh = 0
     while True:
-        if iteration >= refresh:
+        if run.iteration >= refresh:
             curvature = run.loss.curvature(run.z)
             metric = Metric(basis, curvature, run.l2, stack.x.dtype)
-            refresh = 2 * iteration + 1
+            refresh = 2 * run.iteration + 1
         step = history.direction(run.gradient, metric)
         slope = _dot(run.gradient, step)
         bad = ~(slope < 0) & (_dot(run.gradient, run.gradient) > 0)
@@ -204,7 +207,7 @@ def solve_smooth(stack: Stack, basis: Basis) -> Solved:
             history.forget(bad)
             step = history.direction(run.gradient, metric)
             slope = _dot(run.gradient, step)
-        finished = _finish(run, stack, answers, slope, curvature, stalled, iteration)
+        finished = _finish(run, stack, answers, slope, curvature)
         if bool(finished.all()):
             return answers
         if bool(finished.any()):
@@ -212,30 +215,20 @@ def solve_smooth(stack: Stack, basis: Basis) -> Solved:
             run.of(keep)
             history.of(keep)
             metric, curvature = metric.of(keep), curvature[keep]
-            step, slope, stalled = step[..., keep].contiguous(), slope[keep], stalled[keep]
+            step, slope = step[..., keep].contiguous(), slope[keep]
         moved = run.logits(step)
         before = run.gradient
         t, found = run.search(step, moved, slope)
+        run.stalled = torch.where(found, 0, run.stalled + 1)
         if not bool(found.all()):
-            stalled = torch.where(found, 0, stalled + 1)
             history.forget(~found)
-        else:
-            stalled = torch.zeros_like(stalled)
         taken = run.move(step, moved, t)
         run.gradient = run.differentiate()
         history.push(taken, run.gradient - before)
-        iteration += 1
+        run.iteration += 1
 
 
-def _finish(
-    run: _Run,
-    stack: Stack,
-    answers: Solved,
-    slope: Tensor,
-    curvature: Tensor,
-    stalled: Tensor,
-    iteration: int,
-) -> Tensor:
+def _finish(run: _Run, stack: Stack, answers: Solved, slope: Tensor, curvature: Tensor) -> Tensor:
     """Writes down the heads that are done, (H,) bool."""
     estimate = -slope / 2 * _SAFETY
     weight, bias = run.gradient[:-1], run.gradient[-1].double()
@@ -246,7 +239,7 @@ def _finish(
     target = stack.tolerance[run.heads] * run.objective.abs()
     certified = bound <= target
     converged = certified | (estimate <= target)
-    finished = converged | (stalled > 1) | (iteration >= stack.max_iterations[run.heads])
+    finished = converged | (run.stalled > 1) | (run.iteration >= stack.max_iterations[run.heads])
     finished |= ~torch.isfinite(run.objective)
     done = torch.nonzero(finished).flatten()
     if len(done):
@@ -260,7 +253,7 @@ def _finish(
                 gradient_norm=_dot(run.gradient, run.gradient).sqrt()[done],
                 gap=torch.where(certified, bound, estimate)[done],
                 certified=certified[done],
-                iterations=torch.full_like(heads, iteration),
+                iterations=torch.full_like(heads, run.iteration),
                 converged=converged[done],
             ),
         )

@@ -1,7 +1,7 @@
 """Few rows, many features: the exact reduction of an L2-penalised problem to the span of its rows.
 
-The optimal weights are combinations of the rows (the representer theorem), so n rows of d > n features are solved
-as n rows of at most n coordinates, at n³ once instead of n·d per iteration.
+The optimal weights are combinations of the rows (the representer theorem), so n rows of d > n features are
+solved as n rows of at most n coordinates, at n³ once instead of n·d per iteration.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ _RANK = 1e-12
 
 @dataclass(frozen=True)
 class Span:
-    """Rows x (n, d) in an orthonormal basis of their span: `rows` (n, r) float64, with a diagonal Gram matrix."""
+    """Rows x (n, d) in an orthonormal basis of their span: `rows` (n, r) float64, with a diagonal Gram
+    matrix.
+    """
 
     rows: Tensor
     basis: Basis
