@@ -33,7 +33,7 @@ indexes = st.one_of(
 )
 
 
-@settings(deadline=None, max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(index=indexes, view=st.integers(0, 2))
 def test_any_index_gives_what_numpy_gives(opened, index, view):
     store, made = opened
