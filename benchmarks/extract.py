@@ -1,7 +1,8 @@
 """Extraction against the loop everyone writes and against OpenVINO: the forward pass alone, and from JPEG.
 
-The loop everyone writes: torchvision's network, eager, float32, images in torch's own layout, a DataLoader whose
-data set opens each file with Pillow. `IMAGES` in the environment names a folder of JPEGs; without it photo-like ones are made.
+The loop everyone writes: torchvision's network, eager, float32, images in torch's own layout, a DataLoader
+whose data set opens each file with Pillow. `IMAGES` in the environment names a folder of JPEGs; without it
+some that are like photos are made.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import os
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ import torch
 from PIL import Image
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
+from torchvision import transforms
 
 from benchmarks.common import Claim, Result, Table, alternate, median
 from headwater.extract import extract_features, find_backbone
@@ -36,31 +39,37 @@ def run(quick: bool) -> Result:
     with tempfile.TemporaryDirectory() as folder:
         images = image_files(Path(folder), 6 if quick else 200, 1 if quick else 3)
         forward_table, forward_claims = forward_only(
-            name, device, precision, batch, batches, repeats, compile=not quick
+            name=name,
+            device=device,
+            precision=precision,
+            batch_size=batch,
+            batches=batches,
+            repeats=repeats,
+            compiled=not quick,
         )
         jpeg_table, jpeg_claims, agreement = from_jpeg(
-            name, images, Path(folder), batch, compile="off" if quick else "on"
+            name, images, Path(folder), batch, compile_mode="off" if quick else "on"
         )
     notes = [
         f"{name}, random weights, {device}, {precision}, {usable_cores()} cores with {instruction_sets()}.",
-        "Compiling is paid once for each job and is not in these rates; the job's own record has its seconds.",
+        "Compiling is paid once for each job and is not in these rates; the job's record has its seconds.",
     ]
     if device.type == "cpu" and precision == "float32":
         notes.append(
-            "This CPU has no bfloat16 instructions (AMX or AVX-512 BF16), on which the 8 times and 5 times rest."
+            "This CPU has no bfloat16 instructions (AMX or AVX-512 BF16), on which 8 times and 5 times rest."
         )
     return Result([forward_table, jpeg_table], [*forward_claims, *jpeg_claims, agreement], notes)
 
 
 def forward_only(
+    *,
     name: str,
     device: torch.device,
     precision: str,
     batch_size: int | None,
     batches: int,
     repeats: int,
-    *,
-    compile: bool,
+    compiled: bool,
 ) -> tuple[Table, list[Claim]]:
     """Synthetic batches through all contestants, in turns."""
     loaded = load_backbone(find_backbone(name), "random")
@@ -70,9 +79,9 @@ def forward_only(
         device,
         precision,
         batch_size,
-        "on" if compile else "off",
+        "on" if compiled else "off",
     )
-    decision = Decision(COMPILED if compile else "eager", "the benchmark", {})
+    decision = Decision(COMPILED if compiled else "eager", "the benchmark", {})
     ours, _ = engine.forward(decision)
     batch = ours.batch
     height, width = loaded.preprocessing.size
@@ -114,9 +123,11 @@ def forward_only(
 
 
 def from_jpeg(
-    name: str, images: Path, work: Path, batch: int | None, *, compile: str
+    name: str, images: Path, work: Path, batch: int | None, *, compile_mode: str
 ) -> tuple[Table, list[Claim], Claim]:
-    """Files to features, ours against the loop, and against the bound that decoding and forward allow in turns."""
+    """Files to features, ours against the loop, and against the bound that decoding and forward allow in
+    turns.
+    """
     plain = PlainLoop(name)
     files = sorted(images.rglob("*.jpg"))
     start = time.perf_counter()
@@ -132,7 +143,7 @@ def from_jpeg(
         backbone=name,
         weights="random",
         dtype="float32",
-        compile=compile,
+        compile=compile_mode,
         batch_size=batch,
         rows_per_shard=max(64, len(files)),
     )
@@ -173,6 +184,7 @@ class PlainLoop:
         self.network: nn.Module = loaded.network
 
     def features(self, images: torch.Tensor) -> np.ndarray:
+        """Features of a batch, (n, dim)."""
         with torch.no_grad():
             made: np.ndarray = self.network(images).flatten(1).numpy()
         return made
@@ -195,8 +207,6 @@ class Files(Dataset[torch.Tensor]):
     """Files through Pillow and torchvision's transforms."""
 
     def __init__(self, files: list[Path], preprocessing: Any) -> None:
-        from torchvision import transforms
-
         self.files = files
         self.transform = transforms.Compose(
             [
@@ -220,7 +230,6 @@ class Files(Dataset[torch.Tensor]):
 
 def decoding_alone(files: list[Path], preprocessing: Any) -> float:
     """Images per second from bytes to crops, with a thread for each core and nothing else at work."""
-    from concurrent.futures import ThreadPoolExecutor
 
     def one(file: Path) -> None:
         preprocessing.apply(decode(file.read_bytes()))
@@ -233,9 +242,11 @@ def decoding_alone(files: list[Path], preprocessing: Any) -> float:
 
 
 def openvino_pass(network: nn.Module, batch: int, height: int, width: int) -> tuple[Any, str] | None:
-    """OpenVINO's pass in its best precision on this machine, and that precision; None where it is not installed."""
+    """OpenVINO's pass in its best precision on this machine, and that precision; None where it is not
+    installed.
+    """
     try:
-        import openvino
+        import openvino  # noqa: PLC0415 - an extra
     except ModuleNotFoundError:
         return None
     example = torch.rand(batch, 3, height, width)
@@ -248,7 +259,9 @@ def openvino_pass(network: nn.Module, batch: int, height: int, width: int) -> tu
 
 
 def image_files(folder: Path, count: int, copies: int) -> Path:
-    """A folder of JPEGs: those named by `IMAGES`, each `copies` times, or smooth noise with edges in ordinary sizes."""
+    """A folder of JPEGs: those named by `IMAGES`, each `copies` times, or smooth noise with edges in ordinary
+    sizes.
+    """
     made = folder / "images"
     made.mkdir()
     given = os.environ.get("IMAGES")

@@ -1,4 +1,6 @@
-"""`headwater extract`: images to a store, with live progress and a summary; the work is `headwater.extract`'s."""
+"""`headwater extract`: images to a store, with live progress and a summary; the work is done by
+`headwater.extract`.
+"""
 
 from __future__ import annotations
 
@@ -27,11 +29,11 @@ def register(app: typer.Typer) -> None:
     app.command("extract")(extract)
 
 
-def extract(
+def extract(  # noqa: PLR0917 - the command's options
     source: str = typer.Argument(
         help="A folder of images, a .csv or .parquet manifest, or an .npy/.npz file."
     ),
-    out: Path = typer.Option(
+    out: Path = typer.Option(  # noqa: B008 - how typer declares one
         ..., "--out", metavar="STORE", help="The store's folder; the same command resumes it."
     ),
     backbone: str = typer.Option(
@@ -55,7 +57,8 @@ def extract(
 ) -> None:
     """Run a frozen backbone over every image once and keep the features.
 
-    A job that was stopped goes on where it was when the same command is given again; one that is done is left alone.
+    A job that was stopped goes on where it was when the same command is given again; one that is done is left
+    alone.
     """
     from headwater.extract import extract_features  # noqa: PLC0415
 
@@ -202,4 +205,4 @@ def _summary(report: ExtractReport) -> None:
     line(f"{len(report.failed):,} of {report.rows:,} rows have no features:")
     for reason, count in Counter(reason for _, reason in report.failed).most_common(_NAMED_FAILURES):
         example = next(key for key, why in report.failed if why == reason)
-        line(f"  {count:,} × {reason}, such as {show_key(example)}")
+        line(f"  {count:,} rows: {reason}, such as {show_key(example)}")

@@ -1,4 +1,6 @@
-"""What a backbone is, and the registry that finds one by name. Loading its weights is `weights.py`'s business."""
+"""What a backbone is, and the registry that finds one by name. Loading its weights is `weights.py`'s
+business.
+"""
 
 from __future__ import annotations
 
@@ -57,7 +59,8 @@ def register_backbone(backbone: Backbone | Callable[[], Backbone], *, name: str 
     """Make one's own backbone available by name, in Python and wherever the same process runs the command.
 
     >>> def build() -> nn.Module:
-    ...     return nn.Sequential(nn.Conv2d(3, 8, 7, 4), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 10))
+    ...     pooled = nn.AdaptiveAvgPool2d(1)
+    ...     return nn.Sequential(nn.Conv2d(3, 8, 7, 4), pooled, nn.Flatten(), nn.Linear(8, 10))
     >>> register_backbone(Backbone("tiny", build, Preprocessing(...), dim=8, layer="3"))
     >>> extract_features("images/", "tiny.store", backbone="tiny", weights="tiny.pth")
 
@@ -66,7 +69,8 @@ def register_backbone(backbone: Backbone | Callable[[], Backbone], *, name: str 
     be told apart later.
     """
     if isinstance(backbone, Backbone):
-        chosen, maker = name or backbone.name, _Constant(backbone)
+        maker: Callable[[], Backbone] = _Constant(backbone)
+        chosen = name or backbone.name
     else:
         if name is None:
             raise RequestError(

@@ -1,4 +1,4 @@
-"""Every torchvision classification model as a backbone: the feature is the input of its final linear layer."""
+"""Every torchvision classification model as a backbone: features are the input of its final linear layer."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def torchvision_backbone(name: str) -> Backbone:
 def final_layer(network: nn.Module) -> tuple[str, int]:
     """Name and input width of the layer that makes the logits.
 
-    That is the last linear layer; SqueezeNet has none and ends in a 1 × 1 convolution, whose input averaged
+    That is the last linear layer; SqueezeNet has none and ends in a 1 by 1 convolution, whose input averaged
     over positions is then the feature.
     """
     modules = list(network.named_modules())
@@ -83,7 +83,8 @@ def final_layer(network: nn.Module) -> tuple[str, int]:
 
 def _download(name: str, entry: Any) -> Mapping[str, Tensor]:
     # Through the model, since torchvision repairs some checkpoints only while it loads them.
-    return get_model(name, weights=entry, progress=False).state_dict()
+    state: Mapping[str, Tensor] = get_model(name, weights=entry, progress=False).state_dict()
+    return state
 
 
 def _shape_of(name: str, entry: Any) -> dict[str, int]:

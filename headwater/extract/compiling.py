@@ -4,13 +4,15 @@ The rule, for `auto`: compiling is worth it when
 
     rows / eager rate  >  compile seconds + rows / compiled rate
 
-The eager rate is measured on batches of the job's own shape. Compile seconds and compiled rate are what the last
-compiled job met with the same network, batch, precision, torch and CPU (a small file in the user's cache folder keeps them).
-Where nothing is remembered, two small convolution blocks are compiled and timed: seconds per operator and gain of that probe,
-scaled to the network's operators, stand in for the real figures. Jobs that would be over before the eager
-rate is known are not measured at all, and those that would be over before the probe is are not probed.
+The eager rate is measured on batches of the job's own shape. Compile seconds and compiled rate are what the
+last compiled job met with the same network, batch, precision, torch and CPU: a small file in the user's cache
+folder keeps them. Where nothing is remembered, two small convolution blocks are compiled and timed; seconds
+for each operator and the gain of that probe, scaled to the operators there are, stand in for real figures.
+Jobs that would be over before the eager rate is known are not measured at all, and those that would be over
+before the probe is are not probed.
 
-A store keeps to the engine it began with (a note in its plan), so that resuming changes no bit; saying `on` or `off` overrides that.
+A store keeps to the engine it began with (a note in its plan), so that resuming changes no bit; saying `on`
+or `off` overrides that.
 """
 
 from __future__ import annotations
@@ -40,7 +42,7 @@ MODES = ("auto", "on", "off")
 EAGER, COMPILED = "eager", "inductor"
 # Measuring costs about this many batches; a job of fewer is run, not measured.
 _WORTH_MEASURING = 6
-# Where nothing is remembered, finding out takes about this long; a job that is shorter is not worth asking for.
+# Where nothing is remembered, finding out takes about this long; a shorter job is not worth it.
 _PROBE_SECONDS = 20.0
 _FORGET_AFTER = 30 * 24 * 3600.0  # a busy day's figures must not decide for ever
 
@@ -68,7 +70,7 @@ def repays(rows: int, eager: float, compiled: float, compile_seconds: float) -> 
     return rows / eager > compile_seconds + rows / compiled
 
 
-def decide(
+def decide(  # noqa: PLR0911 - one reason after another
     mode: str,
     *,
     module: nn.Module,
@@ -78,7 +80,9 @@ def decide(
     memory: Memory,
     began_with: str | None = None,
 ) -> Decision:
-    """Choose the engine for `rows` images; `forward` is the eager pass, and `began_with` the store's engine so far."""
+    """Choose the engine for `rows` images; `forward` is the eager pass, and `began_with` the store's engine
+    so far.
+    """
     if mode not in MODES:
         raise RequestError(f"compile is {' or '.join(MODES)}, not {mode!r}")
     if mode == "off":
@@ -113,12 +117,15 @@ def decide(
         "rows": float(rows),
     }
     worth = repays(rows, eager, compiled, known.compile_seconds)
-    text = f"{rows / eager:.0f} s eager against {known.compile_seconds:.0f} + {rows / compiled:.0f} s compiled, by {source}"
+    compiled_text = f"{known.compile_seconds:.0f} + {rows / compiled:.0f} s compiled"
+    text = f"{rows / eager:.0f} s eager against {compiled_text}, by {source}"
     return Decision(COMPILED if worth else EAGER, text, figures)
 
 
 def compile_module(module: nn.Module) -> Callable[[Tensor], Tensor]:
-    """`module` through inductor with its weights frozen into the code; nothing is compiled before the first batch."""
+    """`module` through inductor with its weights frozen into the code; nothing is compiled before the first
+    batch.
+    """
     compiled: Callable[[Tensor], Tensor] = torch.compile(module, dynamic=False, options={"freezing": True})
     return compiled
 
@@ -133,13 +140,14 @@ def compiled_forward(
 ) -> tuple[Forward, float]:
     """Compile `module` and run it once; `make(module, engine)` wraps it into the device's forward pass.
 
-    Returns the pass and the seconds that compiling took. Where the compiler fails that is the eager pass and 0,
-    or a HeadwaterError when compiling is `required`.
+    Returns the pass and the seconds that compiling took. Where the compiler fails that is the eager pass
+    and 0, or a HeadwaterError when compiling is `required`.
     """
     if not has_compiler():
         if required:
             raise HeadwaterError(
-                "compiling needs a C++ compiler, and none is on the path (g++ or $CXX); install one, or use --compile off"
+                "compiling needs a C++ compiler, and none is on the path (g++ or $CXX); install one, "
+                "or use --compile off"
             )
         log.warning("there is no C++ compiler, the job goes on without")
         return eager, 0.0
@@ -168,7 +176,7 @@ def probe_compiler(batch: int, like: Tensor) -> tuple[float, float, float]:
         for _ in range(depth):
             layers += [nn.Conv2d(64, 64, 3, padding=1), nn.ReLU()]
         network = nn.Sequential(*layers).eval().requires_grad_(False)
-        return network.to(device=like.device, dtype=like.dtype, memory_format=torch.channels_last)
+        return network.to(like.device, like.dtype).to(memory_format=torch.channels_last)
 
     images = torch.rand(batch, 64, 28, 28).to(like).to(memory_format=torch.channels_last)
 

@@ -1,4 +1,5 @@
-"""Everything that only a CUDA device needs: asynchronous batches through pinned memory, and JPEG decoding by nvJPEG.
+"""Everything that only a CUDA device needs: asynchronous batches through pinned memory, and JPEG decoding by
+nvJPEG.
 
 GPU.md says how far this has been tried. The network, the compile decision and the pipeline are the CPU's.
 """
@@ -27,8 +28,8 @@ _MODES = {"nearest": "nearest", "bilinear": "bilinear", "bicubic": "bicubic"}
 class CudaForward:
     """Runs a module on CUDA: copies on a stream of their own, overlapping the batch before.
 
-    The pipeline's buffers are pinned host memory, so copies need no staging in between. A batch's crops must stay
-    as they are until its call has returned, which the pipeline sees to.
+    The pipeline's buffers are pinned host memory, so copies need no staging in between. A batch's crops must
+    stay as they are until its call has returned, which the pipeline sees to.
     """
 
     ahead = 1
@@ -37,7 +38,7 @@ class CudaForward:
         self, module: Callable[[Tensor], Tensor], batch: int, engine: str, device: torch.device
     ) -> None:
         self.module, self.batch, self.engine, self.device = module, batch, engine, device
-        self._copies = torch.cuda.Stream(device)
+        self._copies = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
     def allocate(self, shape: tuple[int, ...]) -> NDArray[np.uint8]:
         """A zeroed buffer for crops in pinned memory; the array keeps the tensor alive."""
@@ -49,7 +50,7 @@ class CudaForward:
         compute = torch.cuda.current_stream(self.device)
         with torch.cuda.stream(self._copies):
             on_device = torch.from_numpy(crops).to(self.device, non_blocking=True)
-            arrived = torch.cuda.Event()
+            arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
             arrived.record(self._copies)
         compute.wait_event(arrived)
         # Made on one stream and read on another: without this its memory could be given away too early.
@@ -58,7 +59,7 @@ class CudaForward:
             features = self.module(on_device)
         host = torch.empty(features.shape, dtype=features.dtype, pin_memory=True)
         host.copy_(features, non_blocking=True)
-        done = torch.cuda.Event()
+        done = torch.cuda.Event()  # type: ignore[no-untyped-call]
         done.record(compute)
 
         def finish() -> NDArray[np.float32]:
@@ -122,7 +123,7 @@ class NvJpeg:
 
 
 def resize(picture: Tensor, preprocessing: Preprocessing) -> Tensor:
-    """A uint8 picture (3, h, w) resized with antialiasing as the preprocessing says, on the picture's device."""
+    """A uint8 picture (3, h, w) resized as the preprocessing says, with antialiasing, on its own device."""
     height, width = picture.shape[1:]
     wanted = preprocessing.resize
     if wanted is None:

@@ -1,4 +1,6 @@
-"""One loaded backbone made ready to run on one device: batch size, eager pass, and the compiled one if it repays."""
+"""One loaded backbone made ready to run on one device: batch size, eager pass, and the compiled one if it
+repays.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,7 @@ class Engine:
         device: torch.device,
         precision: str,
         batch_size: int | None,
-        compile: str,
+        compile: str,  # noqa: A002 - the command's word
     ) -> None:
         self.device, self.precision, self.compile = device, precision, compile
         self.batch = batch_size or (CUDA_BATCH if device.type == "cuda" else CPU_BATCH)

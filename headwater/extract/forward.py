@@ -61,17 +61,20 @@ class Normalised(nn.Module):
         # (n, h, w, 3) bytes permuted are channels_last already; no copy is made for the layout.
         images = (crops.permute(0, 3, 1, 2).float().div(255) - self.mean) / self.deviation
         features = self.network(images.to(self.dtype, memory_format=torch.channels_last))
-        return features.flatten(1).float()
+        values: Tensor = features.flatten(1).float()
+        return values
 
 
 def prepare(
     network: nn.Module, preprocessing: Preprocessing, precision: str, device: torch.device
 ) -> Normalised:
-    """Fold batch norms into convolutions, choose type and layout, and move to the device; `network` is used up."""
+    """Fold batch norms into convolutions, choose type and layout, and move to the device; `network` is used
+    up.
+    """
     dtype = PRECISIONS[precision]
     folded = fold_batch_norms(network).to(dtype=dtype)
     module = Normalised(folded, preprocessing, dtype).eval().requires_grad_(False)
-    return module.to(device=device, memory_format=torch.channels_last)
+    return module.to(device).to(memory_format=torch.channels_last)
 
 
 def fold_batch_norms(network: nn.Module) -> nn.Module:
@@ -121,7 +124,8 @@ class CpuForward:
 
 
 def measured_rate(forward: Forward, shape: tuple[int, int], *, seconds: float, most: int = 8) -> float:
-    """Images per second of `forward` on crops of `shape` (height, width): the median of a few batches after one.
+    """Images per second of `forward` on crops of `shape` (height, width): the median of a few batches after
+    one.
 
     Stops after `seconds` or `most` batches, whichever comes first; at least one batch is timed.
     """

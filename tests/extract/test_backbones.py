@@ -93,7 +93,8 @@ def test_a_state_dict_of_torchvisions_own_model_loads(name: str, tmp_path: Path)
 
 
 def test_every_family_has_a_final_layer_and_weights_of_its_own() -> None:
-    # RegNet's widths need values; vit_h_14 and regnet_y_128gf are large: asking must cost no memory for weights.
+    # RegNet's widths need values; vit_h_14 and regnet_y_128gf are large: asking must cost no memory for
+    # weights.
     for name in [*FAMILIES, "vit_h_14", "regnet_y_128gf"]:
         backbone = find_backbone(name)
         assert backbone.dim >= 512 or name.startswith(("regnet", "squeezenet")), name

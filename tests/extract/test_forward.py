@@ -1,4 +1,4 @@
-"""The forward pass agrees with plain torch, and compiling is chosen exactly when the measured figures say so."""
+"""The forward pass agrees with plain torch, and compiling is chosen exactly when measured figures say so."""
 
 from __future__ import annotations
 

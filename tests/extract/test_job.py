@@ -1,4 +1,6 @@
-"""Whole jobs: right features at right keys, resuming, refusing, failed rows, annotations, and disks that refuse."""
+"""Whole jobs: right features at right keys, resuming, refusing, failed rows, annotations, and disks that
+refuse.
+"""
 
 from __future__ import annotations
 
@@ -69,7 +71,9 @@ BROKEN = {"dog/02.png", "cat/03.png", "cat/07.png"}
 
 
 def by_hand(file: Path) -> np.ndarray:
-    """The features of one picture by plain torch and torchvision, no code of ours but the network's definition."""
+    """The features of one picture by plain torch and torchvision, no code of ours but the network's
+    definition.
+    """
     torch.manual_seed(0)
     network = build().eval()
     image = peer.center_crop(peer.resize(Image.open(file).convert("RGB"), SIZE), [SIZE, SIZE])

@@ -15,7 +15,8 @@ from headwater.store import open_store
 KILLS = 50
 SECONDS = 80.0
 
-# Runs in a fresh process that imports everything once and forks for each run, so that a start costs milliseconds.
+# Runs in a fresh process that imports everything once and forks for each run, so that a start costs
+# milliseconds.
 # It never computes or opens a store itself: threads and HDF5 state must not cross a fork.
 LOOP = """
 import json, os, random, signal, sys, time
