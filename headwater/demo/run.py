@@ -98,8 +98,9 @@ def run_demo(
     with steps.step("extract", "features, once") as end:
         from headwater.extract import extract_features  # noqa: PLC0415
 
+        # So few images never repay compiling the network.
         extraction = extract_features(
-            folder / IMAGES, store, backbone=choice.backbone, progress=steps.extracting
+            folder / IMAGES, store, backbone=choice.backbone, compile="off", progress=steps.extracting
         )
         end(_extracted(extraction))
     with steps.step("annotate", "texture, split and digit") as end:

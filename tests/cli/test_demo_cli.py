@@ -3,94 +3,118 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from headwater.cli import main as entry
+from headwater.demo import DemoResult, digits, run_demo
 from headwater.demo.run import METHODS
 from headwater.heads import evaluate
 
+Command = Callable[..., tuple[int, str, str]]
+WORDS = ("--images", "240", "--backbone", "efficientnet_lite0")
 
-def headwater(*words: object, columns: int = 80) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "headwater", *map(str, words)],
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-        env={**os.environ, "COLUMNS": str(columns), "PYTHONWARNINGS": "default"},
-    )
+
+@pytest.fixture(scope="module", autouse=True)
+def _digits_at_hand() -> Iterator[None]:
+    """Reading them takes seconds, so it is done once."""
+    found = digits.real_digits()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(digits, "real_digits", lambda: found)
+        yield
 
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, object]]:
-    folder = tmp_path_factory.mktemp("demo") / "out"
-    done = headwater("demo", "--out", folder, "--images", 240, "--backbone", "efficientnet_lite0", "--json")
-    assert done.returncode == 0, done.stderr
-    return folder, json.loads(done.stdout)
+def demo(tmp_path_factory: pytest.TempPathFactory) -> DemoResult:
+    return run_demo(tmp_path_factory.mktemp("demo") / "out", images=240, backbone="efficientnet_lite0")
 
 
-def test_the_demo_ends_with_a_report_of_every_method(demo: tuple[Path, dict[str, object]]) -> None:
-    folder, result = demo
-    assert [each["method"] for each in result["methods"]] == list(METHODS)
-    assert result["extraction"]["failed"] == 0
-    page = (folder / "heads/report.html").read_text("utf-8")
-    assert result["report"] == str(folder / "heads/report.html")
+@pytest.fixture
+def headwater(monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]) -> Command:
+    """Runs `headwater …` in this process; exit code, standard output, standard error."""
+
+    def run(*words: object, columns: int = 80) -> tuple[int, str, str]:
+        monkeypatch.setenv("COLUMNS", str(columns))
+        monkeypatch.setattr(sys, "argv", ["headwater", *map(str, words)])
+        code = 0
+        try:
+            entry.main()
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        out, err = capfdbinary.readouterr()
+        return code, out.decode(), err.decode()
+
+    return run
+
+
+def test_the_demo_ends_with_a_report_of_every_method(demo: DemoResult) -> None:
+    assert [each.fitted.method for each in demo.results] == list(METHODS)
+    assert demo.composed
+    assert demo.extraction.failed == []
+    assert demo.report == demo.folder / "heads/report.html"
+    page = demo.report.read_text("utf-8")
     assert "real handwritten digit" in page
     assert page.count("<img ") > 4
-    for each in result["methods"]:
-        again = evaluate(folder / "heads" / f"{each['method']}.safetensors", folder / "digits.store")
-        assert again.overall == each["test"]["overall"]
+    for each in demo.results:
+        again = evaluate(each.path, demo.folder / "digits.store")
+        assert again.overall == each.reports["test"].overall
         assert f"{100 * again.worst_group.accuracy:.1f}" in page
 
 
+def test_a_second_demo_extracts_nothing_and_comes_to_the_same(demo: DemoResult, headwater: Command) -> None:
+    shards = {file: file.stat().st_mtime_ns for file in (demo.folder / "digits.store").glob("shard-*")}
+    code, out, err = headwater("demo", "--out", demo.folder, *WORDS, "--json")
+    assert (code, err) == (0, "")
+    found = json.loads(out)
+    assert found["extraction"]["already_done"]
+    assert {
+        file: file.stat().st_mtime_ns for file in (demo.folder / "digits.store").glob("shard-*")
+    } == shards
+    assert [(each["method"], each["test"]) for each in found["methods"]] == [
+        (each.fitted.method, each.reports["test"].to_dict()) for each in demo.results
+    ]
+
+
 @pytest.mark.parametrize("columns", [60, 160])
-def test_a_second_demo_extracts_nothing_and_comes_to_the_same(
-    demo: tuple[Path, dict[str, object]], columns: int
-) -> None:
-    folder, first = demo
-    shards = {file: file.stat().st_mtime_ns for file in (folder / "digits.store").glob("shard-*")}
-    done = headwater(
-        "demo", "--out", folder, "--images", 240, "--backbone", "efficientnet_lite0", columns=columns
-    )
-    assert done.returncode == 0, done.stderr
-    assert "done already" in " ".join(done.stderr.split())
-    assert {file: file.stat().st_mtime_ns for file in (folder / "digits.store").glob("shard-*")} == shards
-    lines = done.stdout.splitlines()
-    assert max(map(len, lines)) <= columns
+def test_the_table_fits_the_terminal(demo: DemoResult, headwater: Command, columns: int) -> None:
+    code, out, err = headwater("demo", "--out", demo.folder, *WORDS, columns=columns)
+    assert code == 0
+    assert "done already" in " ".join(err.split())
+    lines = out.splitlines()
+    assert all(len(line) <= columns or str(demo.folder) in line for line in lines)
     rows = {
         line.split()[0]: line.split() for line in lines if line.split()[:1] and line.split()[0] in METHODS
     }
-    for each in first["methods"]:
-        test = each["test"]
-        row = rows[each["method"]]
-        assert row[1] == f"{100 * test['worst_group']['accuracy']:.1f}"
-        assert row[-2:] == [f"{100 * test['overall']:.1f}", f"{100 * test['balanced']:.1f}"]
+    for each in demo.results:
+        test = each.reports["test"]
+        row = rows[each.fitted.method]
+        assert row[1] == f"{100 * test.worst_group.accuracy:.1f}"
+        assert row[-2:] == [f"{100 * test.overall:.1f}", f"{100 * test.balanced:.1f}"]
 
 
-def test_another_demo_does_not_fit_into_the_same_folder(demo: tuple[Path, dict[str, object]]) -> None:
-    folder, _ = demo
-    done = headwater("demo", "--out", folder, "--images", 300, "--backbone", "efficientnet_lite0")
-    assert done.returncode == 2
-    assert "choose another folder with --out" in done.stderr
-    assert "Traceback" not in done.stderr
+def test_another_demo_does_not_fit_into_the_same_folder(demo: DemoResult, headwater: Command) -> None:
+    code, _, err = headwater("demo", "--out", demo.folder, "--images", 300, "--backbone", "pixels")
+    assert code == 2
+    assert "choose another folder with --out" in err
+    assert "Traceback" not in err
 
 
 def test_the_report_command_writes_where_it_is_told(
-    demo: tuple[Path, dict[str, object]], tmp_path: Path
+    demo: DemoResult, headwater: Command, tmp_path: Path
 ) -> None:
-    folder, _ = demo
-    done = headwater("report", folder / "heads", "--out", tmp_path / "page.html")
-    assert (done.returncode, done.stdout.strip()) == (0, str(tmp_path / "page.html"))
-    assert (tmp_path / "page.html").read_bytes() == (folder / "heads/report.html").read_bytes()
+    heads = demo.folder / "heads"
+    code, out, _ = headwater("report", heads, "--out", tmp_path / "page.html")
+    assert (code, out.strip()) == (0, str(tmp_path / "page.html"))
+    headwater("report", heads)
+    assert (tmp_path / "page.html").read_bytes() == (heads / "report.html").read_bytes()
     (tmp_path / "mine.html").write_text("mine")
-    refused = headwater("report", folder / "heads", "--out", tmp_path / "mine.html")
-    assert refused.returncode == 2
-    assert "--replace" in refused.stderr
+    code, _, err = headwater("report", heads, "--out", tmp_path / "mine.html")
+    assert code == 2
+    assert "--replace" in err
     assert (tmp_path / "mine.html").read_text() == "mine"
-    empty = headwater("report", tmp_path)
-    assert empty.returncode == 2
-    assert "holds no heads" in empty.stderr
+    code, _, err = headwater("report", tmp_path)
+    assert code == 2
+    assert "holds no heads" in err

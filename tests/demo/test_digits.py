@@ -103,7 +103,7 @@ def test_the_digit_stands_out_from_its_texture(texture: str) -> None:
 
 
 def test_the_two_textures_differ_in_direction() -> None:
-    """Stripes put the gradient's energy along one axis of the structure tensor, clouds spread it over both."""
+    """Stripes put the gradient's energy along one axis of the structure tensor, clouds spread it."""
     strength = {}
     for name, draw in TEXTURES.items():
         found = []
