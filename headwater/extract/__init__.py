@@ -18,7 +18,7 @@ if TYPE_CHECKING:
         unregister_backbone,
     )
     from headwater.extract.job import ExtractReport, extract_features
-    from headwater.extract.pipeline import Progress
+    from headwater.extract.parts import Progress
     from headwater.extract.sources import Source, open_source
     from headwater.extract.transform import Preprocessing
 
@@ -27,7 +27,7 @@ _HOMES = {
     "ExtractReport": "job",
     "Preprocessing": "transform",
     "PretrainedWeights": "backbone",
-    "Progress": "pipeline",
+    "Progress": "parts",
     "Source": "sources",
     "backbone_names": "backbone",
     "extract_features": "job",

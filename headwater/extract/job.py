@@ -23,7 +23,8 @@ from headwater.extract.device import choose_device, choose_precision, machine_re
 from headwater.extract.engine import Engine
 from headwater.extract.executor import Executor, Worker, local
 from headwater.extract.identity import decoder_identity, decoder_versions
-from headwater.extract.pipeline import Pipeline, Progress, strict_error
+from headwater.extract.parts import Progress
+from headwater.extract.pipeline import Pipeline, strict_error
 from headwater.extract.rows import Raw, RowError
 from headwater.extract.sources import Source, open_source
 from headwater.extract.transform import Preprocessing

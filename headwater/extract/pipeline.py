@@ -20,9 +20,8 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +29,7 @@ from numpy.typing import NDArray
 from headwater.errors import HeadwaterError
 from headwater.extract.channels import Channel, Closed, StageClock
 from headwater.extract.decode import decode
+from headwater.extract.parts import Batch, DeviceDecoder, Loader, Progress, Running, Shard
 from headwater.extract.rows import Raw, RowError
 from headwater.extract.transform import Preprocessing, view_seed
 from headwater.store import ROW_FAILED, ROW_OK, Plan, ShardRows, show_key
@@ -43,70 +43,6 @@ LOADERS = 4
 BATCHES_IN_FLIGHT = 3
 _REPORT_EVERY = 0.2  # seconds between calls of the progress callback
 NAMED_FAILURES = 3
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Where a job stands: `rates` in images per second by stage, `eta` in seconds (None while unknown)."""
-
-    rows_done: int
-    rows_total: int
-    rates: Mapping[str, float]
-    slowest: str
-    eta: float | None
-    note: str = ""
-
-
-class Loader(Protocol):
-    """The part of a source that the pipeline needs."""
-
-    def load(self, row: int) -> Raw:
-        """The undecoded picture of a row; raises RowError or OSError when it cannot be had."""
-
-
-@dataclass
-class Batch:
-    """Rows of one shard on their way to the backbone: crops (1 + views, batch, h, w, 3), views first."""
-
-    shard: int
-    start: int
-    rows: int
-    crops: NDArray[np.uint8]
-    left: int
-    deferred: dict[int, bytes] = field(default_factory=dict)  # slots whose bytes the device decodes
-
-
-@dataclass(frozen=True)
-class _Running:
-    """A batch that the backbone has begun: when, and the calls that wait for its views' features."""
-
-    batch: Batch
-    began: float
-    results: list[Callable[[], NDArray[np.float32]]]
-
-
-@dataclass
-class Shard:
-    """One shard being put together."""
-
-    first: int
-    features: NDArray[np.generic]
-    augmented: NDArray[np.generic] | None
-    status: NDArray[np.uint8]
-    error: list[str]
-    width: NDArray[np.int32]
-    height: NDArray[np.int32]
-    left: int
-
-
-class DeviceDecoder(Protocol):
-    """Decodes on the device what it can: see `cuda.py`."""
-
-    def takes(self, raw: Raw) -> tuple[int, int] | None:
-        """(width, height) when this picture can be decoded on the device, None when the CPU must do it."""
-
-    def decode(self, raws: Sequence[bytes]) -> list[NDArray[np.uint8] | None]:
-        """Crops (h, w, 3); None where the device failed and the CPU must try."""
 
 
 class Pipeline:
@@ -142,7 +78,7 @@ class Pipeline:
         self._in_flight = BATCHES_IN_FLIGHT + forward.ahead
         self._ready: Channel[Batch] = Channel(self._in_flight)
         self._buffers: Channel[NDArray[np.uint8]] = Channel(self._in_flight)
-        self._running: deque[_Running] = deque()
+        self._running: deque[Running] = deque()
         self._backbone_free_since = 0.0
         self._whole: Channel[tuple[int, Shard]] = Channel(1)
         self._turn = threading.Event()
@@ -341,7 +277,7 @@ class Pipeline:
                 began = time.perf_counter()
                 self._decode_deferred(batch)
                 self._running.append(
-                    _Running(batch, began, [self._forward.start(crops) for crops in batch.crops])
+                    Running(batch, began, [self._forward.start(crops) for crops in batch.crops])
                 )
                 while len(self._running) > self._forward.ahead:
                     self._finish_oldest()

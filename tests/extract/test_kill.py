@@ -96,11 +96,11 @@ def make_images(folder: Path, rows: int, broken: set[int]) -> dict[str, int]:
 
 
 def contents(store: Path) -> dict[str, bytes]:
-    """Every file of a store but the run records, which tell times, and the lock."""
+    """Every file of a store but the run records, which tell times, and the locks."""
     return {
         file.name: file.read_bytes()
         for file in store.iterdir()
-        if file.name != "runs.jsonl" and not file.name.endswith(".lock")
+        if file.name != "runs.jsonl" and not file.name.endswith((".lock", ".holder"))
     }
 
 
