@@ -204,8 +204,8 @@ def run(quick: bool) -> Result:
         ],
         notes=[
             "L2 strengths stand beside the mean loss: scikit-learn's C is 1 / (l2 x rows).",
-            f"Equal objective: within {GAP:g} of the best optimum known to either; the peer's tol is tightened "
-            "until it gets there, and only its last fit counts.",
+            f"Equal objective: within {GAP:g} of the best optimum known to either; the peer's tol "
+            "is tightened until it gets there, and only its last fit counts.",
             "Untimed heads of the peer are interpolated between timed ones.",
         ],
     )

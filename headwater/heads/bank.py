@@ -24,9 +24,10 @@ from headwater.heads.loss import LogisticLoss
 from headwater.heads.reader import FeatureReader
 from headwater.heads.solvers.curvature import Basis
 from headwater.heads.solvers.path import solve_path
+from headwater.heads.solvers.smooth import SEPARATED
 from headwater.heads.solvers.span import Span
 from headwater.heads.solvers.sparse import solve_sparse
-from headwater.heads.spec import HeadSpec
+from headwater.heads.spec import HeadSpec, Penalty
 from headwater.heads.stack import Solved, Stack
 
 # Up to this many numbers a feature matrix is solved in float64: it fits the caches, and the optimum is exact.
@@ -220,6 +221,8 @@ def _record(solved: Solved, h: int, spec: HeadSpec) -> Convergence:
             if steps >= spec.max_iterations
             else "no further progress in this precision"
         )
+        if spec.penalty == Penalty() and objective < SEPARATED:
+            why = "the rows can be separated without error, so that there is no optimum without a penalty"
         message = f"{why}; {message}"
     return Convergence(
         converged=bool(solved.converged[h]),

@@ -40,7 +40,7 @@ class FeatureReader:
         self._features = features
         self._device = device
         self._moments: dict[Rows, Moments] = {}
-        self._finite = np.zeros(len(features), dtype=bool)
+        self._finite = np.zeros(features.shape[0], dtype=bool)
 
     def _blocks(self, index: NDArray[np.int64]) -> Iterator[tuple[slice, Tensor]]:
         run = len(index) > 0 and index[-1] - index[0] == len(index) - 1 and bool((np.diff(index) == 1).all())

@@ -317,6 +317,22 @@ def test_what_has_not_converged_says_so():
     assert "max_iterations" in head.convergence.message
 
 
+def test_separable_rows_without_a_penalty_have_no_optimum_and_say_so():
+    features, labels = problem(30, 60, 2)
+    (head,) = train(features, labels, 2, [HeadSpec(Rows(range(30)), Penalty())])
+    assert not head.convergence.converged
+    assert "separated" in head.convergence.message
+    assert np.isfinite(head.weight).all()
+    assert (head.predict(features) == labels).all()
+
+
+def test_the_faintest_l1_penalty_ends_at_the_unpenalised_optimum():
+    features, labels = problem(200, 8, 3)
+    (head,) = train(features, labels, 3, [HeadSpec(Rows(range(200)), Penalty(l1=1e-9))])
+    assert head.convergence.converged
+    assert head.convergence.objective == pytest.approx(optimum(features, labels, 3, l2=0.0), rel=1e-6)
+
+
 def test_the_recorded_gap_covers_the_true_gap():
     features, labels = problem(500, 30, 4)
     least = optimum(features, labels, 4, l2=1e-3)

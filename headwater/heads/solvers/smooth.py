@@ -20,6 +20,8 @@ _TRIALS = 15
 _SUFFICIENT, _CURVATURE = 1e-4, 0.5
 # The estimate of the gap, half the squared gradient in the quasi-Newton metric, may be short by a factor.
 _SAFETY = 8.0
+# Without a penalty, a loss below this means classes that can be told apart without error: no optimum exists.
+SEPARATED = 1e-8
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:
@@ -238,9 +240,9 @@ def _finish(run: _Run, stack: Stack, answers: Solved, slope: Tensor, curvature: 
     bound = torch.where(run.l2 > 0, bound, torch.inf)
     target = stack.tolerance[run.heads] * run.objective.abs()
     certified = bound <= target
-    converged = certified | (estimate <= target)
+    converged = (certified | (estimate <= target)) & ((run.l2 > 0) | (run.objective >= SEPARATED))
     finished = converged | (run.stalled > 1) | (run.iteration >= stack.max_iterations[run.heads])
-    finished |= ~torch.isfinite(run.objective)
+    finished |= ~torch.isfinite(run.objective) | ((run.l2 == 0) & (run.objective < SEPARATED))
     done = torch.nonzero(finished).flatten()
     if len(done):
         heads = run.heads[done]

@@ -24,6 +24,8 @@ _RIDGE, _RIDGE_SINGLE = (
     1e-6,
 )  # of the Hessian's mean diagonal: shifts of all logits are invisible to the loss
 _FIRST = 64  # features a head may use in its first round
+# Double precision can afford to take the estimate for the gap only when it is this much smaller than asked.
+_EXACT = 1e-3
 _SAFETY = 8.0  # the estimate of the gap may be short by a factor
 
 
@@ -367,17 +369,14 @@ def _measure(stack: Stack, point: _Point, scales: _Scales, decrement: Tensor, us
     estimate = decrement.clamp_min(0) + _SAFETY * _total(outside) + bias_part
     target = stack.tolerance * objective.abs()
     certified = bound <= target
-    if weight.dtype == torch.float64:
-        converged, gap = certified, bound
-    else:
-        converged, gap = certified | (estimate <= target), torch.where(certified, bound, estimate)
+    enough = estimate <= (_EXACT if weight.dtype == torch.float64 else 1) * target
     return Solved(
         weight=weight,
         bias=point.bias,
         objective=objective,
         gradient_norm=(_total(subgradient.square()) + slope.square().sum(0)).sqrt(),
-        gap=gap,
-        certified=certified | (weight.dtype == torch.float64),
+        gap=torch.where(certified | ~enough, bound, estimate),
+        certified=certified | ~enough,
         iterations=used.clone(),
-        converged=converged,
+        converged=certified | enough,
     )
