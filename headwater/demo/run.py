@@ -23,9 +23,9 @@ ABOUT = """\
 This is headwater's demo. Every image was made for it: a real handwritten digit from MNIST, painted over a
 texture that was drawn by formula. The class is the kind of digit, curved (0, 2, 3, 5, 6, 8, 9) or straight
 (1, 4, 7); the texture is stripes or clouds and has nothing to do with it. In train the two go together in
-the proportions of the Waterbirds data set: 95 % of the curved digits stand on stripes and 95 % of the
-straight ones on clouds. In val and test each kind of digit stands on both textures equally often. Colours,
-sizes and directions are random everywhere.
+the proportions of the Waterbirds data set: 95 in 100 curved digits stand on stripes, and 95 in 100 straight
+ones on clouds. In val and test each kind of digit stands on both textures equally often. Colours, sizes and
+directions are random everywhere.
 """
 STORE = "digits.store"
 HEADS = "heads"
