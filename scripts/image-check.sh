@@ -114,10 +114,12 @@ echo "size $(du --summarize --block-size=1G "$(engine mount "$container")" | cut
 engine umount "$container" > /dev/null
 
 step "inside the image"
-# As `docker run` would: the entry point and the user that the image names, a host's folder as /stores.
+# As `docker run` would: the entry point and the user that the image names, and a host's folder as /stores.
+# With `docker run -v` such a folder takes the volume's place; here the volume has to be taken away first.
 entry=$(engine inspect --type image --format '{{index .OCIv1.Config.Entrypoint 0}}' "$IMAGE")
-mkdir --mode 1777 "$work/stores"
-inside() { engine run --volume "$work/stores:/stores" "$container" -- "$@"; }
+engine config --volume /stores- --volume /cache- "$container"
+mkdir --mode 1777 "$work/stores" "$work/cache" "$work/cache-of-another"
+inside() { engine run --volume "$work/stores:/stores" --volume "$work/cache:/cache" "$container" -- "$@"; }
 
 user=$(inside id -u)
 [ "$user" != 0 ] || fail "the image runs as root"
@@ -125,8 +127,7 @@ inside sh -c '! touch /opt/headwater/probe 2> /dev/null' || fail "user $user can
 inside "$entry" --version
 # Compiling wants g++, Python's headers and a cache to write to; a user the image has never heard of is the
 # harder case, and what `docker run --user` promises. A cache belongs to one user, so this one has its own.
-mkdir --mode 1777 "$work/cache"
-engine run --user 4321:4321 --volume "$work/cache:/cache" "$container" -- python -c \
+engine run --user 4321:4321 --volume "$work/cache-of-another:/cache" "$container" -- python -c \
     'import torch; print("compiled:", torch.compile(lambda x: (x.sin() + 1).sum())(torch.zeros(64)).item())'
 inside "$entry" demo --out /stores/demo
 
