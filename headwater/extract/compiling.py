@@ -44,6 +44,8 @@ EAGER, COMPILED = "eager", "inductor"
 _WORTH_MEASURING = 6
 # Where nothing is remembered, finding out takes about this long; a shorter job is not worth it.
 _PROBE_SECONDS = 20.0
+# What torch raises when g++ is broken, a cache folder is another user's, or the network is beyond inductor.
+_COMPILER_ERRORS = (TorchDynamoException, RuntimeError, OSError)
 _FORGET_AFTER = 30 * 24 * 3600.0  # a busy day's figures must not decide for ever
 
 
@@ -103,7 +105,12 @@ def decide(  # noqa: PLR0911 - one reason after another
     if known is None and rows / eager < _PROBE_SECONDS:
         return Decision(EAGER, f"{rows / eager:.0f} s eager are less than a probe takes", {"eager": eager})
     if known is None:
-        per_operator, start_up, gain = probe_compiler(forward.batch, next(module.parameters()))
+        try:
+            per_operator, start_up, gain = probe_compiler(forward.batch, next(module.parameters()))
+        except _COMPILER_ERRORS as error:
+            return Decision(
+                EAGER, f"compiling fails on this machine ({_first_line(error)})", {"eager": eager}
+            )
         known = Measured(eager, eager * gain, start_up + per_operator * operators)
         source = "a probe"
     else:
@@ -155,13 +162,18 @@ def compiled_forward(
     forward = make(compile_module(module), COMPILED)
     try:
         forward.start(forward.allocate((eager.batch, *shape, 3)))()
-    except (TorchDynamoException, RuntimeError, OSError) as error:
-        reason = str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__
+    except _COMPILER_ERRORS as error:
+        reason = _first_line(error)
         if required:
             raise HeadwaterError(f"compiling failed ({reason}); use --compile off") from error
         log.warning("compiling failed, the job goes on without: %s", reason)
         return eager, 0.0
     return forward, time.perf_counter() - start
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:160] if lines else type(error).__name__
 
 
 def probe_compiler(batch: int, like: Tensor) -> tuple[float, float, float]:

@@ -1,6 +1,4 @@
-"""One loaded backbone made ready to run on one device: batch size, eager pass, and the compiled one if it
-repays.
-"""
+"""One loaded backbone ready for one device: batch size, eager pass, and the compiled one if it repays."""
 
 from __future__ import annotations
 
@@ -10,6 +8,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from headwater.extract.allocator import keep_freed_memory
 from headwater.extract.channels import StageClock
 from headwater.extract.compiling import COMPILED, Decision, Measured, Memory, compiled_forward, decide
 from headwater.extract.forward import CpuForward, Forward, Normalised, prepare
@@ -32,6 +31,8 @@ class Engine:
     ) -> None:
         self.device, self.precision, self.compile = device, precision, compile
         self.batch = batch_size or (CUDA_BATCH if device.type == "cuda" else CPU_BATCH)
+        if device.type == "cpu":
+            keep_freed_memory()
         self._loaded = loaded
         self.compile_seconds = 0.0
         self._shape = loaded.preprocessing.size

@@ -120,7 +120,7 @@ class HeadBank:
         elif spanned:
             solved = _solve_in_span(stack, families, widest)
         else:
-            solved = solve_path(stack, Basis.of(x, stack.heads * group.columns), families, widest)
+            solved = solve_path(stack, Basis.of(x), families, widest)
         return self._heads(group, solved, centre, scale)
 
     def _widest(self, x: Tensor, columns: int) -> int:

@@ -56,7 +56,7 @@ def lowest(correct: NDArray[np.int64], count: NDArray[np.int64], level: float = 
     lowest of the upper ends only if any of them errs, so these are widened for the number of groups
     (Bonferroni). It holds the truth at least as often as `level` says.
     """
-    from scipy.special import betaincinv  # type: ignore[import-untyped]  # noqa: PLC0415  (0.2 s to import)
+    from scipy.special import betaincinv  # noqa: PLC0415  (slow to import)
 
     _check_level(level)
     tail = (1 - level) / 2

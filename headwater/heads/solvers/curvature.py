@@ -15,14 +15,15 @@ from torch import Tensor
 
 # Eigenvalues of A below this share of the largest belong to shifts of all logits, which the loss cannot see.
 _FLOOR = 1e-4
-# A stack of fewer weight columns than this does not repay a Gram matrix from many rows.
-_MANY = 128
+# Rows for each dimension that the Gram matrix is made from. Fewer miss features that only few rows have, like
+# pixels of a border, and then every head pays in iterations.
+_ROWS_PER_DIM = 16
 
 
-def gram(x: Tensor, per_dim: int) -> Tensor:
-    """Mean of x xᵀ, (d, d) float64, over at most `per_dim` rows per dimension, evenly spread."""
+def gram(x: Tensor) -> Tensor:
+    """Mean of x xᵀ, (d, d) float64, over at most 16 rows for each dimension, evenly spread."""
     rows, dim = x.shape
-    step = max(1, rows // (per_dim * dim))
+    step = max(1, rows // (_ROWS_PER_DIM * dim))
     total = torch.zeros((dim, dim), dtype=torch.float64, device=x.device)
     chosen = torch.arange(0, rows, step, device=x.device)
     for part in torch.split(chosen, 16384):
@@ -41,9 +42,9 @@ class Basis:
     values: Tensor
 
     @staticmethod
-    def of(x: Tensor, columns: int) -> Basis:
-        """The eigenbasis of the Gram matrix of x, from fewer rows where few `columns` will use it."""
-        values, vectors = torch.linalg.eigh(gram(x, 8 if columns >= _MANY else 3).to(x.dtype))
+    def of(x: Tensor) -> Basis:
+        """The eigenbasis of the Gram matrix of x."""
+        values, vectors = torch.linalg.eigh(gram(x).to(x.dtype))
         return Basis(vectors, values.double().clamp_min(0))
 
     def into(self, weight: Tensor) -> Tensor:
