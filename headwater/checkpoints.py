@@ -86,9 +86,8 @@ def _read_torch(path: Path) -> Any:
 
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # what torch guesses about a damaged file is said below in one sentence
+            # What torch guesses about a damaged file is said below in one sentence.
+            warnings.simplefilter("ignore")
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if "Weights only load failed" in str(error) or "Unsupported" in str(error):

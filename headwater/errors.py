@@ -1,6 +1,6 @@
 """The errors a user meets: one sentence each, with the exit code that the command line gives them.
 
-Nothing else lives here. Every room raises these; only `headwater.cli` catches them.
+Nothing else lives here. Every room raises these; `headwater.cli` shows them.
 """
 
 

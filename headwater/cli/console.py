@@ -13,7 +13,7 @@ from rich.text import Text
 
 
 def console() -> Console:
-    """A console for people, on standard error when progress must not mix with results."""
+    """A console on standard output, for results."""
     return Console()
 
 

@@ -1,6 +1,4 @@
-"""`headwater extract`: images to a store, with live progress and a summary; the work is done by
-`headwater.extract`.
-"""
+"""`headwater extract`: images to a store, told live and in the end; the work is `headwater.extract`'s."""
 
 from __future__ import annotations
 
@@ -65,7 +63,7 @@ def extract(  # noqa: PLR0917 - the command's options
     screen = progress_console()
     shown: AbstractContextManager[Callable[[Progress], None] | None]
     shown = (
-        nullcontext(None) if as_json else _live(screen) if screen.is_terminal else nullcontext(_Lines(screen))
+        nullcontext(None) if as_json else _Live(screen) if screen.is_terminal else nullcontext(_Lines(screen))
     )
     with shown as progress:
         report = extract_features(
@@ -130,10 +128,6 @@ class _Live:
     def __call__(self, now: Progress) -> None:
         text = f"{now.rows_done:,}/{now.rows_total:,} {self._pace.text(now, short=True)}"
         self._bar.update(self._task, completed=now.rows_done, total=now.rows_total, text=text)
-
-
-def _live(screen: Console) -> _Live:
-    return _Live(screen)
 
 
 class _Lines:

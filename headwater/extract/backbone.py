@@ -1,5 +1,6 @@
-"""What a backbone is, and the registry that finds one by name. Loading its weights is `weights.py`'s
-business.
+"""What a backbone is, and the registry that finds one by name.
+
+Loading its weights is `weights.py`'s business.
 """
 
 from __future__ import annotations

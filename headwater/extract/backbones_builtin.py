@@ -17,9 +17,7 @@ from headwater.extract.transform import Preprocessing
 
 
 def pixels() -> Backbone:
-    """No network: the image resized to 32 by 32, its values in [0, 1] as 3072 features in (channel, row,
-    column) order.
-    """
+    """No network: the image at 32 by 32, values in [0, 1], as 3072 features by channel, row, column."""
     size = 32
     return Backbone(
         name="pixels",
@@ -60,9 +58,7 @@ MAKERS: Mapping[str, Callable[[], Backbone]] = {"pixels": pixels, "efficientnet_
 
 
 def timm_backbone(name: str) -> Backbone:
-    """timm's model `name` (such as `vit_small_patch14_dinov2.lvd142m`), with its own size, crop, mean and
-    deviation.
-    """
+    """timm's model `name`, such as `vit_small_patch14_dinov2.lvd142m`, with its own preprocessing."""
     try:
         import timm  # noqa: PLC0415
     except ModuleNotFoundError as error:

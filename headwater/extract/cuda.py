@@ -1,5 +1,4 @@
-"""Everything that only a CUDA device needs: asynchronous batches through pinned memory, and JPEG decoding by
-nvJPEG.
+"""What only a CUDA device needs: asynchronous batches through pinned memory, and JPEG decoding by nvJPEG.
 
 GPU.md says how far this has been tried. The network, the compile decision and the pipeline are the CPU's.
 """
@@ -160,9 +159,7 @@ def plain_jpeg_size(raw: bytes) -> tuple[int, int] | None:
         length = int.from_bytes(raw[at + 2 : at + 4], "big")
         if marker == 0xE1 and exif_orientation(raw[at + 4 : at + 2 + length]) != 1:
             return None
-        if (
-            marker == 0xEE and raw[at + 4 : at + 9] == b"Adobe" and raw[at + 15] != 1
-        ):  # its samples are not YCbCr
+        if marker == 0xEE and raw[at + 4 : at + 9] == b"Adobe" and raw[at + 15] != 1:  # not YCbCr
             return None
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
             height, width = (

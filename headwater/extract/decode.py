@@ -121,9 +121,8 @@ def _decode_jpeg(raw: bytes) -> Decoded:
 
 # What libjpeg leaves, in silence, where an end marker comes before the last block: all coefficients zero.
 _JPEG_NOTHING = (128, (128, 128, 128))
-_MORE_JPEG = (
-    b"".join(bytes(256) + bytes([0xFF, 0xD0 + number]) for number in range(8)) * 2
-)  # with restart marks
+# More blocks of nothing, with restart marks.
+_MORE_JPEG = b"".join(bytes(256) + bytes([0xFF, 0xD0 + number]) for number in range(8)) * 2
 _SCAN_END = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 
 

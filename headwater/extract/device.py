@@ -19,9 +19,7 @@ _BFLOAT16_FLAGS = ("amx_bf16", "avx512_bf16")
 
 
 def choose_device(name: str) -> torch.device:
-    """`auto` is CUDA where there is a usable device, else the CPU; RequestError for a device that is not
-    here.
-    """
+    """`auto` is CUDA where there is a usable device, else the CPU; RequestError for one that is not here."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -38,9 +36,7 @@ def choose_device(name: str) -> torch.device:
 
 
 def choose_precision(name: str, device: torch.device) -> str:
-    """`auto` is bfloat16 where the device computes in it and float32 elsewhere; any device can be told
-    either.
-    """
+    """`auto` is bfloat16 where the device computes in it, else float32; any device can be told either."""
     if name == "auto":
         fast = torch.cuda.is_bf16_supported() if device.type == "cuda" else has_bfloat16()
         return "bfloat16" if fast else "float32"

@@ -1,8 +1,7 @@
 """Where shards are worked on: an executor hands shard numbers to workers made by one function.
 
 `local` is the only one here. Another (a cluster's job array, say) is a file that provides the same call: the
-plan
-never depends on it, and a worker is the same everywhere.
+plan never depends on it, and a worker is the same everywhere.
 """
 
 from __future__ import annotations

@@ -1,6 +1,4 @@
-"""The recipe of a job: everything that determines a feature, as plain JSON whose hash is the store's
-fingerprint.
-"""
+"""The recipe of a job: all that determines a feature, as plain JSON whose hash is the store's fingerprint."""
 
 from __future__ import annotations
 
@@ -11,12 +9,11 @@ from headwater.extract.weights import LoadedBackbone
 
 
 def recipe(loaded: LoadedBackbone, *, precision: str, decoder: str, views: int) -> dict[str, Any]:
-    """What two jobs must share for their features to stand side by side; storage type and views are the
-    plan's own.
+    """What two jobs must share for their features to stand side by side.
 
-    Where the weights came from does not count, only their values do. The versions of torch and Pillow, the
-    device and the engine (eager or compiled) are left out: they move features in the last bits only, and are
-    in the run record.
+    Storage type and views are the plan's own. Where the weights came from does not count, only their values
+    do. The versions of torch and Pillow, the device and the engine (eager or compiled) are left out: they
+    move features in the last bits only, and are in the run record.
     """
     entries: dict[str, Any] = {
         "backbone": loaded.backbone.name,

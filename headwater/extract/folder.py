@@ -62,8 +62,7 @@ def list_images(root: bytes) -> tuple[list[bytes], int]:
     """
     found: list[bytes] = []
     skipped = 0
-    # A folder to list: its path from the root, ending in "/", and the (device, inode) of all folders it
-    # lies in.
+    # Folders to list: the path from the root, ending in "/", and (device, inode) of all folders it lies in.
     todo: list[tuple[bytes, frozenset[tuple[int, int]]]] = [(b"", frozenset())]
     while todo:
         inside, above = todo.pop()
@@ -99,7 +98,6 @@ def list_images(root: bytes) -> tuple[list[bytes], int]:
 def _is_folder(entry: os.DirEntry[bytes]) -> bool:
     try:
         return entry.is_dir()
-    except (
-        OSError
-    ):  # a link that leads back to itself, or into a place that may not be looked at: no folder to list
+    # A link that leads back to itself, or into a place that may not be looked at: no folder to list.
+    except OSError:
         return False

@@ -13,6 +13,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+from pyarrow import parquet
+
 from headwater.errors import RequestError
 from headwater.extract.files import read_file
 from headwater.extract.taxonomy import readable
@@ -63,8 +66,7 @@ def open_manifest(path: Path, *, path_column: str | None = None) -> ManifestSour
         path_column: the column of paths; None finds it by name (`PATH_COLUMNS`).
 
     Raises:
-        RequestError: the table cannot be read, has no or several path columns, or a path is empty or named
-        twice.
+        RequestError: the table cannot be read, has no or several path columns, or a path is empty or twice.
     """
     shown = show_key(str(path))
     is_parquet = path.suffix.lower() == ".parquet"
@@ -173,12 +175,9 @@ def _check_header(header: Sequence[str], shown: str) -> None:
 
 
 def _read_parquet(path: Path) -> tuple[dict[str, list[Any]], Callable[[int], str]]:
-    import pyarrow as pa  # noqa: PLC0415 - slow to import, and most sources are no Parquet
-    import pyarrow.parquet as pq  # noqa: PLC0415
-
     shown = show_key(str(path))
     try:
-        arrow = pq.read_table(path)
+        arrow = parquet.read_table(path)
     except (pa.ArrowException, OSError) as error:
         said = str(error).splitlines()[0]
         raise RequestError(f"cannot read the manifest {shown} as Parquet ({said}); write it again") from error

@@ -20,14 +20,14 @@ def to_rgb(
     """The picture in mode RGB.
 
     Samples of 16 bits keep their high byte, which is exact for 8-bit pictures that were widened by shifting
-    or by repeating the byte (times 257). 32-bit integers and floats have no fixed white: `byte_range`
-    decides.
+    or by repeating the byte (times 257). In 32-bit integers and floats no value is white: `byte_range` rules.
 
     Args:
         picture: loaded; its `info` may hold a transparent colour or palette entry.
         inverted: the stored samples are to be inverted first (0 is white, or plain CMYK that was read as
-        Adobe's). bits: significant bits of a mode I;16 sample, such as 12. unsigned: mode I holds unsigned
-        32-bit integers.
+            Adobe's).
+        bits: significant bits of a mode I;16 sample, such as 12.
+        unsigned: mode I holds unsigned 32-bit integers.
 
     Raises:
         DecodeError: a float picture holds NaN or infinity, or the mode has no way to RGB.

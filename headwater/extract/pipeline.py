@@ -1,17 +1,15 @@
-"""Moves rows from the source through decoding and the backbone into whole shards, each stage in its own
-threads.
+"""Moves rows from the source through decoding and the backbone into whole shards.
+
+Each stage has threads of its own:
 
     source (loaders) → decode + transform (workers) → backbone (the calling thread) → writer (one thread)
 
 Every hand-over is bounded, and a row's place is fixed before it is read: batch and slot follow from its
-number
-in the plan, never from timing. What a job is and when it is done is `job.py`'s business.
+number in the plan, never from timing. What a job is and when it is done is `job.py`'s business.
 
 Where the backbone runs on the same cores as the decoders, the two take turns: decoders pause while a batch is
-in
-the network. Cores shared between a parallel network and decoders make every thread of the network wait for
-the
-slowest, so taking turns costs less than overlapping; reading from disk goes on meanwhile.
+in the network. Cores shared between a parallel network and decoders make every thread of the network wait
+for the slowest, so taking turns costs less than overlapping; reading from disk goes on meanwhile.
 """
 
 from __future__ import annotations

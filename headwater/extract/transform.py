@@ -38,9 +38,8 @@ AUGMENTATION: Mapping[str, Any] = {
 }
 """What `Preprocessing.augment` draws; it belongs into the fingerprint of a job that has views."""
 
-_LARGEST_RESIZED = (
-    1 << 24
-)  # pixels; beyond it only the part of the resized picture that the crop needs is made
+# Pixels; beyond it only the part of the resized picture that the crop needs is made.
+_LARGEST_RESIZED = 1 << 24
 
 
 @dataclass(frozen=True)

@@ -36,9 +36,7 @@ class LoadedBackbone:
     `network` maps normalised float images (n, 3, h, w) to features (n, dim), in eval mode, without gradients.
     `weights` says for people where the tensors came from; `weights_sha256` is over the tensors that features
     depend on, whatever file held them, and "none" for a backbone without any. `classifier` describes the
-    final
-    layer that the weights came with and that was left out: its name and tensor shapes, {} when there was
-    none.
+    final layer that the weights came with and that was left out: its name and tensor shapes, {} without one.
     """
 
     backbone: Backbone
@@ -57,13 +55,10 @@ def load_backbone(
 ) -> LoadedBackbone:
     """Build `backbone` and put `weights` in.
 
-    weights: None (the backbone's default), one of its names (`IMAGENET1K_V2`), a `.pth` or `.safetensors`
-        file,
-    `hf://owner/repository/file`, or `random` for an untrained network from a fixed seed, which is never
-        chosen
-    by itself. `preprocessing` overrides what would come with the weights. RequestError when the argument
-    cannot be meant or the tensors do
-    not fit; HeadwaterError when a download fails.
+    `weights`: None (the backbone's default), one of its names (`IMAGENET1K_V2`), a `.pth` or `.safetensors`
+    file, `hf://owner/repository/file`, or `random` for an untrained network from a fixed seed, which is never
+    chosen by itself. `preprocessing` overrides what would come with the weights. RequestError when the
+    argument cannot be meant or the tensors do not fit; HeadwaterError when a download fails.
     """
     text = None if weights is None else os.fspath(weights)
     if text is None and backbone.default_weights is None and not backbone.weights:

@@ -112,7 +112,7 @@ def test_every_option_reaches_the_job(images: Path, tmp_path: Path, monkeypatch:
 @pytest.mark.parametrize("width", [60, 160])
 def test_live_progress_fits_the_terminal(width: int) -> None:
     screen = Console(file=io.StringIO(), force_terminal=True, width=width)
-    with command._live(screen) as progress:
+    with command._Live(screen) as progress:
         progress(Progress(123_456, 9_999_999, {"decode": 812.0, "backbone": 143.2}, "backbone", 68_000.0))
         bar = progress._bar  # type: ignore[attr-defined]
         plain = Console(file=io.StringIO(), width=width)
