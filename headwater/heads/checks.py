@@ -1,6 +1,4 @@
-"""Every reason to refuse a list of head specs, found before any training; nothing is changed or computed
-here.
-"""
+"""Every reason to refuse a list of head specs, found before any training; nothing is changed here."""
 
 from __future__ import annotations
 

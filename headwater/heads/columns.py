@@ -29,9 +29,7 @@ class CodedColumn:
     names: tuple[str, ...]
 
     def only(self, rows: NDArray[np.bool_], *, keep_names: bool = False) -> CodedColumn:
-        """The column with the other rows made missing and, unless kept, names that no longer occur
-        dropped.
-        """
+        """The column with the other rows made missing; names that no longer occur go, unless kept."""
         codes = np.where(rows, self.codes, -1)
         if keep_names:
             return CodedColumn(self.name, codes, self.names)
@@ -41,9 +39,7 @@ class CodedColumn:
         return CodedColumn(self.name, renumbered[codes], tuple(self.names[i] for i in present))
 
     def in_terms_of(self, names: Sequence[str]) -> CodedColumn:
-        """The column recoded into the given names; RequestError when it holds a value that is none of
-        them.
-        """
+        """The column recoded into the given names; RequestError when it holds a value not among them."""
         place = {name: code for code, name in enumerate(names)}
         present = np.unique(self.codes[self.codes >= 0])
         unknown = [self.names[i] for i in present if self.names[i] not in place]
@@ -119,9 +115,7 @@ def combine(columns: Sequence[CodedColumn]) -> tuple[NDArray[np.int64], tuple[st
 
 
 def split_names(column: CodedColumn) -> dict[str, int]:
-    """The code of each split in a split column; the numbers 0, 1, 2 stand for train, val, test as is
-    usual.
-    """
+    """The code of each split in a split column; the numbers 0, 1, 2 stand for train, val, test."""
     names = column.names
     present = {names[code] for code in np.unique(column.codes[column.codes >= 0])}
     if present <= {"0", "1", "2"}:

@@ -38,9 +38,10 @@ _CHECKED_IMAGES = 4
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written. `difference`: the largest gap between the merged network's logits and the head's, as
-    a share of the largest logit, on synthetic images; `same_weights` None: the head does not say which it
-    needs.
+    """What was written.
+
+    `difference`: the largest gap between the merged network's logits and the head's, as a share of the
+    largest logit, on synthetic images. `same_weights` None: the head does not say which weights it needs.
     """
 
     path: Path

@@ -62,9 +62,7 @@ def _unique_rows(specs: Sequence[HeadSpec]) -> dict[Rows, Rows]:
 
 
 def _merge(parts: list[_Part], dim: int) -> list[_Part]:
-    """Joins parts whose rows are nearly the same, largest first; parts with fewer rows than `dim` stay
-    apart.
-    """
+    """Joins parts of nearly the same rows, largest first; those of fewer rows than `dim` stay apart."""
     merged: list[_Part] = []
     for part in sorted(parts, key=lambda part: len(part.rows), reverse=True):
         if len(part.rows) >= dim:

@@ -78,8 +78,7 @@ def resampled(
 ) -> list[Interval]:
     """A stratified percentile bootstrap of numbers made of the strata's accuracies.
 
-    `statistics` takes accuracies (draws, strata) to numbers (draws, numbers); one interval for each comes
-    back.
+    `statistics` takes accuracies (draws, strata) to numbers (draws, numbers); each number gets an interval.
 
     Resampling n rows of which c are right, with replacement, is a binomial draw, so no row is touched. Each
     stratum's noise is drawn at the smoothed rate (c + ½)/(n + 1) and centred on the observed rate c/n: the

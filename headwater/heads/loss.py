@@ -99,9 +99,7 @@ class LogisticLoss:
         return lambda change: weighted * (change - (p * change).sum(1, keepdim=True))
 
     def factors(self, z: Tensor, head: int) -> tuple[Tensor, Tensor | None]:
-        """One head's second derivatives as diag(own_i) - shared_i shared_iᵀ per row, from its logits (n,
-        K).
-        """
+        """One head's second derivatives as diag(own_i) - shared_i shared_iᵀ per row, at its logits (n, K)."""
         weight = self.weights[:, self.weight_of[head]].unsqueeze(1)
         if self.columns == 1:
             p = torch.sigmoid(z)

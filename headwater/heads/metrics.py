@@ -276,9 +276,7 @@ class GroupReport:
 def accuracies_by_group(
     y_true: NDArray[np.int64], predictions: NDArray[np.int64], groups: NDArray[np.int64], n_groups: int
 ) -> NDArray[np.float64]:
-    """Accuracy of many heads at once: predictions (heads, rows) to (heads, groups), NaN for a group without
-    rows.
-    """
+    """Accuracies of many heads: predictions (heads, rows) to (heads, groups), NaN where there is no row."""
     known = groups >= 0
     right = (predictions == y_true)[:, known]
     count = np.bincount(groups[known], minlength=n_groups)

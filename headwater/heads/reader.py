@@ -1,7 +1,6 @@
 """Reads rows of a feature matrix into a standardised working copy, in blocks, and finds their mean and scale.
 
-Features may be an array, a memory map or a store's `Features`: anything with a shape, a dtype and row
-indexing.
+Features may be an array, a memory map or a store's `Features`: whatever has a shape, a dtype and rows.
 """
 
 from __future__ import annotations
@@ -23,18 +22,14 @@ _BLOCK = 4096
 
 @dataclass(frozen=True)
 class Moments:
-    """Mean and population standard deviation of every feature, (dim,) float64; a constant feature has scale
-    1.
-    """
+    """Every feature's mean and population deviation, (dim,) float64; a constant feature has scale 1."""
 
     mean: NDArray[np.float64]
     scale: NDArray[np.float64]
 
 
 class FeatureReader:
-    """Blocks, moments and working copies of a feature matrix, remembering what it has already read and
-    checked.
-    """
+    """Blocks, moments and working copies of a feature matrix; remembers what it has read and checked."""
 
     def __init__(self, features: Any, device: torch.device) -> None:
         self._features = features

@@ -23,9 +23,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a recipe ends with: its head, and what it chose on the way (plain values, for people and
-    files).
-    """
+    """What a recipe ends with: its head, and what it chose on the way, as plain values."""
 
     head: LinearHead
     choices: Mapping[str, Any] = field(default_factory=dict)

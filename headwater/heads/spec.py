@@ -6,7 +6,7 @@ A method asks for heads by writing these; how they are trained is the bank's bus
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
@@ -48,9 +48,7 @@ class _Array:
 
 
 class Rows(_Array):
-    """Row numbers of a feature matrix, in training order; int64, repeats allowed (a repeated row counts
-    twice).
-    """
+    """Row numbers of a feature matrix in training order, int64; a row that is repeated counts twice."""
 
     def __init__(self, index: ArrayLike) -> None:
         super().__init__(np.asarray(index, dtype=np.int64))
@@ -62,9 +60,7 @@ class Rows(_Array):
 
 
 class Weights(_Array):
-    """One non-negative weight per training row, float64; only their ratios matter, the bank scales them to
-    mean 1.
-    """
+    """One non-negative weight per training row, float64; only ratios matter: the bank makes their mean 1."""
 
     def __init__(self, values: ArrayLike) -> None:
         super().__init__(np.asarray(values, dtype=np.float64))
@@ -81,9 +77,9 @@ class Penalty:
 
     It acts on the weights of the standardised features when the spec standardises. With more than two
     classes W has a column per class; with two (of two) it is the one vector w = w₁ - w₀ of the sigmoid's
-    parametrisation. That is what scikit-learn's LogisticRegression penalises: `C` with `l1_ratio` r is `l1
-    = r/(C·n)` and `l2 = (1 - r)/(C·n)`, n being the sum of its sample weights; only liblinear differs, by
-    penalising the bias.
+    parametrisation. That is what scikit-learn's LogisticRegression penalises: `C` with `l1_ratio` r is
+    `l1 = r/(C·n)` and `l2 = (1 - r)/(C·n)`, n being the sum of its sample weights; only liblinear differs,
+    by penalising the bias.
     """
 
     l1: float = 0.0
@@ -109,7 +105,7 @@ class HeadSpec:
     weights: Weights | None = None
     loss: LossName = "cross_entropy"
     scaler_rows: Rows | None = None
-    start: LinearHead | None = field(default=None, compare=True)
+    start: LinearHead | None = None
     tolerance: float = 1e-6
     max_iterations: int = 500
 

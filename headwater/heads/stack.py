@@ -1,6 +1,4 @@
-"""Plain data of one group of heads that are solved together: a feature matrix, a loss, penalties and
-starts.
-"""
+"""Plain data of heads that are solved together: a feature matrix, a loss, penalties and starts."""
 
 from __future__ import annotations
 

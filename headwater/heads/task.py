@@ -234,9 +234,7 @@ class Task:
         return {}
 
     def rows(self, split: str) -> Rows:
-        """The rows of a split, the same object every time, so that specs that share it are compared at
-        once.
-        """
+        """The rows of a split; the same object every time, so that specs sharing it are compared at once."""
         if split not in self.splits:
             raise RequestError(
                 f"no rows are in split {split!r}; column {self.split_name!r} has {listed(self.splits)}"

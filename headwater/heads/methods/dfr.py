@@ -40,9 +40,7 @@ class DFRSettings(Settings):
 
 
 class DFRValSettings(DFRSettings):
-    """`scaler`: the split that standardises the final heads; the authors' first code says train, a later one
-    val.
-    """
+    """`scaler`: what standardises the final heads; the authors' first code says train, a later one val."""
 
     subsets: int = Field(20, ge=1, description="balanced subsets of val whose heads are averaged")
     scaler: Literal["train", "val"] = Field(

@@ -15,9 +15,8 @@ class TrainSettings(Settings):
     """Settings of methods that train one head on the train split.
 
     `l2` is what weight decay is to SGD: l2/2·‖W‖² beside the mean loss, on standardised features. The default
-    is the weight decay of the DFR and GroupDRO papers' Waterbirds runs; where a method is to be
-    tuned, draw `l2` from its search space (BalancingGroups tunes 1e-4 to 1) and choose by the worst group on
-    val.
+    is the weight decay of the DFR and GroupDRO papers' Waterbirds runs; where a method is to be tuned, draw
+    `l2` from its search space (BalancingGroups tunes 1e-4 to 1) and choose by the worst group on val.
     """
 
     l2: float = Field(1e-3, ge=0, description="weight decay, beside the mean loss")

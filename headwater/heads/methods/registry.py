@@ -74,9 +74,7 @@ class LogUniform:
 
 @dataclass(frozen=True)
 class Method:
-    """One registered method. `needs` depends on the settings, since some settings make a split
-    unnecessary.
-    """
+    """One registered method. `needs` depends on the settings, since some make a split unnecessary."""
 
     name: str
     summary: str
@@ -104,9 +102,7 @@ def method(
     paper: str,
     space: Mapping[str, Among | LogUniform] | None = None,
 ) -> Callable[[RecipeFunction], RecipeFunction]:
-    """Register a recipe `(task, settings, random) -> generator`; the first line of its docstring is its
-    summary.
-    """
+    """Register a recipe `(task, settings, random) -> generator`; its docstring's first line is shown."""
 
     def register(recipe: RecipeFunction) -> RecipeFunction:
         if name in _METHODS:

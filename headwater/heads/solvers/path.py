@@ -1,5 +1,4 @@
-"""Solves heads that differ only in their L2 strength as a path: a few first, the others from their
-interpolation.
+"""Solves heads that differ only in their L2 strength as a path: a few first, then those between them.
 
 The optimum is a smooth function of log λ, so a polynomial through the nearest solved strengths starts a
 head so close to its optimum that one or two iterations remain. How a stack is solved lives in `smooth`.

@@ -1,5 +1,4 @@
-"""Batched L-BFGS for smooth heads: two products of features per iteration, everything else on logits or
-weights.
+"""Batched L-BFGS for smooth heads: two products of features per iteration, all else on logits or weights.
 
 Each head has its own line search and leaves the stack when it is done. The quasi-Newton updates (Nocedal
 1980) start from the shared metric of `curvature`, and all vectors are kept in its eigenbasis.
@@ -118,12 +117,10 @@ class _Run:
         self.residual = torch.empty_like(self.z)
 
     def search(self, step: Tensor, moved: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:
-        """Step lengths (H,) along `step`, whose logits are `moved`; `self.residual` is left at the accepted
-        points.
+        """Step lengths (H,) along `step`, whose logits are `moved`, and which heads found one.
 
-        Weak Wolfe conditions, in the approximate form of Hager and Zhang (2005) where the objective's
-        change is below its rounding. Returns the lengths and which heads found one. No product of features
-        is needed.
+        Weak Wolfe conditions, in the approximate form of Hager and Zhang (2005) where the objective's change
+        is below its rounding. Needs no product of features; leaves `self.residual` at the accepted points.
         """
         loss, residual = self.loss, self.residual
         across, along = _dot(self.theta[:-1], step[:-1]), self._square(step)

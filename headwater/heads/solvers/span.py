@@ -19,9 +19,7 @@ _RANK = 1e-12
 
 @dataclass(frozen=True)
 class Span:
-    """Rows x (n, d) in an orthonormal basis of their span: `rows` (n, r) float64, with a diagonal Gram
-    matrix.
-    """
+    """Rows x (n, d) in an orthonormal basis of their span: `rows` (n, r) float64, of diagonal Gram."""
 
     rows: Tensor
     basis: Basis

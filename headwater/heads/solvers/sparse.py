@@ -1,5 +1,4 @@
-"""L1 and elastic-net heads, batched, with exact zeros: working sets, proximal steps and Newton steps on the
-support.
+"""L1 and elastic-net heads, batched, with exact zeros: working sets, proximal steps and Newton steps.
 
 A round takes a few accelerated proximal steps on each head's working set, which settle signs and zeros, then
 Newton steps (by conjugate gradients) among the non-zeros, which reach the optimum for those signs, and then
@@ -19,10 +18,8 @@ from headwater.heads.stack import Solved, Stack
 _PROXIMAL, _NEWTON, _CONJUGATE, _HALVINGS = 8, 4, 60, 4
 _DENSE = 1500  # non-zeros up to which a head's Hessian is written down
 _DAMPING = 1e-3  # the least damping, relative to the Hessian's diagonal, once a step has failed
-_RIDGE, _RIDGE_SINGLE = (
-    1e-10,
-    1e-6,
-)  # of the Hessian's mean diagonal: shifts of all logits are invisible to the loss
+# Added to the Hessian's diagonal, relative to it: shifts of all logits are invisible to the loss.
+_RIDGE, _RIDGE_SINGLE = 1e-10, 1e-6
 _FIRST = 64  # features a head may use in its first round
 # Double precision can afford to take the estimate for the gap only when it is this much smaller than asked.
 _EXACT = 1e-3
@@ -36,9 +33,7 @@ def _total(a: Tensor) -> Tensor:
 
 @dataclass
 class _Scales:
-    """Per weight column: mean square of every feature (d, U) and the largest eigenvalue of the scaled Gram
-    (U,).
-    """
+    """Per weight column: every feature's mean square (d, U), the scaled Gram's largest eigenvalue (U,)."""
 
     square: Tensor
     largest: Tensor
@@ -74,9 +69,7 @@ class _Point:
 
     @staticmethod
     def at(stack: Stack, weight: Tensor, bias: Tensor, z: Tensor | None = None) -> _Point:
-        """Derivatives of the smooth part; two products over all features, or one where the logits are
-        known.
-        """
+        """Derivatives of the smooth part; two products over all features, one where the logits are known."""
         if z is None:
             z = (stack.x @ weight.reshape(len(weight), -1) + bias.reshape(-1)).view(len(stack.x), *bias.shape)
         residual = torch.empty_like(z)
@@ -137,8 +130,10 @@ class _Work:
         self.weight, self.bias, self.z = weight, bias, z
 
     def newton(self, square: Tensor) -> Tensor:
-        """One projected Newton step on the non-zeros; returns the Newton decrement (H,) before it, infinite
-        where the full step was not taken."""
+        """One projected Newton step on the non-zeros.
+
+        Returns the Newton decrement (H,) before it, infinite where the full step was not taken.
+        """
         support = self.weight != 0
         residual = torch.empty_like(self.z)
         loss, _ = self.loss.along(self.z, None, None, residual)
