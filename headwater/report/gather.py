@@ -39,7 +39,7 @@ MOST_FAILURES = 20
 MOST_PICTURES = 14  # in each of at most two galleries
 
 _BASELINE = "ERM"
-_ORDER = {name: place for place, name in enumerate(("source", "decode", "transform", "backbone", "writer"))}
+_ORDER = {name: place for place, name in enumerate(("source", "decode", "backbone", "writer"))}
 
 
 def gather(run: Run, images: str | os.PathLike[str] | None = None) -> ReportData:
@@ -117,18 +117,20 @@ def identity(run: Run) -> str:
 def _about(run: Run) -> str:
     """What the run's maker says about it, from the file `about.txt` beside the heads."""
     try:
-        return " ".join(shown(line) for line in (run.folder / ABOUT).read_text("utf-8", "replace").split())
+        return " ".join(shown(word) for word in (run.folder / ABOUT).read_text("utf-8", "replace").split())
     except OSError:
         return ""
 
 
 def _reported_split(task: Task) -> tuple[str, str]:
-    for split in ("test", "val"):
-        if split in task.splits:
-            why = "" if split == "test" else "There is no test split, so the heads are measured on val; "
-            return split, why + (
-                "a method that chose its settings on val looks better here than it is." if why else ""
-            )
+    """The split the heads are measured on, and what to say of it where that is not test."""
+    if "test" in task.splits:
+        return "test", ""
+    if "val" in task.splits:
+        return "val", (
+            "There is no test split, so the heads are measured on val; "
+            "a method that chose its settings on val looks better here than it is."
+        )
     return "train", (
         "There is no test and no val split, so the heads are measured on the images they were trained on: "
         "these figures say nothing about new images."
