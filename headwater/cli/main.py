@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
 from headwater._version import __version__
 from headwater.cli import demo, extract, heads, report, store
 from headwater.errors import HeadwaterError
 
+
+class _Command(TyperGroup):
+    def invoke(self, ctx: Any) -> Any:
+        """Run a sub-command; typer alone would end at an interrupt without a word and with exit code 130."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise HeadwaterError("stopped by the user; what was finished is kept") from None
+
+
 app = typer.Typer(
     name="headwater",
+    cls=_Command,
     help="Run the frozen backbone once. Train every head in seconds.",
     no_args_is_help=True,
     add_completion=False,
@@ -45,8 +58,3 @@ def main() -> None:
     except HeadwaterError as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(error.exit_code)
-    except BrokenPipeError:
-        sys.exit(1)
-    except KeyboardInterrupt:
-        typer.echo("stopped by the user; what was finished is kept", err=True)
-        sys.exit(1)

@@ -11,7 +11,7 @@ from headwater.cli import main as entry
 from headwater.errors import HeadwaterError, RequestError
 
 
-@pytest.mark.parametrize(("kind", "code"), [(HeadwaterError, 1), (RequestError, 2), (KeyboardInterrupt, 1)])
+@pytest.mark.parametrize(("kind", "code"), [(HeadwaterError, 1), (RequestError, 2)])
 def test_an_error_is_one_line_and_an_exit_code(
     kind: type[BaseException], code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -22,10 +22,21 @@ def test_an_error_is_one_line_and_an_exit_code(
     with pytest.raises(SystemExit) as stop:
         entry.main()
     assert stop.value.code == code
-    lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 1
-    if kind is not KeyboardInterrupt:
-        assert lines[0] == "error: the disk is full; free 3 GB and run it again"
+    assert capsys.readouterr().err == "error: the disk is full; free 3 GB and run it again\n"
+
+
+def test_an_interrupt_within_a_command_is_one_line_and_exit_code_1(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_args: object, **_options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("headwater.store.info", interrupted)
+    monkeypatch.setattr(sys, "argv", ["headwater", "store", "info", "any.store"])
+    with pytest.raises(SystemExit) as stop:
+        entry.main()
+    assert stop.value.code == 1
+    assert capsys.readouterr().err == "error: stopped by the user; what was finished is kept\n"
 
 
 def test_an_unknown_command_is_a_wrong_request() -> None:
