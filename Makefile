@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 DEMO ?= demo-out
 
-.PHONY: setup test demo check format bench image-check clean
+.PHONY: setup test demo check format image-check clean
 
 setup: $(STAMP)
 
@@ -34,9 +34,6 @@ format: setup
 
 demo: setup
 	$(BIN)/headwater demo --out $(DEMO)
-
-bench: setup
-	$(BIN)/python -m benchmarks all
 
 # Builds the CPU image without a Docker engine and runs the demo inside it; needs root on a Debian machine.
 image-check:

@@ -6,7 +6,7 @@ not this file's business.
 
 from __future__ import annotations
 
-import mmap
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -30,6 +30,7 @@ float16 values touches one page, not two.
 PAGE = 4096
 SEAL_VERSION = 1
 Kind = Literal["shard", "index", "annotations", "packed"]
+_NOT_OURS = "its first bytes are damaged or not headwater's"
 
 
 @contextmanager
@@ -59,8 +60,7 @@ def writing_sealed(path: Path, kind: Kind) -> Iterator[h5py.File]:
 
 @dataclass(frozen=True)
 class Seal:
-    """What a user block says: the kind of file, checksum and number of the bytes after it, where datasets
-    lie.
+    """What a user block says: kind of file, checksum and number of the bytes after it, where datasets lie.
 
     `datasets`: byte offset in the file, shape and type of every contiguous dataset at the top of the file.
     """
@@ -113,12 +113,14 @@ def _datasets(file: h5py.File) -> dict[str, tuple[int, tuple[int, ...], np.dtype
 
 
 def _checksum(descriptor: int) -> str:
-    with mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ) as content, memoryview(content) as view:
-        digest = xxhash.xxh3_128()
-        for start in range(USER_BLOCK, len(view), 1 << 26):
-            with view[start : start + (1 << 26)] as piece:
-                digest.update(piece)
-        return digest.hexdigest()
+    # Through one small buffer: mapping the file would cost a page fault for every 4 kB, more than hashing it.
+    digest = xxhash.xxh3_128()
+    buffer = memoryview(bytearray(1 << 20))
+    position = USER_BLOCK
+    while found := os.preadv(descriptor, [buffer], position):
+        digest.update(buffer[:found])
+        position += found
+    return digest.hexdigest()
 
 
 def read_seal(path: Path) -> Seal | None:
@@ -129,12 +131,11 @@ def read_seal(path: Path) -> Seal | None:
 
 def broken_seal(path: Path, kind: Kind, *, deep: bool) -> str | None:
     """What is wrong with a sealed file, or None; unless `deep`, only its front and size are looked at."""
-    seal = read_seal(path)
-    return (
-        "its first bytes are damaged or not headwater's"
-        if seal is None
-        else _broken(path, seal, kind, deep=deep)
-    )
+    try:
+        seal = read_seal(path)
+        return _NOT_OURS if seal is None else _broken(path, seal, kind, deep=deep)
+    except OSError as error:
+        return f"it cannot be read ({error.strerror or error})"
 
 
 def _broken(path: Path, seal: Seal, kind: Kind, *, deep: bool) -> str | None:
@@ -154,7 +155,7 @@ def checked_seal(path: Path, kind: Kind, way_out: str) -> Seal:
     """The seal of a file; HeadwaterError with `way_out` when it is torn, absent or of another kind."""
     try:
         seal = read_seal(path)
-        problem = "its first bytes are damaged or not headwater's"
+        problem = _NOT_OURS
         if seal is not None:
             problem = _broken(path, seal, kind, deep=False) or ""
     except OSError as error:
