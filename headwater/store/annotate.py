@@ -30,8 +30,7 @@ def annotate(
     replace: bool = False,
     allow_missing: bool = False,
 ) -> list[str]:
-    """Add every column of `table` but `key`, joined to the store's rows by the keys in that one; returns
-    their names.
+    """Add every column of `table` but `key`, which joins it to the store's rows; returns the columns' names.
 
     RequestError for keys that the store does not have, for rows that the table leaves out (unless
     `allow_missing`, which gives them missing values) and for columns that exist (unless `replace`). An

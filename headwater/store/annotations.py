@@ -1,7 +1,6 @@
-"""The annotations file: columns beside the features, aligned with the plan's rows, rewritten whole on every
-change.
+"""The annotations file: columns aligned with the plan's rows, rewritten whole on every change.
 
-Reading, adding and dropping columns; reading tables from files and drawing splits live elsewhere.
+Which columns go in is `annotate.py`'s business; reading tables and drawing splits live elsewhere, too.
 """
 
 from __future__ import annotations
@@ -19,7 +18,8 @@ from headwater.store.plan import FORMAT, Plan
 from headwater.store.sealed import Kind, new_dataset, reading_sealed, text_dtype, writing_sealed
 
 ANNOTATIONS = "annotations.h5"
-_TEMPLATE = "delete it and annotate again, or restore it from a copy"
+ANNOTATE_AGAIN = f"delete {ANNOTATIONS} and annotate again, or restore it from a copy"
+PACK_AGAIN = "get a fresh copy of it, or pack the store again"
 
 
 class Annotations(Mapping[str, Column]):
@@ -69,7 +69,7 @@ class _GroupOf:
     """The HDF5 group that holds the columns, open while the block runs."""
 
     def __init__(self, file: Path, kind: Kind) -> None:
-        self._opened = reading_sealed(file, kind, _TEMPLATE)
+        self._opened = reading_sealed(file, kind, PACK_AGAIN if kind == "packed" else ANNOTATE_AGAIN)
         self._name = "annotations" if kind == "packed" else "/"
 
     def __enter__(self) -> h5py.Group:
@@ -82,8 +82,7 @@ class _GroupOf:
 def read_annotations(
     file: Path, plan: Plan, known: Annotations | None = None, *, packed: bool = False
 ) -> Annotations:
-    """The annotations in a file, or none when it is absent; `known` is given back while the file is
-    unchanged.
+    """The annotations in a file, none when it is absent; `known` comes back while the file is unchanged.
 
     HeadwaterError when the columns belong to other rows than the plan's.
     """
@@ -97,7 +96,8 @@ def read_annotations(
     kind: Kind = "packed" if packed else "annotations"
     with _GroupOf(file, kind) as group:
         if bytes(group.attrs["keys_sha256"]).decode() != plan.keys_sha256:
-            raise HeadwaterError(f"{file} belongs to other rows than this store's; {_TEMPLATE}")
+            way_out = PACK_AGAIN if packed else ANNOTATE_AGAIN
+            raise HeadwaterError(f"{file} belongs to other rows than this store's; {way_out}")
     return Annotations(file, kind, stamp)
 
 

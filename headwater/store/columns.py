@@ -80,11 +80,10 @@ class Column:
 
 
 def column_from_values(name: str, values: Sequence[Any] | NDArray[Any]) -> Column:
-    """A column from plain values, None, NaN and "" being missing; RequestError for values of mixed or other
-    types.
+    """A column from plain values, None, NaN and "" being missing.
 
-    Text becomes categories; truth values and whole numbers int64; real numbers, or a mix of both kinds,
-    float64.
+    Text becomes categories, truth values and whole numbers int64, real numbers, or a mix of both kinds,
+    float64. RequestError for text mixed with numbers, and for values of any other type.
     """
     if isinstance(values, np.ndarray) and values.dtype.kind in "biuf":
         if values.ndim != 1:

@@ -1,5 +1,4 @@
-"""Giving a store's good rows to other tools: npz, parquet, and the npz layout of last-layer retraining
-scripts.
+"""A store's good rows for other tools: npz, parquet, and the npz layout of last-layer retraining scripts.
 
 Failed rows are left out of every export.
 """

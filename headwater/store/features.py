@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headwater.errors import HeadwaterError
+from headwater.store.files import explained_reading
 from headwater.store.mapping import address_of, array_at, map_file, rows_at
 from headwater.store.sealed import Kind, checked_seal
 
@@ -196,7 +197,7 @@ def _read_into(path: Path, offset: int, out: NDArray[Any]) -> None:
     if out.size == 0:
         return
     view = memoryview(out.data).cast("B")
-    try:
+    with explained_reading(path):
         descriptor = os.open(path, os.O_RDONLY)
         try:
             done = 0
@@ -209,5 +210,3 @@ def _read_into(path: Path, offset: int, out: NDArray[Any]) -> None:
                 done += got
         finally:
             os.close(descriptor)
-    except OSError as error:
-        raise HeadwaterError(f"{path} cannot be read: {error.strerror or error}") from error

@@ -79,6 +79,16 @@ def explained(path: Path) -> Iterator[None]:
         raise HeadwaterError(explain(error, path)) from error
 
 
+@contextmanager
+def explained_reading(path: Path) -> Iterator[None]:
+    """Turn an OSError of reading `path` into a HeadwaterError that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        why = error.strerror or error
+        raise HeadwaterError(f"{path} cannot be read: {why}; check its permissions and the disk") from error
+
+
 def explain(error: OSError, path: Path) -> str:
     """One sentence for a failed write at `path`: what happened and the way out."""
     code = error.errno

@@ -26,9 +26,7 @@ KEY_NAMES = ("keys", "key", "paths", "path")
 
 @dataclass(frozen=True)
 class Foreign:
-    """Features (n, dim) with the rows' keys and columns, as found in a file; `left_out` names what was not
-    used.
-    """
+    """Features (n, dim) with keys and columns, as found in a file; `left_out` names what was not used."""
 
     features: NDArray[Any]
     keys: Sequence[str]
@@ -37,9 +35,7 @@ class Foreign:
 
 
 def read_foreign(path: Path) -> Foreign | None:
-    """What a file holds, or None when its ending is not one of .npz, .npy, .parquet; RequestError when it is
-    no use.
-    """
+    """What an .npz, .npy or .parquet file holds, None for another ending; RequestError when it is no use."""
     ending = path.suffix.lower()
     if ending == ".npz":
         return _from_npz(path)

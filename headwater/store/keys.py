@@ -1,5 +1,4 @@
-"""Row keys: their bytes, their hash, how they are shown to people, and the nearest one to a key that is not
-there.
+"""Row keys: their bytes, their hash, how people see them, and the nearest one to a key that is not there.
 
 A key is text in Python and bytes on disk; bytes that are no UTF-8 survive as surrogate escapes. Nothing here
 knows files of a store.
@@ -50,9 +49,7 @@ def encode_keys(keys: Sequence[str]) -> list[bytes]:
 
 
 def _encoded_at_once(keys: Sequence[str]) -> list[bytes] | None:
-    """All keys' bytes by one call each of join, encode and split, or None when a key has no bytes or holds a
-    NUL.
-    """
+    """All keys' bytes by one join, encode and split; None when a key has no bytes or holds a NUL."""
     try:
         content = "\0".join(keys).encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
@@ -77,9 +74,7 @@ def hash_keys(content: bytes) -> str:
 
 
 def show_key(key: str) -> str:
-    """A key for a message: quoted, with newlines, control characters and undecodable bytes as visible
-    escapes.
-    """
+    """A key for a message: quoted, with newlines, controls and undecodable bytes as visible escapes."""
     shown = []
     for character in key:
         code = ord(character)
@@ -104,8 +99,7 @@ def plain_form(key: str) -> str:
 
 
 def difference(unknown: Sequence[str], known: Sequence[str]) -> str:
-    """What tells unknown keys from known ones, as a hint that starts with a space, or "" when nothing is
-    plain.
+    """What tells unknown keys from known ones, a hint that starts with a space; "" when nothing is plain.
 
     Finds keys that differ only by Unicode normalisation, letter case, or leading folders.
     """

@@ -21,14 +21,12 @@ from headwater.store.files import explained
 
 @contextmanager
 def holding(folder: Path, name: str, wait: float = 0.0) -> Iterator[None]:
-    """Hold the lock `name` of a store's folder; HeadwaterError saying who holds it when `wait` seconds were
-    not enough.
+    """Hold the lock `name` of a store's folder, against threads as well as processes.
 
-    Locks are kept apart by threads as well as by processes.
+    HeadwaterError saying who holds it when `wait` seconds were not enough.
     """
     lock_file = folder / f".{name}.lock"
-    # Who holds it stands in a file of its own: some versions of the library empty the lock file on
-    # every attempt.
+    # Who holds it stands in a file of its own: some versions of filelock empty the lock on every attempt.
     holder_file = folder / f".{name}.holder"
     lock = FileLock(lock_file, timeout=wait, thread_local=False)
     with explained(lock_file):

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from headwater.errors import HeadwaterError
+from headwater.store.files import explained_reading
 
 _FAILED = ctypes.c_void_p(-1).value
 
@@ -43,7 +43,7 @@ def map_file(path: Path) -> memoryview:
 
     HeadwaterError when the file cannot be opened or mapped.
     """
-    try:
+    with explained_reading(path):
         descriptor = os.open(path, os.O_RDONLY)
         try:
             size = os.fstat(descriptor).st_size
@@ -55,8 +55,6 @@ def map_file(path: Path) -> memoryview:
                 raise OSError(code, os.strerror(code))
         finally:
             os.close(descriptor)
-    except OSError as error:
-        raise HeadwaterError(f"{path} cannot be read: {error.strerror or error}") from error
     content = (ctypes.c_ubyte * size).from_address(address)
     # Not at exit: threads may still be reading then, and the system unmaps everything anyway.
     weakref.finalize(content, _system().munmap, address, size).atexit = False
@@ -77,8 +75,7 @@ def address_of(array: NDArray[Any]) -> int:
 
 
 def rows_at(addresses: NDArray[np.int64], step: int, dim: int, dtype: np.dtype[Any]) -> NDArray[Any]:
-    """A fresh (rows, dim) array of the rows at these addresses of live mappings, whole steps apart from each
-    other.
+    """A fresh (rows, dim) array of the rows at these addresses of live mappings, whole steps apart.
 
     The mappings are looked at as one window of memory, so that numpy copies the rows of a hundred files
     exactly as it copies those of one; what lies between the files is never touched.

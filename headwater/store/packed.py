@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 
 from headwater.errors import HeadwaterError, RequestError
-from headwater.store.annotations import ANNOTATIONS, fill_annotations
+from headwater.store.annotations import ANNOTATE_AGAIN, ANNOTATIONS, fill_annotations
 from headwater.store.features import Part
 from headwater.store.plan import FORMAT, render_plan
 from headwater.store.reader import Store, open_store
@@ -27,7 +27,6 @@ from headwater.store.sealed import (
     writing_sealed,
 )
 from headwater.store.shard import create_dataset, dataset_layout, write_errors
-from headwater.store.verify import ANNOTATE_AGAIN
 
 
 def pack(path: str | os.PathLike[str], out: str | os.PathLike[str]) -> Path:

@@ -75,9 +75,7 @@ class Plan:
         source: str = "",
         details: Mapping[str, Any] | None = None,
     ) -> Plan:
-        """The plan for rows with these keys, in this order; RequestError for a key that is twice or has a
-        NUL.
-        """
+        """The plan for rows of these keys in order; RequestError for a key that is twice or has a NUL."""
         raw = encode_keys(keys)
         return cls(
             recipe=recipe,

@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headwater.errors import HeadwaterError, RequestError
-from headwater.store.annotations import ANNOTATIONS, Annotations, read_annotations
+from headwater.store.annotations import ANNOTATIONS, PACK_AGAIN, Annotations, read_annotations
 from headwater.store.features import Features, Part, Parts
+from headwater.store.files import explained_reading
 from headwater.store.keys import difference, hash_keys, join_keys, nearest, show_key, split_keys
 from headwater.store.plan import Plan, parse_plan
 from headwater.store.sealed import read_seal, reading_sealed
@@ -29,7 +30,6 @@ RUNS = "runs.jsonl"
 INDEX = "index.h5"
 
 FINISH = "run the same extract command again to finish"
-PACK_AGAIN = "get a fresh copy of it, or pack the store again"
 
 
 class _Layout(Protocol):
@@ -103,27 +103,29 @@ def open_store(path: str | os.PathLike[str], *, unfinished: bool = False) -> Sto
     the plan is damaged, or when it is of a newer format.
     """
     where = Path(path)
-    if where.is_dir():
-        if not (where / PLAN).exists():
-            raise RequestError(f"{where} is not a store: it has no {PLAN}; make one with `headwater extract`")
-        store = Store(where, _Folder(where))
-    elif where.is_file():
-        seal = read_seal(where)
-        if seal is None or seal.kind != "packed":
-            raise RequestError(
-                f"{where} is not a store: neither a store's folder nor a file made by `headwater store pack`"
-            )
-        store = Store(where, _Packed(where))
-    else:
-        raise RequestError(
-            f"there is no store at {where}; check the path, or make one with `headwater extract`"
-        )
+    with explained_reading(where):
+        store = Store(where, _layout(where))
     if store.missing_shards and not unfinished:
         raise HeadwaterError(
             f"{where} is not finished: {len(store.missing_shards):,} of {store.plan.shards:,} shards "
             f"are missing; {FINISH}"
         )
     return store
+
+
+def _layout(where: Path) -> _Layout:
+    if where.is_dir():
+        if not (where / PLAN).exists():
+            raise RequestError(f"{where} is not a store: it has no {PLAN}; make one with `headwater extract`")
+        return _Folder(where)
+    if where.is_file():
+        seal = read_seal(where)
+        if seal is None or seal.kind != "packed":
+            raise RequestError(
+                f"{where} is not a store: neither a store's folder nor a file made by `headwater store pack`"
+            )
+        return _Packed(where)
+    raise RequestError(f"there is no store at {where}; check the path, or make one with `headwater extract`")
 
 
 class Store:
@@ -267,10 +269,8 @@ class Store:
 def read_plan(folder: Path) -> Plan:
     """The plan of a store's folder; HeadwaterError when it is damaged or of a newer format."""
     file = folder / PLAN
-    try:
+    with explained_reading(file):
         content = file.read_bytes()
-    except OSError as error:
-        raise HeadwaterError(f"{file} cannot be read: {error.strerror or error}") from error
     return parse_plan(content, str(file))
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headwater.errors import RequestError
-from headwater.store.plan import Plan
+from headwater.store.plan import FORMAT, Plan
 from headwater.store.sealed import new_dataset, tagged, text_dtype, writing_sealed
 
 ROW_OK = 0
@@ -79,13 +79,14 @@ def create_dataset(file: h5py.Group, name: str, shape: tuple[int, ...], dtype: n
 
 
 def write_shard(path: Path, plan: Plan, shard: int, keys: Sequence[bytes], rows: ShardRows) -> None:
-    """Write one shard whole; RequestError when the arrays do not fit the plan, HeadwaterError when the disk
-    refuses.
+    """Write one shard whole.
+
+    RequestError when the arrays do not fit the plan, HeadwaterError when the disk refuses.
     """
     start, stop = plan.shard_range(shard)
     arrays = checked_arrays(plan, stop - start, rows)
     with writing_sealed(path, "shard") as file:
-        file.attrs["format"] = np.int32(1)
+        file.attrs["format"] = np.int32(FORMAT)
         file.attrs["fingerprint"] = np.bytes_(plan.fingerprint)
         file.attrs["shard"] = np.int32(shard)
         file.attrs["first_row"] = np.int64(start)
@@ -130,9 +131,7 @@ def write_errors(dataset: h5py.Dataset, errors: Sequence[str], first: int = 0) -
 
 
 def _cut(text: str) -> bytes:
-    """The text's UTF-8, cut to `ERROR_BYTES` between characters; NULs and lone surrogates become visible
-    escapes.
-    """
+    """The text's UTF-8, cut between characters; NULs and lone surrogates become visible escapes."""
     raw = text.replace("\0", "\\x00").encode("utf-8", "backslashreplace")
     if len(raw) <= ERROR_BYTES:
         return raw

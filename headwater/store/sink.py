@@ -11,9 +11,7 @@ from pathlib import Path
 
 
 class Sink:
-    """A new file at `path`, as h5py's file-object driver wants it; after the first failure it swallows all
-    writes.
-    """
+    """A new file at `path` for h5py's file-object driver; after the first failure it swallows all writes."""
 
     def __init__(self, path: Path) -> None:
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o666)

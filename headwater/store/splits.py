@@ -79,9 +79,7 @@ def _check(fractions: Mapping[str, float]) -> None:
 
 
 def _strata(store: Store, columns: Sequence[str], rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], int]:
-    """The stratum of each of `rows`, numbered in the order of the columns' sorted values, and how many there
-    are.
-    """
+    """The stratum of each row, numbered in the order of the columns' sorted values, and their number."""
     if not columns or not len(rows):
         return np.zeros(len(rows), np.int64), 1
     codes = np.stack([store.annotations[name].codes()[0][rows] for name in columns], axis=1)

@@ -45,9 +45,7 @@ def info(path: str | os.PathLike[str], *, top: int = 10) -> dict[str, Any]:
 
 
 def describe(column: Column, top: int) -> dict[str, Any]:
-    """A column's kind, missing values, and its most frequent values with their rows (or the range of
-    numbers).
-    """
+    """A column's kind, missing values, and its most frequent values with their rows, or its range."""
     present = column.values[~column.missing]
     found: dict[str, Any] = {
         "name": column.name,

@@ -52,8 +52,9 @@ def read_table(file: str | os.PathLike[str], *, key: str = "path") -> dict[str, 
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise RequestError(f"{path} has two columns named {twice!r}; rename one")
-    convert = _csv_values if ending in _CSV else arrow_values
-    return {name: convert(table.column(name), name, text=name == key) for name in names}
+    if ending in _CSV:
+        return {name: _csv_values(table.column(name), text=name == key) for name in names}
+    return {name: arrow_values(table.column(name), name, text=name == key) for name in names}
 
 
 def _read_csv(path: Path, delimiter: str) -> pa.Table:
@@ -78,8 +79,7 @@ def _read_csv(path: Path, delimiter: str) -> pa.Table:
     )
 
 
-def _csv_values(column: pa.ChunkedArray, name: str, *, text: bool) -> list[Any]:
-    del name
+def _csv_values(column: pa.ChunkedArray, *, text: bool) -> list[Any]:
     try:
         cells = column.cast(pa.large_string())
     except pa.ArrowInvalid:

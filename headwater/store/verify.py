@@ -16,20 +16,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headwater.errors import HeadwaterError, RequestError
-from headwater.store.annotations import ANNOTATIONS, Annotations, read_annotations
-from headwater.store.files import TEMPORARY
+from headwater.store.annotations import (
+    ANNOTATE_AGAIN,
+    ANNOTATIONS,
+    PACK_AGAIN,
+    Annotations,
+    read_annotations,
+)
+from headwater.store.files import TEMPORARY, explained_reading
 from headwater.store.index import write_index
 from headwater.store.keys import show_keys
 from headwater.store.lock import holding
 from headwater.store.plan import NewerFormatError, Plan, parse_plan, render_plan
-from headwater.store.reader import FINISH, INDEX, KEYS, PACK_AGAIN, PLAN, RUNS, read_keys_content, read_plan
+from headwater.store.reader import FINISH, INDEX, KEYS, PLAN, RUNS, read_keys_content, read_plan
 from headwater.store.sealed import broken_seal, read_seal, reading_sealed
 from headwater.store.shard import dataset_layout, shard_name, shard_number
 from headwater.store.writer import LOCK
 
 _BLOCK_ROWS = 4096
 REBUILD = "run `headwater store verify --rebuild-index`"
-ANNOTATE_AGAIN = f"delete {ANNOTATIONS} and annotate again, or restore it from a copy"
 RESTORE = "restore it from a copy, or extract into a new folder"
 
 
@@ -190,7 +195,8 @@ class _Folder:
 
 def _packed(path: Path) -> VerifyReport:
     report = VerifyReport(path, files=1)
-    seal = read_seal(path)
+    with explained_reading(path):
+        seal = read_seal(path)
     problem = broken_seal(path, "packed", deep=True)
     if problem is not None:
         if seal is None and not h5py.is_hdf5(path):
@@ -205,16 +211,14 @@ def _packed(path: Path) -> VerifyReport:
     try:
         check_columns(report, read_annotations(path, plan, packed=True), plan.rows)
     except HeadwaterError as error:
-        report.add(str(error), PACK_AGAIN)
+        report.add(str(error).partition(";")[0], PACK_AGAIN)
     return report
 
 
 def check_rows(
     report: VerifyReport, file: h5py.File, plan: Plan, keys: list[bytes], *, name: str, way_out: str
 ) -> None:
-    """Compare the datasets of one file of rows with the plan, and look for numbers that are none in good
-    rows.
-    """
+    """Compare one file's datasets with the plan, and look for values that are not finite in good rows."""
     for dataset, (shape, dtype) in dataset_layout(plan, len(keys)).items():
         if dataset not in file or file[dataset].shape != shape or file[dataset].dtype != dtype:
             report.add(f"{name} has no {dataset} of shape {shape} and type {dtype}", way_out)
@@ -241,8 +245,7 @@ def _not_finite(file: h5py.File, plan: Plan, good: NDArray[np.bool_]) -> NDArray
         rows = slice(start, start + _BLOCK_ROWS)
         views = [file["features"][rows], *(file["augmented"][view, rows] for view in range(plan.views))]
         for values in views:
-            # All exponent bits set means infinite or not a number; on the bits this is far
-            # faster than isfinite.
+            # All exponent bits set: infinite or not a number. On bits this is far faster than isfinite.
             bad[rows] |= ((values.view(bits) & exponent) == exponent).any(axis=1)
     return np.flatnonzero(bad & good)
 

@@ -1,7 +1,6 @@
 """Writing a store shard by shard: starting or resuming it, and finishing it.
 
-Under the store's lock; what a shard looks like inside and where features come from is not this file's
-business.
+All under the store's lock. What a shard looks like inside is `shard.py`'s business.
 """
 
 from __future__ import annotations

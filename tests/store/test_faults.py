@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -210,3 +211,42 @@ def test_a_missing_shard_is_named_by_all(make):
     assert problem.what == "shard-00001.h5 is missing"
     made.write()
     assert verify(made.path).ok
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_store_that_may_not_be_read_is_one_sentence(make, tmp_path, monkeypatch, packed):
+    path = make().path
+    if packed:
+        path = pack(path, tmp_path / "packed.h5")
+    refused = path if packed else path / "plan.json"
+    allowed = Path.open
+
+    def open_(self, *arguments, **options):
+        if self == refused:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return allowed(self, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", open_)
+    monkeypatch.setattr(Path, "read_bytes", lambda self: open_(self, "rb").read())
+    with pytest.raises(HeadwaterError, match="Permission denied; check its permissions"):
+        open_store(path)
+
+
+def test_a_folder_in_a_file_s_place_is_found(make):
+    made = make()
+    index = made.path / "index.h5"
+    index.unlink()
+    index.mkdir()
+    assert [problem.what for problem in verify(made.path).problems] == [
+        "index.h5 is damaged: it cannot be read (Is a directory)"
+    ]
+
+
+def test_columns_of_a_damaged_packed_file_do_not_tell_anyone_to_delete_it(make, tmp_path):
+    made = make()
+    annotate(made.path, {"path": made.keys, "n": list(range(len(made.keys)))})
+    packed = pack(made.path, tmp_path / "packed.h5")
+    columns = open_store(packed).annotations
+    packed.write_bytes(packed.read_bytes()[:-1])
+    with pytest.raises(HeadwaterError, match="get a fresh copy of it, or pack the store again"):
+        columns["n"]
