@@ -153,11 +153,6 @@ def view_seed(key: str, view: int) -> int:
     return int.from_bytes(hashlib.sha256(name).digest()[:8], "big")
 
 
-def resize_only(height: int, width: int) -> Preprocessing:
-    """For small pictures and networks of one's own: exactly this size, nothing cropped, [0, 1] to [-1, 1]."""
-    return Preprocessing(resize=(height, width), crop=None, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
-
-
 def preprocessing_of(weights: Any) -> Preprocessing:
     """The preprocessing of torchvision classification weights.
 

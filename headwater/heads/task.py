@@ -41,7 +41,6 @@ class Origin:
     path: str = ""
     fingerprint: str = ""
     recipe: Mapping[str, Any] = field(default_factory=dict)
-    details: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -125,7 +124,6 @@ class Task:
                 path=str(store.path),
                 fingerprint=store.fingerprint,
                 recipe=dict(store.plan.recipe),
-                details=dict(store.plan.details),
             ),
         )
 
@@ -220,14 +218,6 @@ class Task:
     def dim(self) -> int:
         """How many features a row has."""
         return int(self.features.shape[1])
-
-    @cached_property
-    def group_class(self) -> NDArray[np.int64]:
-        """The class code of each group, shape (groups,)."""
-        found = np.full(len(self.group_names), -1, dtype=np.int64)
-        known = self.groups >= 0
-        found[self.groups[known]] = self.target[known]
-        return found
 
     @cached_property
     def _rows(self) -> dict[str, Rows]:

@@ -128,7 +128,6 @@ class ReportData:
     identity: str
     target: str
     group_columns: tuple[str, ...]
-    split_column: str
     split: str
     splits: tuple[str, ...]
     split_rows: Mapping[str, int]

@@ -73,7 +73,6 @@ def gather(run: Run, images: str | os.PathLike[str] | None = None) -> ReportData
         identity=identity(run),
         target=shown(task.target_name),
         group_columns=group_columns,
-        split_column=shown(task.split_name),
         split=split,
         splits=tuple(task.splits),
         split_rows={name: len(rows) for name, rows in task.splits.items()},

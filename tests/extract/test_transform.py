@@ -14,7 +14,7 @@ from torchvision.transforms import functional
 from torchvision.transforms._presets import ObjectDetection
 
 from headwater.extract.decode import decode
-from headwater.extract.transform import AUGMENTATION, Preprocessing, preprocessing_of, resize_only, view_seed
+from headwater.extract.transform import AUGMENTATION, Preprocessing, preprocessing_of, view_seed
 
 from .pictures import encode, smooth
 
@@ -120,7 +120,7 @@ def test_a_picture_smaller_than_the_crop_is_padded_as_torchvision_does() -> None
 @pytest.mark.parametrize("size", [(28, 56), (300, 200), (64, 64), (7, 9)])
 def test_resizing_to_a_given_size_keeps_everything(size: tuple[int, int]) -> None:
     pixels = noise(*size)
-    crop = resize_only(28, 56).apply(pixels)
+    crop = Preprocessing(resize=(28, 56), crop=None).apply(pixels)
     np.testing.assert_array_equal(crop, np.asarray(functional.resize(Image.fromarray(pixels), [28, 56])))
     if size == (28, 56):
         np.testing.assert_array_equal(crop, pixels)

@@ -32,7 +32,6 @@ def test_groups_are_the_combinations_that_occur(rows: list[tuple[str, str]]) -> 
     for row, (t, p) in enumerate(zip(target, place, strict=True)):
         assert (task.classes[task.target[row]] if task.target[row] >= 0 else "") == t
         assert task.groups[row] == (occurring.index((t, p)) if t and p else -1)
-    assert [task.classes[code] for code in task.group_class] == [t for t, _ in occurring]
     assert task.left_out.without_target == target.count("")
     assert task.splits["train"].tolist() == [row for row, t in enumerate(target) if t]
 

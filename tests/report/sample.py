@@ -98,7 +98,6 @@ def report_data() -> ReportData:
         identity="0123456789abcdef",
         target="class",
         group_columns=("texture",),
-        split_column="split",
         split="test",
         splits=("train", "val", "test"),
         split_rows={split: sum(counts) for split, counts in COUNTS.items()},
