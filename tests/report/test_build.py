@@ -13,7 +13,7 @@ from PIL import Image
 
 from headwater.errors import RequestError
 from headwater.report import build_report
-from headwater.report.gather import gather
+from headwater.report.gather import _spread, gather
 from headwater.report.run import open_run
 from tests.report.conftest import CLASSES, PLACES, HandMade, save
 from tests.report.test_page import Page
@@ -212,3 +212,14 @@ def test_many_heads_are_cut_but_the_baseline_stays(made: HandMade) -> None:
     assert data.baseline == "ERM"
     assert data.methods[-1].name == "ERM"
     assert "42 heads" in data.note
+
+
+@pytest.mark.parametrize(("count", "most"), [(0, 5), (3, 5), (5, 5), (100, 7), (14, 13)])
+def test_pictures_are_spread_evenly_over_the_mistakes(count: int, most: int) -> None:
+    chosen = _spread(np.arange(count, dtype=np.int64), most)
+    assert len(chosen) == min(count, most)
+    assert chosen == sorted(set(chosen))
+    if count:
+        gaps = np.diff(chosen)
+        assert (chosen[0], chosen[-1]) == (0, count - 1)
+        assert gaps.max() - gaps.min() <= 1

@@ -15,7 +15,7 @@ import pytest
 
 from headwater.errors import HeadwaterError
 from headwater.store import StoreWriter, annotate, open_store, pack, verify
-from headwater.store.files import explain
+from headwater.store.files import explain, write_whole
 
 _WRITE = """
 import resource, sys
@@ -250,3 +250,23 @@ def test_columns_of_a_damaged_packed_file_do_not_tell_anyone_to_delete_it(make, 
     packed.write_bytes(packed.read_bytes()[:-1])
     with pytest.raises(HeadwaterError, match="get a fresh copy of it, or pack the store again"):
         columns["n"]
+
+
+def test_a_file_is_on_the_disk_before_it_has_its_name_and_its_name_before_the_end(tmp_path, monkeypatch):
+    events = []
+    fsync, replace = os.fsync, Path.replace
+
+    def synced(descriptor):
+        events.append(("sync", str(Path(f"/proc/self/fd/{descriptor}").readlink())))
+        fsync(descriptor)
+
+    def replaced(self, target):
+        events.append(("rename", str(self)))
+        return replace(self, target)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(Path, "replace", replaced)
+    write_whole(tmp_path / "file", b"content")
+    (_, temporary), *_ = events
+    assert events == [("sync", temporary), ("rename", temporary), ("sync", str(tmp_path))]
+    assert (tmp_path / "file").read_bytes() == b"content"

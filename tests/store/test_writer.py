@@ -289,6 +289,7 @@ def test_the_lock_also_holds_within_one_process(make):
     with StoreWriter(made.path, made.plan, made.keys), pytest.raises(HeadwaterError, match=f"{os.getpid()}"):
         StoreWriter(made.path, made.plan, made.keys)
     StoreWriter(made.path, made.plan, made.keys).close()
+    assert not (made.path / ".store.holder").exists()
 
 
 def test_a_refused_writer_leaves_no_lock_behind(make):
