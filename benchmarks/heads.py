@@ -1,6 +1,4 @@
-"""64 ERM heads, a path of L2 strengths, against scikit-learn's LogisticRegression one by one at equal
-objective.
-"""
+"""64 ERM heads on a path of L2 strengths against scikit-learn, one by one, at equal objective."""
 
 from __future__ import annotations
 
@@ -85,8 +83,7 @@ def objective(x: NDArray[np.float32], labels: NDArray[np.int64], weight: Any, bi
 def peer_at_equal_objective(
     x: NDArray[np.float32], labels: NDArray[np.int64], l2: float, target: float
 ) -> tuple[float, float, int, float]:
-    """Seconds, objective, iterations and tol of the loosest scikit-learn fit whose objective is at most
-    `target`.
+    """Seconds, objective, iterations and tol of scikit-learn's loosest fit that comes down to `target`.
 
     Only the fit that gets there is counted, not the looser tries before it; a float32 fit that never gets
     there is reported as it ended.
@@ -105,9 +102,7 @@ def peer_at_equal_objective(
 
 
 def run(quick: bool) -> Result:
-    """Measure ours, then a sample of the peer's heads, spread over the path; both see standardised float32
-    rows.
-    """
+    """Measure ours, then a sample of the peer's heads over the path; both see standardised float32 rows."""
     size = QUICK if quick else FULL
     x, labels = features_like_resnet(size)
     x -= x.mean(axis=0)
@@ -149,8 +144,7 @@ def run(quick: bool) -> Result:
                 took,
             )
         )
-    # The trapezoid rule over the path: each untimed head costs what its timed neighbours cost, linearly
-    # between.
+    # The trapezoid rule over the path: an untimed head costs what lies linearly between its timed neighbours.
     peer = float(np.interp(np.arange(size.heads), sample, peer_times).sum())
     converged = sum(head.convergence.converged for head in heads)
     return Result(

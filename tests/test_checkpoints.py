@@ -1,6 +1,4 @@
-"""Network checkpoints: every usual wrapping gives the same tensors, and nothing that could run code is
-opened.
-"""
+"""Network checkpoints: every usual wrapping gives the same tensors, and what could run code stays shut."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""The CUDA path without a GPU: fakes record which calls it makes and in which order; the arithmetic runs on
-the CPU.
-"""
+"""The CUDA path without a GPU: fakes record its calls and their order; the arithmetic runs on the CPU."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Whole jobs: right features at right keys, resuming, refusing, failed rows, annotations, and disks that
-refuse.
-"""
+"""Whole jobs: right features at right keys, resuming, refusing, failed rows, annotations, full disks."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Fitting on a store and evaluating the saved head: the same numbers as by hand, and refusals before any
-work.
-"""
+"""Fitting on a store and evaluating the saved head: the same numbers as by hand, refusals before any work."""
 
 from __future__ import annotations
 
