@@ -24,10 +24,11 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
 from benchmarks.common import Claim, Result, Table, alternate, median
+from headwater.devices import choose_device
 from headwater.extract import extract_features, find_backbone
 from headwater.extract.compiling import COMPILED, Decision
 from headwater.extract.decode import decode
-from headwater.extract.device import choose_device, choose_precision, instruction_sets, usable_cores
+from headwater.extract.device import choose_precision, instruction_sets, usable_cores
 from headwater.extract.engine import Engine
 from headwater.extract.weights import load_backbone
 from headwater.store import open_store

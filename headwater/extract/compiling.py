@@ -82,9 +82,7 @@ def decide(  # noqa: PLR0911 - one reason after another
     memory: Memory,
     began_with: str | None = None,
 ) -> Decision:
-    """Choose the engine for `rows` images; `forward` is the eager pass, and `began_with` the store's engine
-    so far.
-    """
+    """Choose the engine for `rows` images; `forward` is the eager pass, `began_with` the store's engine."""
     if mode not in MODES:
         raise RequestError(f"compile is {' or '.join(MODES)}, not {mode!r}")
     if mode == "off":
@@ -130,9 +128,7 @@ def decide(  # noqa: PLR0911 - one reason after another
 
 
 def compile_module(module: nn.Module) -> Callable[[Tensor], Tensor]:
-    """`module` through inductor with its weights frozen into the code; nothing is compiled before the first
-    batch.
-    """
+    """`module` through inductor with its weights frozen; nothing is compiled before the first batch."""
     compiled: Callable[[Tensor], Tensor] = torch.compile(module, dynamic=False, options={"freezing": True})
     return compiled
 

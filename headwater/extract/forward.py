@@ -68,9 +68,7 @@ class Normalised(nn.Module):
 def prepare(
     network: nn.Module, preprocessing: Preprocessing, precision: str, device: torch.device
 ) -> Normalised:
-    """Fold batch norms into convolutions, choose type and layout, and move to the device; `network` is used
-    up.
-    """
+    """Fold batch norms, choose type and layout, and move to the device; `network` is used up."""
     dtype = PRECISIONS[precision]
     folded = fold_batch_norms(network).to(dtype=dtype)
     module = Normalised(folded, preprocessing, dtype).eval().requires_grad_(False)
@@ -124,8 +122,7 @@ class CpuForward:
 
 
 def measured_rate(forward: Forward, shape: tuple[int, int], *, seconds: float, most: int = 8) -> float:
-    """Images per second of `forward` on crops of `shape` (height, width): the median of a few batches after
-    one.
+    """Images per second of `forward` on crops of `shape` (height, width): the median of a few batches.
 
     Stops after `seconds` or `most` batches, whichever comes first; at least one batch is timed.
     """

@@ -15,11 +15,12 @@ from typing import Any
 
 import torch
 
+from headwater.devices import choose_device
 from headwater.errors import HeadwaterError, RequestError
 from headwater.extract import fingerprint
 from headwater.extract.backbone import Backbone, find_backbone
 from headwater.extract.compiling import Decision
-from headwater.extract.device import choose_device, choose_precision, machine_record, usable_cores
+from headwater.extract.device import choose_precision, machine_record, usable_cores
 from headwater.extract.engine import Engine
 from headwater.extract.executor import Executor, Worker, local
 from headwater.extract.identity import decoder_identity, decoder_versions
@@ -42,8 +43,8 @@ class ExtractReport:
     """What an extraction came to.
 
     `failed`: (key, reason) of every row without features, from this run and earlier ones. `rates`: images per
-        second that each
-    stage can do, {} when nothing was left to do. `seconds`: of this run. `engine`: what ran the backbone.
+    second that each stage can do, {} when nothing was left to do. `seconds`: of this run. `engine`: what ran
+    the backbone.
     """
 
     store: Path
@@ -99,6 +100,8 @@ def extract_features(
         progress: called from this thread a few times a second at most.
         executor: where shards are worked on.
 
+    On a CPU under glibc the process keeps the memory that it frees until it ends, see `allocator.py`.
+
     Raises:
         RequestError: the request cannot be meant, or `out` holds features of another recipe.
         HeadwaterError: the work failed, such as weights that cannot be downloaded or a full disk; finished
@@ -138,8 +141,7 @@ def extract_features(
         if writer.missing:
             executor(list(writer.missing), work.make_worker)
         # Annotations come before the run record: a store that has the record has them, and one that was
-        # stopped
-        # in between gets them when the job is asked for again.
+        # stopped in between gets them when the job is asked for again.
         _annotate(writer.path, rows)
         writer.finish(work.record(time.perf_counter() - began, rows))
         if work.pipeline is not None:
@@ -176,18 +178,14 @@ def make_plan(
 
 
 def decoder_name(device: torch.device, views: int) -> str:
-    """What turns bytes into pixels, for the recipe; augmented views need whole pictures, which the CPU
-    decodes.
-    """
+    """What turns bytes into pixels, for the recipe; views need whole pictures, which the CPU decodes."""
     if device.type == "cuda" and not views:
         return f"nvjpeg, else {decoder_identity()}"
     return decoder_identity()
 
 
 class _InPlanOrder:
-    """The source's rows in the order of the store's plan, which a resumed job may have from an earlier
-    listing.
-    """
+    """The source's rows in the order of the store's plan, which may come from an earlier listing."""
 
     def __init__(self, source: Source, writer: StoreWriter) -> None:
         self._source = source
@@ -303,9 +301,7 @@ def _is_finished(path: Path) -> bool:
 
 
 def _annotate(path: Path, source: Source) -> None:
-    """Add the source's columns that the store does not have; one that is there may have been changed by its
-    user.
-    """
+    """Add the source's columns that the store lacks; its user may have changed those that it has."""
     given = source.annotations
     store = open_store(path, unfinished=True)
     new = {name: values for name, values in given.items() if name not in store.annotations.names}

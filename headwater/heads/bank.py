@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from headwater.errors import RequestError
+from headwater.devices import choose_device
 from headwater.heads.checks import check_features, check_specs, check_target
 from headwater.heads.groups import Group, group_specs
 from headwater.heads.head import Convergence, LinearHead
@@ -39,21 +39,6 @@ _LIGHT = 100_000_000
 _LOGITS_SHARE, _LOGITS_BYTES = 1.3, 1 << 28
 # The logit of a class that no training row has: never the highest, and finite so that softmax stays defined.
 _ABSENT = -1e4
-
-
-def choose_device(name: str) -> torch.device:
-    """`auto` (CUDA where there is one), `cpu`, `cuda` or `cuda:N`."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise RequestError(f"there is no device {name!r}: say auto, cpu or cuda") from None
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise RequestError(
-            f"the device {name!r} was asked for and torch sees no CUDA device here; use cpu or auto"
-        )
-    return device
 
 
 class HeadBank:

@@ -15,10 +15,11 @@ from torch import nn
 from torchvision.models import resnet18
 from torchvision.transforms import functional as peer
 
+from headwater.devices import choose_device
 from headwater.errors import HeadwaterError
 from headwater.extract import Backbone, Preprocessing, compiling
 from headwater.extract.compiling import COMPILED, EAGER, Decision, Measured, Memory, decide, repays
-from headwater.extract.device import choose_device, choose_precision
+from headwater.extract.device import choose_precision
 from headwater.extract.engine import Engine
 from headwater.extract.forward import CpuForward, fold_batch_norms, prepare
 from headwater.extract.weights import load_backbone
