@@ -15,14 +15,14 @@ from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from headwater._version import __version__
 from headwater.errors import HeadwaterError, RequestError
 from headwater.heads.head import Convergence, LinearHead
 from headwater.heads.recipes import FittedHead
 from headwater.heads.task import Origin, Task
-from headwater.store.files import replacing
+from headwater.store.files import make_folder_of, refuse_unwritable, write_whole
 
 FORMAT = 1
 SUFFIX = ".safetensors"
@@ -90,17 +90,17 @@ def save_head(
 ) -> None:
     """Write a head file, whole or not at all; an existing file is replaced only when asked for."""
     path = Path(path)
-    refuse_existing(path, replace=replace)
+    check_place(path, replace=replace)
     if head.weight.shape[0] != len(info.classes):
         raise HeadwaterError(
             f"a head with {head.weight.shape[0]} outputs cannot have {len(info.classes)} classes"
         )
     content = {"format": FORMAT, **asdict(info), "convergence": asdict(head.convergence)}
     tensors = {"weight": np.ascontiguousarray(head.weight), "bias": np.ascontiguousarray(head.bias)}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as temporary:
-        # ASCII JSON, so that names that are no valid Unicode pass through safetensors unharmed.
-        save_file(tensors, temporary, metadata={"headwater": json.dumps(content)})
+    make_folder_of(path)
+    # ASCII JSON, so that names that are no valid Unicode pass through safetensors unharmed. Not its own
+    # save_file, whose failures are no OSError and do not say why.
+    write_whole(path, save(tensors, metadata={"headwater": json.dumps(content)}))
 
 
 def load_head(path: str | os.PathLike[str]) -> tuple[LinearHead, HeadInfo]:
@@ -149,8 +149,12 @@ def _parsed(content: Mapping[str, Any], tensors: Mapping[str, Any]) -> tuple[Lin
     return LinearHead(weight, bias, Convergence(**content["convergence"])), info
 
 
-def refuse_existing(path: Path, *, replace: bool) -> None:
-    """RequestError when something is there already: nothing a user made is silently replaced."""
+def check_place(path: Path, *, replace: bool) -> None:
+    """Refuse, before any work, a path that cannot be written or that has something there already.
+
+    Nothing a user made is silently replaced. RequestError, or HeadwaterError when the system is in the way.
+    """
+    refuse_unwritable(path)
     if path.is_dir():
         raise RequestError(f"{str(path)!r} is a folder; give the name of a file in it")
     if path.exists() and not replace:

@@ -20,10 +20,10 @@ import numpy as np
 
 from headwater.checkpoints import load_state_dict, state_dict_digest
 from headwater.errors import HeadwaterError, HeadwaterWarning, RequestError
-from headwater.heads.checkpoint import SUFFIX, HeadInfo, load_head, refuse_existing
+from headwater.heads.checkpoint import SUFFIX, HeadInfo, check_place, load_head
 from headwater.heads.columns import listed
 from headwater.heads.head import LinearHead
-from headwater.store.files import replacing
+from headwater.store.files import make_folder_of, write_whole
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -67,8 +67,8 @@ def export_head(
     import torch  # noqa: PLC0415
 
     out = Path(out)
-    write = _writer(out)
-    refuse_existing(out, replace=replace)
+    content_of = _content_of(out)
+    check_place(out, replace=replace)
     trained, info = load_head(head)
     architecture = str(info.store_recipe.get("backbone", "resnet50"))
     network = _network(architecture, len(info.classes), trained.weight.shape[1], os.fspath(head))
@@ -86,9 +86,9 @@ def export_head(
             f"more than {TOLERANCE:.0e}, so nothing was written; are the weights in {os.fspath(weights)!r} "
             "finite?"
         )
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(out) as temporary:
-        write(merged, temporary)
+    make_folder_of(out)
+    # Made in memory: what torch and safetensors raise when the disk refuses does not say why.
+    write_whole(out, content_of(merged))
     log.info("merged %s into %s, largest logit gap %.1e", head, out, difference)
     return Exported(out, architecture, info.classes, difference, same)
 
@@ -171,35 +171,35 @@ def _difference(network: Any, head: LinearHead) -> float:
     return float(np.abs(logits - expected).max() / scale)
 
 
-def _writer(out: Path) -> Callable[[Mapping[str, Tensor], Path], None]:
-    """How a file of this ending is written; RequestError for an ending nobody knows."""
+def _content_of(out: Path) -> Callable[[Mapping[str, Tensor]], bytes | memoryview]:
+    """How a state dict becomes a file of this ending; RequestError for an ending nobody knows."""
     if out.suffix == ".zip":
-        return _write_zip
+        return _zipped
     if out.suffix in (".pth", ".pt"):
-        return _write_torch
+        return _pickled
     if out.suffix == SUFFIX:
-        return _write_safetensors
+        return _as_safetensors
     raise RequestError(f"{str(out)!r} must end in .pth, .pt, .safetensors or .zip")
 
 
-def _write_torch(state: Mapping[str, Tensor], path: Path) -> None:
-    import torch  # noqa: PLC0415
-
-    torch.save(dict(state), path)
-
-
-def _write_safetensors(state: Mapping[str, Tensor], path: Path) -> None:
-    from safetensors.torch import save_file  # noqa: PLC0415
-
-    save_file(dict(state), path)
-
-
-def _write_zip(state: Mapping[str, Tensor], path: Path) -> None:
+def _pickled(state: Mapping[str, Tensor]) -> memoryview:
     import torch  # noqa: PLC0415
 
     content = io.BytesIO()
     torch.save(dict(state), content)
+    return content.getbuffer()
+
+
+def _as_safetensors(state: Mapping[str, Tensor]) -> bytes:
+    from safetensors.torch import save  # noqa: PLC0415
+
+    return save(dict(state))
+
+
+def _zipped(state: Mapping[str, Tensor]) -> memoryview:
+    content = io.BytesIO()
     # Stored, since weights do not compress; a fixed date, so that the same head gives the same file.
     entry = zipfile.ZipInfo(ARCHIVED_NAME, date_time=(1980, 1, 1, 0, 0, 0))
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
-        archive.writestr(entry, content.getbuffer())
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_STORED) as archive:
+        archive.writestr(entry, _pickled(state))
+    return content.getbuffer()

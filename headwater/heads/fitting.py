@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headwater.errors import HeadwaterWarning, RequestError
-from headwater.heads.checkpoint import SUFFIX, HeadInfo, refuse_existing, save_head
+from headwater.heads.checkpoint import SUFFIX, HeadInfo, check_place, save_head
 from headwater.heads.evaluation import report_on
 from headwater.heads.head import LinearHead
 from headwater.heads.methods import find_method, plan
@@ -95,7 +95,7 @@ def fit_many(
         for path in out:
             if path.suffix != SUFFIX:
                 raise RequestError(f"a head's file is named *{SUFFIX}, and this is {str(path)!r}")
-            refuse_existing(path, replace=replace)
+            check_place(path, replace=replace)
     task = _task(store, target, groups, split)
     planned: list[Planned] = [plan(task, name, given, seed=seed) for name, given in methods]
     fitted = run_recipes(task, planned, device=device, progress=progress)

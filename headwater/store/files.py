@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from headwater.errors import HeadwaterError
+from headwater.errors import HeadwaterError, RequestError
+from headwater.store.keys import show_key
 
 TEMPORARY = ".tmp"
 """Ending of the names of unfinished files; whoever holds the store's lock may remove them."""
@@ -36,10 +37,36 @@ def replacing(path: Path) -> Iterator[Path]:
         sync_folder(path.parent)
 
 
-def write_whole(path: Path, content: bytes) -> None:
+def write_whole(path: Path, content: bytes | memoryview) -> None:
     """Write `path` with this content, whole or not at all."""
     with replacing(path) as temporary:
         temporary.write_bytes(content)
+
+
+def refuse_unwritable(path: Path) -> None:
+    """Refuse a `path` that cannot be written, before the work whose result it shall hold; touches nothing.
+
+    RequestError when a file is where its folder would be, HeadwaterError when the folder's rights or a
+    read-only file system forbid it.
+    """
+    with explained(path):
+        folder = next(each for each in path.absolute().parents if each.exists())
+        if not folder.is_dir():
+            raise RequestError(
+                f"{show_key(str(folder))} is a file, so {show_key(str(path))} cannot be in it; "
+                "choose another place"
+            )
+        if not os.access(folder, os.W_OK | os.X_OK):
+            read_only = os.statvfs(folder).f_flag & os.ST_RDONLY
+            raise HeadwaterError(
+                explain(OSError(errno.EROFS if read_only else errno.EACCES, ""), folder / path.name)
+            )
+
+
+def make_folder_of(path: Path) -> None:
+    """Make the folder that `path` will be in, unless it is there."""
+    with explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
 
 
 def sync_file(path: Path) -> None:

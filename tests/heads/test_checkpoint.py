@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -92,19 +93,30 @@ def test_nothing_is_silently_replaced(tmp_path: Path) -> None:
         save_head(tmp_path, _head(), _info(), replace=True)
 
 
-def test_a_failed_write_leaves_the_old_head(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_write_leaves_the_old_head(tmp_path: Path) -> None:
     path = tmp_path / "head.safetensors"
     save_head(path, _head(), _info())
 
-    def full(_tensors: object, target: Path, **_: object) -> None:
-        Path(target).write_bytes(b"half a hea")
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("headwater.heads.checkpoint.save_file", full)
-    with pytest.raises(HeadwaterError, match="the disk is full"):
-        save_head(path, _head(), _info(seed=9), replace=True)
+    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+    try:
+        with pytest.raises(HeadwaterError, match="the file size limit was reached: could not write head"):
+            save_head(path, _head(), _info(seed=9), replace=True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
     assert load_head(path)[1].seed == 3
     assert [each.name for each in tmp_path.iterdir()] == [path.name]
+
+
+def test_a_place_that_cannot_be_written_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("mine")
+    for under in ("head.safetensors", "deeper/head.safetensors"):
+        with pytest.raises(RequestError, match=r"file' is a file, so .* cannot be in it; choose another"):
+            save_head(tmp_path / "file" / under, _head(), _info())
+    monkeypatch.setattr("os.access", lambda *_: False)
+    with pytest.raises(HeadwaterError, match=r"no permission to write head.safetensors in .*; change its"):
+        save_head(tmp_path / "new" / "head.safetensors", _head(), _info())
+    assert [each.name for each in tmp_path.iterdir()] == ["file"]
 
 
 def _rewrite(path: Path, **changes: Any) -> None:

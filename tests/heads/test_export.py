@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import resource
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -117,6 +118,25 @@ def _prefixed(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 def test_wrapped_weights_with_a_prefix_will_do(tmp_path: Path) -> None:
     head, weights, _ = _case(tmp_path)
     assert export_head(head, weights, tmp_path / "m.pth").same_weights is True
+
+
+@pytest.mark.parametrize("ending", [".pth", ".safetensors", ".zip"])
+def test_a_refused_write_is_one_sentence(ending: str, tmp_path: Path) -> None:
+    head, weights, _ = _case(tmp_path)
+    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))
+    try:
+        with pytest.raises(HeadwaterError, match="the file size limit was reached: could not write m"):
+            export_head(head, weights, tmp_path / f"m{ending}")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+    assert not list(tmp_path.glob("*m.*"))
+
+
+def test_a_place_under_a_file_is_refused_before_the_merge(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(RequestError, match="file' is a file, so"):
+        export_head(tmp_path / "none", tmp_path / "none.pth", tmp_path / "file" / "m.pth")
 
 
 def test_other_weights_are_refused(tmp_path: Path) -> None:
