@@ -100,6 +100,7 @@ def as_plain(report: ExtractReport) -> dict[str, Any]:
         "rates": dict(report.rates),
         "slowest": report.slowest,
         "engine": report.engine,
+        "notes": list(report.notes),
     }
 
 
@@ -194,6 +195,8 @@ def _summary(report: ExtractReport) -> None:
         for stage, rate in report.rates.items():
             note = " (slowest)" if stage == report.slowest else ""
             line(f"  {stage:<9}{rate:>12,.1f} images/s{note}")
+    for note in report.notes:
+        line(f"note: {note}")
     if not report.failed:
         return
     line(f"{len(report.failed):,} of {report.rows:,} rows have no features:")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from headwater.devices import choose_device
 from headwater.errors import HeadwaterError, RequestError
 from headwater.extract import fingerprint
 from headwater.extract.backbone import Backbone, find_backbone
+from headwater.extract.columns import add_source_columns, differing_columns, restore_columns
 from headwater.extract.compiling import Decision
 from headwater.extract.device import choose_precision, machine_record, usable_cores
 from headwater.extract.engine import Engine
@@ -30,7 +31,7 @@ from headwater.extract.rows import Raw, RowError
 from headwater.extract.sources import Source, open_source
 from headwater.extract.transform import Preprocessing
 from headwater.extract.weights import LoadedBackbone, load_backbone
-from headwater.store import Plan, StoreWriter, annotate, open_store
+from headwater.store import Plan, StoreWriter, open_store
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +45,7 @@ class ExtractReport:
 
     `failed`: (key, reason) of every row without features, from this run and earlier ones. `rates`: images per
     second that each stage can do, {} when nothing was left to do. `seconds`: of this run. `engine`: what ran
-    the backbone.
+    the backbone. `notes`: sentences about what the user may not expect.
     """
 
     store: Path
@@ -55,6 +56,7 @@ class ExtractReport:
     rates: Mapping[str, float]
     slowest: str
     engine: str
+    notes: tuple[str, ...] = ()
 
 
 def extract_features(
@@ -126,7 +128,8 @@ def extract_features(
         plan = replace(plan, details={**plan.details, "engine": decision.engine})
     with StoreWriter(out, plan, rows.keys) as writer:
         if not writer.missing and _is_finished(writer.path):
-            return _report(writer.path, strict, began, already_done=True)
+            notes = [*restore_columns(writer.path, rows), *differing_columns(writer.path, rows)]
+            return _report(writer.path, strict, began, notes, already_done=True)
         decision = decision or engine.decide(plan.rows, writer.plan.details.get("engine"))
         work = _Work(
             writer,
@@ -142,11 +145,12 @@ def extract_features(
             executor(list(writer.missing), work.make_worker)
         # Annotations come before the run record: a store that has the record has them, and one that was
         # stopped in between gets them when the job is asked for again.
-        _annotate(writer.path, rows)
+        add_source_columns(writer.path, rows)
+        notes = differing_columns(writer.path, rows)
         writer.finish(work.record(time.perf_counter() - began, rows))
         if work.pipeline is not None:
             engine.learn(decision, work.pipeline.backbone_clock)
-    return _report(writer.path, strict, began, already_done=False, work=work)
+    return _report(writer.path, strict, began, notes, already_done=False, work=work)
 
 
 def make_plan(
@@ -272,6 +276,7 @@ class _Work:
             "batch": self._engine.batch,
             "workers": self._workers,
             "skipped_files": source.skipped,
+            "columns": list(source.annotations),
             "machine": machine_record(self._engine.device),
             "decoder": decoder_versions(),
         }
@@ -295,25 +300,19 @@ def _has_plan(path: Path) -> bool:
 def _is_finished(path: Path) -> bool:
     """Whether an earlier run came to its end: all shards and the index are there, and it left its record."""
     try:
-        return bool(open_store(path).runs)
+        return bool(open_store(path).runs) and (path / "index.h5").is_file()
     except HeadwaterError:
         return False
 
 
-def _annotate(path: Path, source: Source) -> None:
-    """Add the source's columns that the store lacks; its user may have changed those that it has."""
-    given = source.annotations
-    store = open_store(path, unfinished=True)
-    new = {name: values for name, values in given.items() if name not in store.annotations.names}
-    if new:
-        annotate(path, {_KEY: list(source.keys), **new}, key=_KEY, allow_missing=True)
-
-
-_KEY = "\0key"  # a name that no column of a source can have
-
-
 def _report(
-    path: Path, strict: bool, began: float, *, already_done: bool, work: _Work | None = None
+    path: Path,
+    strict: bool,
+    began: float,
+    notes: Sequence[str],
+    *,
+    already_done: bool,
+    work: _Work | None = None,
 ) -> ExtractReport:
     store = open_store(path)
     keys = store.keys
@@ -334,6 +333,7 @@ def _report(
         rates=work.rates if work else {},
         slowest=work.slowest if work else "",
         engine=work.engine_name if work else "",
+        notes=tuple(notes),
     )
 
 

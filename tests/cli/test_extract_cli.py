@@ -129,3 +129,15 @@ def test_live_progress_fits_the_terminal(width: int) -> None:
 )
 def test_durations(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+def test_notes_are_shown_and_are_in_the_json(images: Path, tmp_path: Path) -> None:
+    manifest = images / "list.csv"
+    for label in "ab":
+        manifest.write_text(f"path,label\n0.png,{label}\n")
+        done = run(manifest, "--out", tmp_path / "s", "--backbone", "pixels")
+    assert "note: the source's column label differs" in " ".join(done.stdout.split())
+    again = run(manifest, "--out", tmp_path / "s", "--backbone", "pixels", "--json")
+    assert [note.split(" differs")[0] for note in json.loads(again.stdout)["notes"]] == [
+        "the source's column label"
+    ]

@@ -425,3 +425,54 @@ def test_interrupting_the_command_stops_it_within_seconds(tmp_path: Path) -> Non
     assert process.returncode == 1
     assert "stopped by the user" in errors
     assert "Traceback" not in errors
+
+
+def test_annotations_that_were_deleted_come_back_and_the_report_says_so(images: Path, tmp_path: Path) -> None:
+    run(images, tmp_path / "s")
+    before = open_store(tmp_path / "s").annotations["class"].texts()
+    (tmp_path / "s/annotations.h5").unlink()
+    again = run(images, tmp_path / "s")
+    assert again.already_done
+    assert again.notes == ("the annotations were gone; added the source's columns again: class",)
+    assert open_store(tmp_path / "s").annotations["class"].texts() == before
+    assert run(images, tmp_path / "s").notes == ()
+
+
+def test_a_data_set_without_labels_is_not_read_again_for_columns_that_it_never_had(tmp_path: Path) -> None:
+    class Pictures:
+        reads = 0
+
+        def __len__(self) -> int:
+            return 3
+
+        def __getitem__(self, row: int) -> np.ndarray:
+            self.reads += 1
+            return np.full((8, 8, 3), row, np.uint8)
+
+    extract_features(Pictures(), tmp_path / "s", backbone="pixels")
+    again = Pictures()
+    assert extract_features(again, tmp_path / "s", backbone="pixels").already_done
+    assert again.reads == 0
+
+
+def test_an_index_that_was_deleted_is_made_again(images: Path, tmp_path: Path) -> None:
+    run(images, tmp_path / "s")
+    index = (tmp_path / "s/index.h5").read_bytes()
+    (tmp_path / "s/index.h5").unlink()
+    run(images, tmp_path / "s")
+    assert (tmp_path / "s/index.h5").read_bytes() == index
+    assert run(images, tmp_path / "s").already_done
+
+
+def test_columns_of_a_manifest_that_changed_since_are_named_and_not_taken(
+    images: Path, tmp_path: Path
+) -> None:
+    manifest = images / "list.csv"
+    manifest.write_text("path,label,size\ndog/00.png,a,1\ncat/01.png,b,2\n")
+    assert run(manifest, tmp_path / "s").notes == ()
+    assert run(manifest, tmp_path / "s").notes == ()
+    manifest.write_text("path,label,size\ncat/01.png,b,2\ndog/00.png,b,1\n")
+    (note,) = run(manifest, tmp_path / "s").notes
+    assert "column label differs from the store's" in note
+    assert "--replace" in note
+    assert open_store(tmp_path / "s").annotations["label"].texts() == ["a", "b"]
