@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -74,3 +75,12 @@ def test_the_public_names_exist() -> None:
         assert getattr(headwater, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
         _ = headwater.nonsense
+
+
+def test_the_readme_is_finished_and_its_files_exist() -> None:
+    text = (ROOT / "README.md").read_text()
+    assert not re.findall(r"@[A-Z]+@", text)
+    links = re.findall(r"\]\(([^)#]+)\)", text)
+    assert len(links) > 4
+    for link in links:
+        assert (ROOT / link).exists(), link
