@@ -69,6 +69,11 @@ def open_source(source: object, *, path_column: str | None = None) -> Source:
         raise RequestError(
             "a path column is for CSV and Parquet manifests; this source is a Python object, leave it out"
         )
+    if isinstance(source, type):
+        raise RequestError(
+            f"the source is the class {source.__name__}, not a data set made from it; give an instance, such "
+            f"as {source.__name__}(...)"
+        )
     if isinstance(source, Source):
         return source
     if hasattr(source, "detach") and hasattr(source, "cpu"):  # a tensor

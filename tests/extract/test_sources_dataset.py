@@ -263,3 +263,8 @@ def test_every_kind_keeps_the_protocol(tmp_path: Path) -> None:
         assert isinstance(source.skipped, int)
         assert source.name
     assert isinstance(source, DatasetSource)
+
+
+def test_a_class_instead_of_a_data_set_is_refused() -> None:
+    with pytest.raises(RequestError, match=r"the class Items, not a data set.*Items\(\.\.\.\)"):
+        open_source(Items)
