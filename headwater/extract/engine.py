@@ -8,6 +8,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from headwater.errors import RequestError
 from headwater.extract.allocator import keep_freed_memory
 from headwater.extract.channels import StageClock
 from headwater.extract.compiling import COMPILED, Decision, Measured, Memory, compiled_forward, decide
@@ -47,6 +48,18 @@ class Engine:
     def eager(self) -> Forward:
         """The pass that needs no compiler."""
         return self._wrap(self.module, "eager")
+
+    def check_dim(self) -> None:
+        """RequestError when the network's features are not of the width that the backbone says."""
+        with torch.no_grad():
+            image = torch.zeros((1, *self._shape, 3), dtype=torch.uint8, device=self.device)
+            dim = self.module(image).shape[1]
+        backbone = self._loaded.backbone
+        if dim != backbone.dim:
+            raise RequestError(
+                f"the backbone {backbone.name!r} says dim={backbone.dim}, but its features have {dim} "
+                f"numbers; say dim={dim} or correct its layer {backbone.layer!r}"
+            )
 
     def decide(self, rows: int, began_with: str | None) -> Decision:
         """Whether to compile for a job of `rows` images; see `compiling.py` for the rule."""

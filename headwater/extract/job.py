@@ -26,7 +26,7 @@ from headwater.extract.engine import Engine
 from headwater.extract.executor import Executor, Worker, local
 from headwater.extract.identity import decoder_identity, decoder_versions
 from headwater.extract.parts import Progress
-from headwater.extract.pipeline import Pipeline, strict_error
+from headwater.extract.pipeline import Pipeline, strict_error, unfit_feature
 from headwater.extract.rows import Raw, RowError
 from headwater.extract.sources import Source, open_source
 from headwater.extract.transform import Preprocessing
@@ -123,8 +123,10 @@ def extract_features(
     plan = make_plan(rows, loaded, place, computing, views=views, dtype=dtype, rows_per_shard=rows_per_shard)
     # A store notes the engine that it begins with, so it is chosen before; one that is there has chosen
     # already.
-    decision = None if _has_plan(Path(out)) else engine.decide(plan.rows, None)
-    if decision is not None:
+    decision = None
+    if not _has_plan(Path(out)):
+        engine.check_dim()  # before a store is begun that could never be finished
+        decision = engine.decide(plan.rows, None)
         plan = replace(plan, details={**plan.details, "engine": decision.engine})
     with StoreWriter(out, plan, rows.keys) as writer:
         if not writer.missing and _is_finished(writer.path):
@@ -320,6 +322,14 @@ def _report(
     if strict and failed:
         raise strict_error(failed)
     if len(failed) == len(store):
+        unfit = sum(reason == unfit_feature(store.plan.dtype) for _, reason in failed)
+        if unfit:
+            narrow = store.plan.dtype == "float16"
+            way_out = "extract with --dtype float32 into another --out" if narrow else "check the weights"
+            raise HeadwaterError(
+                f"none of the {len(failed):,} images has features, {unfit:,} of them because "
+                f"{unfit_feature(store.plan.dtype)}; {way_out}"
+            )
         raise HeadwaterError(
             f"none of the {len(failed):,} images could be read, the first because: {failed[0][1]}; "
             "check the source"

@@ -324,9 +324,7 @@ class Pipeline:
         ok = shard.status[rows] == ROW_OK
         for slot in np.flatnonzero(ok & ~finite).tolist():
             key = self._keys(batch.shard)[batch.start + slot]
-            self._mark_failed(
-                batch, slot, key, f"a feature is too large for {self._plan.dtype} or not a number"
-            )
+            self._mark_failed(batch, slot, key, unfit_feature(self._plan.dtype))
         shard.features[rows] = np.where((ok & finite)[:, None], values[0], 0)
         if shard.augmented is not None:
             shard.augmented[:, rows] = np.where((ok & finite)[:, None], np.stack(values[1:]), 0)
@@ -374,6 +372,11 @@ class Pipeline:
         here = self._done - self._started_with
         eta = (self._plan.rows - self._done) * (now - self._began) / here if here else None
         self._progress(Progress(self._done, self._plan.rows, self.rates(), self.slowest(), eta, self._note))
+
+
+def unfit_feature(dtype: str) -> str:
+    """Why a row fails whose features do not fit the store's type."""
+    return f"a feature is too large for {dtype} or not a number"
 
 
 def strict_error(failed: Sequence[tuple[str, str]]) -> HeadwaterError:

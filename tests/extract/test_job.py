@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -280,6 +281,9 @@ def test_features_too_large_for_float16_fail_their_row_only(tmp_path: Path) -> N
         store.features[int(store.rows_of(["quiet.png"])[0])], 200_000 * 25 / 255, rtol=1e-3
     )
     assert extract_features(tmp_path / "images", tmp_path / "t", backbone=loud, dtype="float32").failed == []
+    (tmp_path / "images/quiet.png").unlink()
+    with pytest.raises(HeadwaterError, match=r"none of the 1 images has features.*--dtype float32"):
+        extract_features(tmp_path / "images", tmp_path / "u", backbone=loud)
 
 
 FULL = """
@@ -476,3 +480,11 @@ def test_columns_of_a_manifest_that_changed_since_are_named_and_not_taken(
     assert "column label differs from the store's" in note
     assert "--replace" in note
     assert open_store(tmp_path / "s").annotations["label"].texts() == ["a", "b"]
+
+
+def test_a_backbone_of_another_width_than_it_says_is_refused_before_a_store_is_begun(
+    images: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(RequestError, match="'tiny' says dim=5, but its features have 32 numbers"):
+        run(images, tmp_path / "s", backbone=replace(TINY, dim=5))
+    assert not (tmp_path / "s").exists()
