@@ -17,6 +17,16 @@ from headwater.store.keys import show_key
 TEMPORARY = ".tmp"
 """Ending of the names of unfinished files; whoever holds the store's lock may remove them."""
 
+CHANGE_PERMISSIONS = "change its permissions, or those of its folder"
+"""The way out where the system refuses to read a file."""
+
+
+class NotPermittedError(HeadwaterError):
+    """A file is there and may not be read; that does not make it damaged."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"{show_key(str(path))} may not be read; {CHANGE_PERMISSIONS}")
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
@@ -111,6 +121,8 @@ def explained_reading(path: Path) -> Iterator[None]:
     """Turn an OSError of reading `path` into a HeadwaterError that says what to do."""
     try:
         yield
+    except PermissionError as error:
+        raise NotPermittedError(path) from error
     except OSError as error:
         why = error.strerror or error
         raise HeadwaterError(f"{path} cannot be read: {why}; check its permissions and the disk") from error

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from headwater.errors import HeadwaterError, RequestError
 from headwater.store.annotations import ANNOTATIONS, PACK_AGAIN, Annotations, read_annotations
 from headwater.store.features import Features, Part, Parts
-from headwater.store.files import explained_reading
+from headwater.store.files import NotPermittedError, explained_reading
 from headwater.store.keys import difference, hash_keys, join_keys, nearest, show_key, split_keys
 from headwater.store.plan import Plan, parse_plan
 from headwater.store.sealed import read_seal, reading_sealed
@@ -66,7 +66,8 @@ class _Folder:
 
     def runs(self) -> list[dict[str, Any]]:
         file = self.path / RUNS
-        return parse_runs(file.read_bytes()) if file.exists() else []
+        with explained_reading(file):
+            return parse_runs(file.read_bytes()) if file.exists() else []
 
     def annotations(self) -> Annotations:
         self._annotations = read_annotations(self.path / ANNOTATIONS, self.plan, self._annotations)
@@ -279,6 +280,8 @@ def read_keys_content(folder: Path, plan: Plan) -> bytes:
     file = folder / KEYS
     try:
         content = file.read_bytes()
+    except PermissionError as error:
+        raise NotPermittedError(file) from error
     except OSError as error:
         raise HeadwaterError(
             f"{file} cannot be read ({error.strerror or error}); "

@@ -19,7 +19,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from headwater.errors import HeadwaterError
-from headwater.store.files import replacing
+from headwater.store.files import NotPermittedError, replacing
 from headwater.store.sink import Sink
 
 USER_BLOCK = 4096
@@ -130,10 +130,15 @@ def read_seal(path: Path) -> Seal | None:
 
 
 def broken_seal(path: Path, kind: Kind, *, deep: bool) -> str | None:
-    """What is wrong with a sealed file, or None; unless `deep`, only its front and size are looked at."""
+    """What is wrong with a sealed file, or None; unless `deep`, only its front and size are looked at.
+
+    NotPermittedError when it may not be read.
+    """
     try:
         seal = read_seal(path)
         return _NOT_OURS if seal is None else _broken(path, seal, kind, deep=deep)
+    except PermissionError as error:
+        raise NotPermittedError(path) from error
     except OSError as error:
         return f"it cannot be read ({error.strerror or error})"
 
@@ -158,6 +163,8 @@ def checked_seal(path: Path, kind: Kind, way_out: str) -> Seal:
         problem = _NOT_OURS
         if seal is not None:
             problem = _broken(path, seal, kind, deep=False) or ""
+    except PermissionError as error:
+        raise NotPermittedError(path) from error
     except OSError as error:
         problem = error.strerror or str(error)
     if problem or seal is None:

@@ -23,7 +23,7 @@ from headwater.store.annotations import (
     Annotations,
     read_annotations,
 )
-from headwater.store.files import TEMPORARY, explained_reading
+from headwater.store.files import CHANGE_PERMISSIONS, TEMPORARY, NotPermittedError, explained_reading
 from headwater.store.index import write_index
 from headwater.store.keys import show_keys
 from headwater.store.lock import holding
@@ -99,6 +99,8 @@ class _Folder:
         self.report.rows = plan.rows
         try:
             keys = read_keys_content(self.path, plan).split(b"\0")[:-1]
+        except NotPermittedError:
+            raise
         except HeadwaterError as error:
             self.report.add(f"{KEYS} is damaged or absent: {error}", RESTORE)
             return self.report
@@ -120,7 +122,7 @@ class _Folder:
             plan = read_plan(self.path)
             if (self.path / PLAN).read_bytes() != render_plan(plan):
                 self.report.add(f"{PLAN} has changed since it was written", RESTORE)
-        except NewerFormatError:
+        except (NewerFormatError, NotPermittedError):
             raise
         except HeadwaterError as error:
             self.report.add(str(error).partition(";")[0], RESTORE)
@@ -136,6 +138,7 @@ class _Folder:
             self.report.add(f"{name} is missing", FINISH)
             return False
         self.report.files += 1
+        problem = None
         try:
             problem = broken_seal(file, "shard", deep=True)
             if problem is None:
@@ -146,6 +149,8 @@ class _Folder:
                         problem = f"it is shard {said[1]} of the recipe {said[0][:12]}…"
                     else:
                         check_rows(self.report, opened, plan, keys[start:stop], name=name, way_out=again)
+        except NotPermittedError:
+            self._refused(name)
         except (OSError, KeyError, HeadwaterError) as error:
             problem = str(error)
         if problem is not None:
@@ -159,7 +164,11 @@ class _Folder:
                 self.report.add(f"{INDEX} is missing", REBUILD)
             return
         self.report.files += 1
-        problem = broken_seal(file, "index", deep=True)
+        try:
+            problem = broken_seal(file, "index", deep=True)
+        except NotPermittedError:
+            self._refused(INDEX)
+            return
         if problem is None:
             with reading_sealed(file, "index", REBUILD) as opened:
                 if bytes(opened.attrs["keys_sha256"]).decode() != plan.keys_sha256:
@@ -172,7 +181,11 @@ class _Folder:
         if not file.exists():
             return
         self.report.files += 1
-        problem = broken_seal(file, "annotations", deep=True)
+        try:
+            problem = broken_seal(file, "annotations", deep=True)
+        except NotPermittedError:
+            self._refused(ANNOTATIONS)
+            return
         if problem is not None:
             self.report.add(f"{ANNOTATIONS} is damaged: {problem}", ANNOTATE_AGAIN)
             return
@@ -180,6 +193,9 @@ class _Folder:
             check_columns(self.report, read_annotations(file, plan), plan.rows)
         except HeadwaterError as error:
             self.report.add(str(error).partition(";")[0], ANNOTATE_AGAIN)
+
+    def _refused(self, name: str) -> None:
+        self.report.add(f"{name} may not be read", CHANGE_PERMISSIONS)
 
     def _oddities(self, plan: Plan) -> None:
         for name in sorted(entry.name for entry in self.path.iterdir()):
@@ -189,7 +205,9 @@ class _Folder:
             elif name.endswith(TEMPORARY):
                 self.report.notes.append(f"{name} was left by a writer that died, or is being written now")
         runs = self.path / RUNS
-        if runs.exists() and not runs.read_bytes().endswith(b"\n"):
+        with explained_reading(runs):
+            torn = runs.exists() and not runs.read_bytes().endswith(b"\n")
+        if torn:
             self.report.notes.append(f"the last line of {RUNS} is torn and is not read")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 import shutil
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 
 from headwater.errors import HeadwaterError
-from headwater.store import StoreWriter, annotate, open_store, pack, verify
+from headwater.store import StoreWriter, annotate, info, open_store, pack, verify
 from headwater.store.files import explain, write_whole
 
 _WRITE = """
@@ -228,8 +229,55 @@ def test_a_store_that_may_not_be_read_is_one_sentence(make, tmp_path, monkeypatc
 
     monkeypatch.setattr(Path, "open", open_)
     monkeypatch.setattr(Path, "read_bytes", lambda self: open_(self, "rb").read())
-    with pytest.raises(HeadwaterError, match="Permission denied; check its permissions"):
+    with pytest.raises(HeadwaterError, match="may not be read; change its permissions"):
         open_store(path)
+
+
+@pytest.fixture
+def refuse(monkeypatch):
+    """Make the system refuse to open files of these names: permissions do not bind root."""
+
+    def install(*names: str) -> None:
+        allowed = io.open
+
+        def open_(file, *arguments, **options):
+            if Path(str(file)).name in names:
+                raise PermissionError(errno.EACCES, "Permission denied")
+            return allowed(file, *arguments, **options)
+
+        monkeypatch.setattr(io, "open", open_)
+
+    return install
+
+
+def test_a_file_that_may_not_be_read_is_not_called_damaged(make, refuse):
+    made = make()
+    annotate(made.path, {"path": made.keys, "n": list(range(len(made.keys)))})
+    names = ["shard-00001.h5", "index.h5", "annotations.h5"]
+    refuse(*names)
+    assert [(found.what, found.way_out) for found in verify(made.path).problems] == [
+        (f"{name} may not be read", "change its permissions, or those of its folder") for name in names
+    ]
+    store = open_store(made.path)
+    for attempt in (
+        lambda: store.features[12],
+        lambda: store.annotations,
+        lambda: StoreWriter(made.path, made.plan, made.keys),
+        lambda: pack(made.path, made.path.parent / "packed.h5"),
+    ):
+        with pytest.raises(HeadwaterError, match="may not be read; change its permissions") as error:
+            attempt()
+        assert "delete" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["plan.json", "plan.keys", "runs.jsonl"])
+def test_a_record_that_may_not_be_read_is_one_sentence(make, refuse, name):
+    path = make().path
+    refuse(name)
+    with pytest.raises(HeadwaterError, match=f"{name}' may not be read; change its permissions"):
+        (info(path), open_store(path).keys)
+    with pytest.raises(HeadwaterError, match=f"{name}' may not be read; change its permissions"):
+        verify(path)
 
 
 def test_a_folder_in_a_file_s_place_is_found(make):
