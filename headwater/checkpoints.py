@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headwater.errors import RequestError
+from headwater.store.files import explained_reading
 
 if TYPE_CHECKING:
     import os
@@ -32,8 +33,13 @@ def load_state_dict(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     damaged, holds no state dict, or asks to run code while it is read (`weights_only=True` always).
     """
     path = Path(path)
-    if not path.is_file():
-        raise RequestError(f"no checkpoint at {str(path)!r}; give the path of a .pth or .safetensors file")
+    with explained_reading(path):
+        if not path.is_file():
+            raise RequestError(
+                f"no checkpoint at {str(path)!r}; give the path of a .pth or .safetensors file"
+            )
+        # The libraries that read it say of a file they may not open that it is damaged.
+        path.open("rb").close()
     content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
     state = _find_state_dict(content)
     if state is None:

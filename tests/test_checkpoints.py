@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from headwater.checkpoints import load_state_dict, state_dict_digest
-from headwater.errors import RequestError
+from headwater.errors import HeadwaterError, RequestError
 
 STATE = {"conv.weight": torch.arange(6.0).reshape(2, 3), "fc.bias": torch.tensor([1.0, 2.0])}
 
@@ -43,6 +43,20 @@ def test_safetensors_and_a_shared_part_of_a_prefix(tmp_path: Path) -> None:
     mixed = {"module.a": torch.ones(2), "b": torch.zeros(1)}
     save_file(mixed, tmp_path / "w.safetensors")
     assert set(load_state_dict(tmp_path / "w.safetensors")) == set(mixed)  # not all names carry it
+
+
+@pytest.mark.parametrize("name", ["w.pth", "w.safetensors"])
+def test_a_file_that_may_not_be_read_is_not_called_damaged(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / name).write_bytes(b"whatever")
+
+    def refused(*_arguments: object, **_options: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("io.open", refused)
+    with pytest.raises(HeadwaterError, match=rf"{name}' may not be read; change its permissions"):
+        load_state_dict(tmp_path / name)
 
 
 def test_what_is_no_checkpoint_is_one_sentence(tmp_path: Path) -> None:

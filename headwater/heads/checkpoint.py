@@ -22,7 +22,12 @@ from headwater.errors import HeadwaterError, RequestError
 from headwater.heads.head import Convergence, LinearHead
 from headwater.heads.recipes import FittedHead
 from headwater.heads.task import Origin, Task
-from headwater.store.files import make_folder_of, refuse_unwritable, write_whole
+from headwater.store.files import (
+    explained_reading,
+    make_folder_of,
+    refuse_unwritable,
+    write_whole,
+)
 
 FORMAT = 1
 SUFFIX = ".safetensors"
@@ -107,8 +112,11 @@ def load_head(path: str | os.PathLike[str]) -> tuple[LinearHead, HeadInfo]:
     """Read a head file; RequestError when it is missing, no head, damaged or of a newer format."""
     path = Path(path)
     shown = repr(str(path))
-    if not path.is_file():
-        raise RequestError(f"no head at {shown}; `headwater heads fit` makes one")
+    with explained_reading(path):
+        if not path.is_file():
+            raise RequestError(f"no head at {shown}; `headwater heads fit` makes one")
+        # The libraries that read it say of a file they may not open that it is damaged.
+        path.open("rb").close()
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}

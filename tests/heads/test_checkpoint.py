@@ -164,6 +164,20 @@ def test_unknown_entries_of_a_later_version_are_passed_over(tmp_path: Path) -> N
     assert load_head(path)[1] == _info()
 
 
+def test_a_head_that_may_not_be_read_is_not_called_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "head.safetensors"
+    save_head(path, _head(), _info())
+
+    def refused(*_arguments: object, **_options: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("io.open", refused)
+    with pytest.raises(HeadwaterError, match="may not be read; change its permissions"):
+        load_head(path)
+
+
 def test_what_is_no_head_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="no head at"):
         load_head(tmp_path / "none.safetensors")
