@@ -24,6 +24,7 @@ IMAGE_NAMES = ("images", "image", "x", "data", "arr_0")
 """Names, in any letter case, of the images among other arrays in an .npz file; the first one wins."""
 
 _CHANNELS = (1, 3, 4)
+_NPY, _ZIP, _PICKLE = b"\x93NUMPY", b"PK", b"\x80"
 _BLOCK_BYTES = 1 << 26
 
 _log = logging.getLogger(__name__)
@@ -41,11 +42,17 @@ class ArraySource:
     skipped = 0
 
     def __init__(
-        self, images: NDArray[Any], *, name: str, annotations: Mapping[str, Sequence[Any]] | None = None
+        self,
+        images: NDArray[Any],
+        *,
+        name: str,
+        annotations: Mapping[str, Sequence[Any]] | None = None,
+        notes: Sequence[str] = (),
     ) -> None:
         self._images = _with_channels_last(images, name)
         self._range = _value_range(self._images, name)
         self.annotations: Mapping[str, Sequence[Any]] = annotations or {}
+        self.notes = tuple(notes)
         self.keys: Sequence[str] = [str(row) for row in range(len(images))]
         self.name = name
         if self._range not in (None, (0.0, 1.0), (0.0, 255.0)):
@@ -75,11 +82,14 @@ def open_arrays(path: Path) -> ArraySource:
     name = str(path)
     shown = show_key(name)
     try:
+        _check_beginning(path, shown)
         loaded = np.load(path, mmap_mode="r", allow_pickle=False)
         if isinstance(loaded, np.ndarray):
             return ArraySource(loaded, name=name)
         with loaded:
             arrays = {member: loaded[member] for member in loaded.files}
+    except PermissionError as error:
+        raise RequestError(f"{shown} may not be read; check its permissions") from error
     except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         if any(word in str(error) for word in ("pickle", "Object arrays", "Python objects")):
             raise RequestError(
@@ -98,7 +108,23 @@ def open_arrays(path: Path) -> ArraySource:
         _log.info(
             "%s: left out %s, which are no columns of %d rows", shown, ", ".join(unused), len(arrays[images])
         )
-    return ArraySource(arrays[images], name=f"{name}, {images}", annotations=columns)
+    notes = [
+        f"left out the array {member}, with {len(arrays[member]):,} values for {len(arrays[images]):,} images"
+        for member in unused
+        if arrays[member].ndim == 1 and len(arrays[member]) != len(arrays[images])
+    ]
+    return ArraySource(arrays[images], name=f"{name}, {images}", annotations=columns, notes=notes)
+
+
+def _check_beginning(path: Path, shown: str) -> None:
+    """NumPy takes any file that it does not know for a pickle, and would say so of a text."""
+    with path.open("rb") as file:
+        beginning = file.read(len(_NPY))
+    if beginning and not beginning.startswith((_NPY, _ZIP, _PICKLE)):
+        raise RequestError(
+            f"{shown} cannot be read as a NumPy file (it does not begin like one); save it with "
+            "numpy.save or numpy.savez"
+        )
 
 
 def _choose_images(arrays: Mapping[str, NDArray[Any]], shown: str) -> str:

@@ -114,6 +114,7 @@ def extract_features(
     place = choose_device(device)
     computing = choose_precision(precision, place)
     rows = open_source(source, path_column=path_column)
+    said: Sequence[str] = getattr(rows, "notes", ())  # a source of one's own need not have any
     loaded = load_backbone(
         find_backbone(backbone) if isinstance(backbone, str) else backbone,
         weights,
@@ -131,7 +132,7 @@ def extract_features(
     with StoreWriter(out, plan, rows.keys) as writer:
         if not writer.missing and _is_finished(writer.path):
             notes = [*restore_columns(writer.path, rows), *differing_columns(writer.path, rows)]
-            return _report(writer.path, strict, began, notes, already_done=True)
+            return _report(writer.path, strict, began, [*said, *notes], already_done=True)
         decision = decision or engine.decide(plan.rows, writer.plan.details.get("engine"))
         work = _Work(
             writer,
@@ -152,7 +153,7 @@ def extract_features(
         writer.finish(work.record(time.perf_counter() - began, rows))
         if work.pipeline is not None:
             engine.learn(decision, work.pipeline.backbone_clock)
-    return _report(writer.path, strict, began, notes, already_done=False, work=work)
+    return _report(writer.path, strict, began, [*said, *notes], already_done=False, work=work)
 
 
 def make_plan(
@@ -256,7 +257,6 @@ class _Work:
             device_decoder=decoder,
             progress=self._progress,
             rows_done=plan.rows - missing,
-            note=self.engine_note,
         )
         return self.pipeline.run
 

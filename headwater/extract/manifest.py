@@ -178,6 +178,8 @@ def _read_parquet(path: Path) -> tuple[dict[str, list[Any]], Callable[[int], str
     shown = show_key(str(path))
     try:
         arrow = parquet.read_table(path)
+    except PermissionError as error:
+        raise RequestError(f"the manifest {shown} may not be read; check its permissions") from error
     except (pa.ArrowException, OSError) as error:
         said = str(error).splitlines()[0]
         raise RequestError(f"cannot read the manifest {shown} as Parquet ({said}); write it again") from error

@@ -24,7 +24,6 @@ class Progress:
     rates: Mapping[str, float]
     slowest: str
     eta: float | None
-    note: str = ""
 
 
 class Loader(Protocol):

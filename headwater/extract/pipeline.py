@@ -61,12 +61,11 @@ class Pipeline:
         device_decoder: DeviceDecoder | None = None,
         progress: Callable[[Progress], None] | None = None,
         rows_done: int = 0,
-        note: str = "",
     ) -> None:
         self._source, self._plan, self._keys, self._preprocessing = source, plan, keys, preprocessing
         self._forward, self._write, self._strict = forward, write, strict
         self._device_decoder = device_decoder
-        self._progress, self._done, self._note = progress, rows_done, note
+        self._progress, self._done = progress, rows_done
         self._started_with = rows_done
         self.source_clock = StageClock("source", LOADERS)
         self.decode_clock = StageClock("decode", workers)
@@ -296,7 +295,7 @@ class Pipeline:
         self._place(running.batch, features)
         self._buffers.put(running.batch.crops)
         if self._strict and self._failed:
-            raise strict_error(self._failed)
+            raise strict_error(list(self._failed), stopped=True)
         self._done += running.batch.rows
 
     def _decode_deferred(self, batch: Batch) -> None:
@@ -371,7 +370,7 @@ class Pipeline:
         self._reported = now
         here = self._done - self._started_with
         eta = (self._plan.rows - self._done) * (now - self._began) / here if here else None
-        self._progress(Progress(self._done, self._plan.rows, self.rates(), self.slowest(), eta, self._note))
+        self._progress(Progress(self._done, self._plan.rows, self.rates(), self.slowest(), eta))
 
 
 def unfit_feature(dtype: str) -> str:
@@ -379,11 +378,14 @@ def unfit_feature(dtype: str) -> str:
     return f"a feature is too large for {dtype} or not a number"
 
 
-def strict_error(failed: Sequence[tuple[str, str]]) -> HeadwaterError:
-    """What a strict job says about rows that failed: (key, reason) each."""
+def strict_error(failed: Sequence[tuple[str, str]], *, stopped: bool = False) -> HeadwaterError:
+    """What a strict job says about rows that failed: (key, reason) each; `stopped`: there may be more."""
+    count = "one image" if len(failed) == 1 else f"{len(failed)} images"
+    if stopped:
+        count = f"at least {count}"
     named = "; ".join(f"{show_key(key)}: {reason}" for key, reason in failed[:NAMED_FAILURES])
     more = f" and {len(failed) - NAMED_FAILURES} more" if len(failed) > NAMED_FAILURES else ""
     return HeadwaterError(
-        f"{'an image' if len(failed) == 1 else f'{len(failed)} images'} could not be read ({named}{more}); "
+        f"{count} could not be read ({named}{more}); "
         "mend or remove the files, or leave --strict out to keep such rows as failed ones"
     )

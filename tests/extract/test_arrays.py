@@ -9,6 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from headwater.errors import RequestError
+from headwater.extract import extract_features
 from headwater.extract.arrays import ArraySource
 from headwater.extract.decode import decode
 from headwater.extract.rows import ReadError
@@ -244,3 +245,33 @@ def test_the_range_is_found_block_by_block(monkeypatch: pytest.MonkeyPatch) -> N
     assert source.load(6).max() == 255
     images[2, 0, 0] = -255
     assert ArraySource(images, name="x").load(0).max() == 128
+
+
+@pytest.mark.parametrize("suffix", ["npy", "npz"])
+def test_a_file_of_something_else_is_not_taken_for_a_pickle(tmp_path: Path, suffix: str) -> None:
+    (tmp_path / f"x.{suffix}").write_bytes(b"just some text\n")
+    with pytest.raises(RequestError, match="does not begin like one"):
+        open_source(tmp_path / f"x.{suffix}")
+
+
+def test_npz_labels_of_another_length_are_told(tmp_path: Path) -> None:
+    path = saved(tmp_path / "x.npz", images=GREY, labels=np.arange(5), table=np.zeros((2, 2)))
+    told = ("left out the array labels, with 5 values for 6 images",)
+    assert extract_features(path, tmp_path / "s", backbone="pixels").notes == told
+    assert extract_features(path, tmp_path / "s", backbone="pixels").notes == told
+
+
+@pytest.mark.parametrize("name", ["x.npy", "x.npz", "x.parquet"])
+def test_a_file_that_may_not_be_read_is_not_called_damaged(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The refusal is put in place of the opening, since no permission holds for the superuser."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    (tmp_path / name).write_bytes(b"")
+    monkeypatch.setattr(Path, "open", refuse)
+    monkeypatch.setattr("pyarrow.parquet.read_table", refuse)
+    with pytest.raises(RequestError, match=r"may not be read; check its permissions"):
+        open_source(tmp_path / name)
