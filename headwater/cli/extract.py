@@ -202,4 +202,4 @@ def _summary(report: ExtractReport) -> None:
     line(f"{len(report.failed):,} of {report.rows:,} rows have no features:")
     for reason, count in Counter(reason for _, reason in report.failed).most_common(_NAMED_FAILURES):
         example = next(key for key, why in report.failed if why == reason)
-        line(f"  {count:,} rows: {reason}, such as {show_key(example)}")
+        line(f"  {count:,} {'row' if count == 1 else 'rows'}: {reason}, such as {show_key(example)}")

@@ -41,6 +41,7 @@ def test_the_summary_counts_and_explains_failed_rows(images: Path, tmp_path: Pat
     assert done.exit_code == 0, done.output
     assert "6 rows" in done.stdout
     assert "1 of 6 rows have no features" in done.stdout
+    assert "1 row: " in done.stdout
     assert "empty file, such as 'torn\\nname.png'" in done.stdout
     assert "(slowest)" in done.stdout
     assert "6 of 6" in done.stderr
