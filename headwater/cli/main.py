@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import io
+import os
 import sys
 from typing import Any
 
@@ -53,8 +56,29 @@ for _room in (extract, store, heads, report, demo):
 
 def main() -> None:
     """Run the command line; exit 0 done, 1 the work failed, 2 the request was wrong."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        app()
+        try:
+            app()
+        finally:
+            sys.stdout.flush()
     except HeadwaterError as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(error.exit_code)
+    except OSError as error:
+        # The rooms put their own files' refusals into words, so one that names no file is the output's.
+        if error.filename is not None:
+            raise
+        _drop_output()
+        if error.errno != errno.EPIPE:
+            why = error.strerror or error
+            typer.echo(f"error: the output cannot be written: {why}; send it somewhere else", err=True)
+        sys.exit(1)
+
+
+def _drop_output() -> None:
+    """Send what standard output still holds nowhere, lest the interpreter fail at it again when it exits."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import builtins
+import io
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+import headwater.__main__ as first_line
 from headwater.cli import main as entry
 from headwater.errors import HeadwaterError, RequestError
 
@@ -52,3 +56,43 @@ def test_the_version_is_the_package_s() -> None:
         [sys.executable, "-m", "headwater", "--version"], check=False, capture_output=True, text=True
     )
     assert run.stdout.split() == ["headwater", entry.__version__]
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["heads", "methods"], ["heads", "methods", "--json"]])
+def test_an_output_that_takes_nothing_is_one_line(arguments: list[str]) -> None:
+    with Path("/dev/full").open("w") as full:
+        run = subprocess.run(
+            [sys.executable, "-m", "headwater", *arguments],
+            check=False,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert run.returncode == 1
+    assert run.stderr == (
+        "error: the output cannot be written: No space left on device; send it somewhere else\n"
+    )
+
+
+def test_what_the_output_s_encoding_lacks_is_escaped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    output = io.TextIOWrapper(io.BytesIO(), encoding="latin-1")
+    monkeypatch.setattr(sys, "stdout", output)
+    monkeypatch.setattr(entry, "app", lambda: print("caf\xe9 \u9dfa"))
+    entry.main()
+    assert output.buffer.getvalue() == b"caf\xe9 \\u9dfa\n"  # type: ignore[attr-defined]
+
+
+def test_an_interrupt_while_the_command_loads_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(name: str, *_rest: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(builtins, "__import__", interrupted)
+    with pytest.raises(SystemExit) as stop:
+        first_line.main()
+    monkeypatch.undo()
+    assert stop.value.code == 1
+    assert capsys.readouterr().err == "error: stopped by the user; what was finished is kept\n"
