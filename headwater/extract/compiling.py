@@ -35,6 +35,7 @@ from torch._dynamo.exc import TorchDynamoException
 from headwater.errors import HeadwaterError, RequestError
 from headwater.extract.device import instruction_sets
 from headwater.extract.forward import Forward, measured_rate
+from headwater.extract.quiet import quiet
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +47,8 @@ _WORTH_MEASURING = 6
 _PROBE_SECONDS = 20.0
 # What torch raises when g++ is broken, a cache folder is another user's, or the network is beyond inductor.
 _COMPILER_ERRORS = (TorchDynamoException, RuntimeError, OSError)
+# Warns, when inductor loads it, that a machine with CUDA's files has no GPU: on a CPU that is no news.
+_CUDA_LOGGER = "torch.utils.cpp_extension"
 _FORGET_AFTER = 30 * 24 * 3600.0  # a busy day's figures must not decide for ever
 
 
@@ -104,7 +107,8 @@ def decide(  # noqa: PLR0911 - one reason after another
         return Decision(EAGER, f"{rows / eager:.0f} s eager are less than a probe takes", {"eager": eager})
     if known is None:
         try:
-            per_operator, start_up, gain = probe_compiler(forward.batch, next(module.parameters()))
+            with quiet(_CUDA_LOGGER):
+                per_operator, start_up, gain = probe_compiler(forward.batch, next(module.parameters()))
         except _COMPILER_ERRORS as error:
             return Decision(
                 EAGER, f"compiling fails on this machine ({_first_line(error)})", {"eager": eager}
@@ -157,7 +161,8 @@ def compiled_forward(
     start = time.perf_counter()
     forward = make(compile_module(module), COMPILED)
     try:
-        forward.start(forward.allocate((eager.batch, *shape, 3)))()
+        with quiet(_CUDA_LOGGER):
+            forward.start(forward.allocate((eager.batch, *shape, 3)))()
     except _COMPILER_ERRORS as error:
         reason = _first_line(error)
         if required:

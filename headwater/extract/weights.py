@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from headwater.checkpoints import load_state_dict, state_dict_digest
 from headwater.errors import HeadwaterError, RequestError
 from headwater.extract.backbone import Backbone, nearest
+from headwater.extract.quiet import quiet
 
 if TYPE_CHECKING:
     from headwater.extract.transform import Preprocessing
@@ -151,7 +152,8 @@ def _from_hub(text: str) -> Path:
     except ModuleNotFoundError as error:
         raise RequestError(f"{text!r} needs an extra: pip install 'headwater[hub]'") from error
     try:
-        return Path(hf_hub_download(f"{parts[0]}/{parts[1]}", parts[2]))
+        with quiet("huggingface_hub"):  # which warns of every attempt, while the last one's error says all
+            return Path(hf_hub_download(f"{parts[0]}/{parts[1]}", parts[2]))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:160]
         raise HeadwaterError(

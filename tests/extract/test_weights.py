@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import pickle
 import subprocess
@@ -216,7 +217,10 @@ def test_named_weights_bring_their_preprocessing_and_names_ignore_case(
 
 
 def test_the_hub_is_asked_for_the_right_file(
-    state: dict[str, torch.Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    state: dict[str, torch.Tensor],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     hub = pytest.importorskip("huggingface_hub")
     save_file(state, tmp_path / "w.safetensors")
@@ -233,8 +237,10 @@ def test_the_hub_is_asked_for_the_right_file(
     torch.testing.assert_close(loaded.network(images), features(state, images))
 
     def fail(*_: str) -> str:
+        logging.getLogger("huggingface_hub.utils").warning("thrown while requesting, retrying")
         raise hub.errors.LocalEntryNotFoundError("offline")
 
     monkeypatch.setattr(hub, "hf_hub_download", fail)
     with pytest.raises(HeadwaterError, match="cannot be fetched"):
         load_backbone(TINY, "hf://owner/name/w.safetensors")
+    assert "retrying" not in caplog.text
