@@ -219,6 +219,8 @@ def split(
     fractions: dict[str, float] = {}
     for part in parts:
         name, _, share = part.partition("=")
+        if name in fractions:
+            raise RequestError(f"the part {name!r} is given twice; give every part once")
         try:
             fractions[name] = float(share)
         except ValueError:

@@ -18,7 +18,7 @@ from pyarrow import parquet
 
 from headwater.errors import RequestError
 from headwater.store.columns import Column
-from headwater.store.files import replacing
+from headwater.store.files import refuse_unwritable, replacing
 from headwater.store.reader import Store, open_store
 
 FORMATS = ("npz", "parquet", "dfr")
@@ -50,6 +50,7 @@ def export(
         )
     if target_file.exists():
         raise RequestError(f"{target_file} exists already; choose another name or delete it")
+    refuse_unwritable(target_file)
     if not target_file.parent.is_dir():
         raise RequestError(f"there is no folder {target_file.parent} to write into; make it first")
     store = open_store(path)

@@ -18,6 +18,7 @@ from pyarrow import parquet
 
 from headwater.errors import RequestError
 from headwater.store.columns import Column, column_from_values
+from headwater.store.keys import show_key
 from headwater.store.tables import arrow_values
 
 FEATURE_NAMES = ("features", "embeddings", "X")
@@ -53,6 +54,11 @@ def _load_npy(path: Path) -> NDArray[Any]:
     try:
         array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:
+        if "object" in str(error) or "pickle" in str(error):
+            raise RequestError(
+                f"{show_key(str(path))} holds Python objects and not numbers, and is not read, "
+                "since that could run code; save an array of floats of shape (rows, dim)"
+            ) from None
         raise RequestError(f"{path} cannot be read as an array: {error}") from None
     return array
 

@@ -12,15 +12,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from headwater.errors import RequestError
 from headwater.store.annotate import add_columns
+from headwater.store.files import explained_reading
 from headwater.store.foreign import Foreign, read_foreign
+from headwater.store.keys import show_key
 from headwater.store.packed import check_part
 from headwater.store.plan import DTYPES, Plan
 from headwater.store.reader import Store, open_store
+from headwater.store.sealed import read_seal
 from headwater.store.shard import ROW_FAILED, ROW_OK, ShardRows
 from headwater.store.writer import StoreWriter
 
@@ -58,6 +62,13 @@ def import_features(
     found = read_foreign(path)
     if found is not None:
         return _write(path, out, found, dtype)
+    with explained_reading(path):
+        packed = read_seal(path) is not None or h5py.is_hdf5(path)
+    if not packed:
+        raise RequestError(
+            f"{show_key(str(path))} is neither a .npz, .npy or .parquet file of features nor a packed store; "
+            "save the features as one of these"
+        )
     if dtype is not None:
         raise RequestError("a packed store keeps its own dtype; leave --dtype out")
     return _unpack(open_store(path), Path(out))
@@ -65,6 +76,8 @@ def import_features(
 
 def _write(source: Path, out: str | os.PathLike[str], found: Foreign, dtype: str | None) -> ImportReport:
     features = found.features
+    if len(features) == 0:
+        raise RequestError(f"{show_key(str(source))} holds 0 rows of features; give a file that has some")
     chosen = dtype or ("float16" if features.dtype == np.float16 else "float32")
     if chosen not in DTYPES:
         raise RequestError(f"features are stored as float16 or float32, not as {chosen!r}; choose one")
@@ -83,7 +96,7 @@ def _write(source: Path, out: str | os.PathLike[str], found: Foreign, dtype: str
         details={"imported_from": source.name},
     )
     with StoreWriter(out, plan, found.keys) as writer:
-        already_done = not writer.missing and bool(open_store(out).runs or plan.rows == 0)
+        already_done = not writer.missing and bool(open_store(out).runs)
         failed = 0
         for shard in list(writer.missing):
             start, stop = writer.plan.shard_range(shard)

@@ -16,6 +16,7 @@ import numpy as np
 from headwater.errors import HeadwaterError, RequestError
 from headwater.store.annotations import ANNOTATE_AGAIN, ANNOTATIONS, fill_annotations
 from headwater.store.features import Part
+from headwater.store.files import refuse_unwritable
 from headwater.store.plan import FORMAT, render_plan
 from headwater.store.reader import Store, open_store
 from headwater.store.sealed import (
@@ -41,6 +42,7 @@ def pack(path: str | os.PathLike[str], out: str | os.PathLike[str]) -> Path:
         raise RequestError(f"{store.path} is packed already; copy the file")
     if target.exists():
         raise RequestError(f"{target} exists already; choose another name or delete it")
+    refuse_unwritable(target)
     if not target.parent.is_dir():
         raise RequestError(f"there is no folder {target.parent} to write {target.name} into; make it first")
     annotations = store.path / ANNOTATIONS

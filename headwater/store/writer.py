@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any
 
 from headwater.errors import HeadwaterError, RequestError
-from headwater.store.files import explained, remove_leftovers, sync_folder, write_whole
+from headwater.store.files import explained, refuse_unwritable, remove_leftovers, sync_folder, write_whole
 from headwater.store.index import write_index
 from headwater.store.keys import decode_key, encode_keys, hash_keys, join_keys, show_keys
 from headwater.store.lock import holding
@@ -92,6 +92,8 @@ class StoreWriter:
         self.record(run)
 
     def _make_folder(self) -> None:
+        if not self.path.exists():
+            refuse_unwritable(self.path)
         if self.path.exists() and not self.path.is_dir():
             raise RequestError(f"{self.path} is a file, and a store is a folder; choose another path")
         if self.path.is_dir() and not (self.path / PLAN).exists():

@@ -129,6 +129,7 @@ def test_a_torn_index_is_rebuilt(headwater, store):
         (["annotate", "STORE"], 2, "nothing to do"),
         (["annotate", "STORE", "missing.csv"], 2, "there is no table at missing.csv"),
         (["split", "STORE", "train"], 2, "'train' is no part of a split"),
+        (["split", "STORE", "train=.5", "train=.5"], 2, "the part 'train' is given twice; give every part"),
         (["export", "STORE", "--out", "x.txt"], 2, "no format '.txt'"),
         (["export", "STORE", "--out", "x.npz", "--format", "dfr"], 2, "needs a target column"),
         (["import", "missing.npz", "--out", "x"], 2, "no file at missing.npz"),

@@ -241,7 +241,7 @@ def test_files_without_features_are_refused(tmp_path):
         ("pickled.npz", "pickled"),
         ("flat.npy", "shape"),
         ("torn.npz", "cannot be read"),
-        ("text.h5", "is not a store"),
+        ("text.h5", "is neither"),
         ("none.parquet", "holds no features"),
         ("uneven.parquet", "2 different lengths"),
         ("missing.npz", "no file"),
@@ -278,3 +278,36 @@ def test_what_info_says(full):
         5,
     )
     assert unfinished["failed_rows"] == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "array", "said"),
+    [
+        ("none.npy", np.zeros((0, 3)), r"none.npy' holds 0 rows of features; give a file that has some"),
+        (
+            "objects.npy",
+            np.array([[1, None]], object),
+            r"holds Python objects and not numbers, .*; save",
+        ),
+        ("table.csv", np.zeros((2, 2)), r"neither a .npz, .npy or .parquet file of features nor a packed"),
+    ],
+)
+def test_a_file_without_features_is_refused_and_leaves_nothing(tmp_path, name, array, said):
+    with (tmp_path / name).open("wb") as file:
+        if name.endswith(".csv"):
+            np.savetxt(file, array, delimiter=",")
+        else:
+            np.save(file, array, allow_pickle=True)
+    with pytest.raises(RequestError, match=said):
+        import_features(tmp_path / name, tmp_path / "store")
+    assert not (tmp_path / "store").exists()
+
+
+def test_a_store_under_a_file_is_refused(tmp_path):
+    np.save(tmp_path / "a.npy", np.ones((6, 3)))
+    with pytest.raises(RequestError, match=r"a.npy' is a file, so .*store' cannot be in it; choose another"):
+        import_features(tmp_path / "a.npy", tmp_path / "a.npy" / "store")
+    store = import_features(tmp_path / "a.npy", tmp_path / "store").path
+    for write, name in ((pack, "packed.h5"), (export, "f.npz")):
+        with pytest.raises(RequestError, match=r"a.npy' is a file, so .* cannot be in it; choose another"):
+            write(store, tmp_path / "a.npy" / name)
