@@ -22,6 +22,15 @@ def progress_console() -> Console:
     return Console(stderr=True)
 
 
+def visible(text: str) -> str:
+    """Text on one line: line breaks, controls and undecodable bytes of names become escapes."""
+    if text.isprintable():
+        return text
+    from headwater.store.keys import show_key  # noqa: PLC0415
+
+    return "".join(c if c.isprintable() else show_key(c)[1:-1] for c in text)
+
+
 def print_json(value: Any) -> None:
     """Write `value` as JSON to standard output, undecodable file names escaped."""
     text = json.dumps(value, indent=2, ensure_ascii=False)

@@ -12,7 +12,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from headwater.cli.console import console, print_json, print_table, progress_console
+from headwater.cli.console import console, print_json, print_table, progress_console, visible
 from headwater.errors import HeadwaterWarning, RequestError
 
 if TYPE_CHECKING:
@@ -170,7 +170,7 @@ def evaluate(
                 _ends(drawn["train_weighted"]),
             ),
             (
-                f"worst group: {_name(worst_group.name)}",
+                f"worst group: {visible(worst_group.name)}",
                 percent(worst_group.accuracy),
                 _ends(drawn["worst_group"]),
             ),
@@ -186,8 +186,8 @@ def evaluate(
         if len(shown) < present
         else "\nBy group, worst first",
         ["group", "rows", "%", "95 %"],
-        [(_name(g.name), f"{g.count:,}", percent(g.accuracy), _ends(g.interval())) for g in shown]
-        + [(_name(name), "0", "-", "") for name in report.missing_groups[:worst]],
+        [(visible(g.name), f"{g.count:,}", percent(g.accuracy), _ends(g.interval())) for g in shown]
+        + [(visible(name), "0", "-", "") for name in report.missing_groups[:worst]],
     )
 
 
@@ -253,7 +253,7 @@ def _print_fits(results: Sequence[FitResult], target: str, groups: str) -> None:
         chosen = ", ".join(f"{key} = {_shown(value)}" for key, value in fitted.choices.items())
         state = "converged" if not fitted.unconverged else f"{fitted.unconverged} NOT converged"
         line = f"{fitted.method}: {fitted.trained} head{'s' * (fitted.trained != 1)}, {state}"
-        typer.echo(f"{line}{'; ' + chosen if chosen else ''} -> {_name(str(result.path))}")
+        typer.echo(f"{line}{'; ' + chosen if chosen else ''} -> {visible(str(result.path))}")
 
 
 def _print_texts(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -269,7 +269,7 @@ def _print_texts(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 def _print_warnings(caught: Sequence[warnings.WarningMessage]) -> None:
     for warning in caught:
         if issubclass(warning.category, HeadwaterWarning):
-            typer.echo(f"warning: {warning.message}", err=True)
+            typer.echo(f"warning: {visible(str(warning.message))}", err=True)
 
 
 def _fit_record(result: FitResult) -> dict[str, Any]:
@@ -336,11 +336,6 @@ def _shown(value: Any) -> str:
     if isinstance(value, (tuple, list)):
         return ",".join(_shown(each) for each in value)
     return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _name(text: str) -> str:
-    """A name from the data with line breaks and undecodable bytes made visible."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def percent(value: float | None) -> str:

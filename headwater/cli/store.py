@@ -12,7 +12,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from headwater.cli.console import console, print_json, print_table
+from headwater.cli.console import console, print_json, print_table, visible
 
 app = typer.Typer(help="Look at stores, check, annotate, split and convert them.", no_args_is_help=True)
 
@@ -31,13 +31,12 @@ def _names(values: list[str] | None) -> list[str]:
     return [name.strip() for value in values or [] for name in value.split(",") if name.strip()]
 
 
-def _visible(text: str) -> str:
-    """Text that any terminal takes: undecodable bytes of file names become escapes."""
-    return text.encode("utf-8", "backslashreplace").decode()
+def _counted(problems: Sequence[object]) -> str:
+    return "1 thing is wrong" if len(problems) == 1 else f"{len(problems):,} things are wrong"
 
 
 def _say(text: str) -> None:
-    console().print(_visible(text), markup=False, highlight=False, soft_wrap=True)
+    console().print(visible(text), markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -78,7 +77,7 @@ def _print_pairs(title: str, rows: Sequence[tuple[str, str]]) -> None:
     table.add_column(style="dim", overflow="fold", min_width=len(title))
     table.add_column(overflow="fold")
     for name, value in rows:
-        table.add_row(Text(_visible(name)), Text(_visible(value)))
+        table.add_row(Text(visible(name)), Text(visible(value)))
     console().print(table)
     console().print()
 
@@ -87,7 +86,7 @@ def _counts(columns: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str]]:
     rows = []
     for column in columns:
         values = column.get("values", [])
-        rows += [(column["name"], _visible(value["value"]), f"{value['rows']:,}") for value in values]
+        rows += [(column["name"], visible(value["value"]), f"{value['rows']:,}") for value in values]
         more = column["distinct"] - len(values)
         if values and more:
             rows.append((column["name"], f"… {more:,} more values", ""))
@@ -158,7 +157,7 @@ def verify(
             _say(f"wrong: {problem.what}; {problem.way_out}")
         for note in report.notes:
             _say(f"note: {note}")
-        verdict = "nothing is wrong" if report.ok else f"{len(report.problems):,} things are wrong"
+        verdict = "nothing is wrong" if report.ok else _counted(report.problems)
         _say(
             f"{report.path}: {report.files:,} files, {report.rows:,} rows, "
             f"{report.failed_rows:,} of them failed: {verdict}"

@@ -6,6 +6,7 @@ Finds and reports; it changes nothing but, when asked, the index.
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +26,7 @@ from headwater.store.annotations import (
 )
 from headwater.store.files import CHANGE_PERMISSIONS, TEMPORARY, NotPermittedError, explained_reading
 from headwater.store.index import write_index
-from headwater.store.keys import show_keys
+from headwater.store.keys import show_key, show_keys
 from headwater.store.lock import holding
 from headwater.store.plan import NewerFormatError, Plan, parse_plan, render_plan
 from headwater.store.reader import FINISH, INDEX, KEYS, PLAN, RUNS, read_keys_content, read_plan
@@ -34,7 +35,6 @@ from headwater.store.shard import dataset_layout, shard_name, shard_number
 from headwater.store.writer import LOCK
 
 _BLOCK_ROWS = 4096
-REBUILD = "run `headwater store verify --rebuild-index`"
 RESTORE = "restore it from a copy, or extract into a new folder"
 
 
@@ -159,9 +159,10 @@ class _Folder:
 
     def _index(self, plan: Plan, *, complete: bool) -> None:
         file = self.path / INDEX
+        rebuild = f"run `headwater store verify --rebuild-index {_argument(self.path)}`"
         if not file.exists():
             if complete:
-                self.report.add(f"{INDEX} is missing", REBUILD)
+                self.report.add(f"{INDEX} is missing", rebuild)
             return
         self.report.files += 1
         try:
@@ -170,11 +171,11 @@ class _Folder:
             self._refused(INDEX)
             return
         if problem is None:
-            with reading_sealed(file, "index", REBUILD) as opened:
+            with reading_sealed(file, "index", rebuild) as opened:
                 if bytes(opened.attrs["keys_sha256"]).decode() != plan.keys_sha256:
                     problem = "it belongs to another store"
         if problem is not None:
-            self.report.add(f"{INDEX} is damaged: {problem}", REBUILD)
+            self.report.add(f"{INDEX} is damaged: {problem}", rebuild)
 
     def _annotations(self, plan: Plan) -> None:
         file = self.path / ANNOTATIONS
@@ -209,6 +210,11 @@ class _Folder:
             torn = runs.exists() and not runs.read_bytes().endswith(b"\n")
         if torn:
             self.report.notes.append(f"the last line of {RUNS} is torn and is not read")
+
+
+def _argument(path: Path) -> str:
+    """A path as one types it in a shell, on one line."""
+    return shlex.quote(str(path)) if str(path).isprintable() else show_key(str(path))
 
 
 def _packed(path: Path) -> VerifyReport:

@@ -110,6 +110,7 @@ def test_verify_lists_what_is_wrong_and_the_way_out(headwater, store):
         "wrong: shard-00000.h5 is damaged: its bytes have changed since they were written"
     )
     assert "; delete shard-00000.h5 and run the same" in done.stdout
+    assert done.stdout.endswith(": 1 thing is wrong\n")
     done = headwater("store", "verify", store, "--json")
     assert done.returncode == 1
     assert json.loads(done.stdout)["problems"][0]["what"].startswith("shard-00000.h5 is damaged")
@@ -128,6 +129,7 @@ def test_a_torn_index_is_rebuilt(headwater, store):
         (["info", "nowhere"], 2, "there is no store at nowhere"),
         (["annotate", "STORE"], 2, "nothing to do"),
         (["annotate", "STORE", "missing.csv"], 2, "there is no table at missing.csv"),
+        (["info", "no\nwhere"], 2, "there is no store at no\\nwhere"),
         (["split", "STORE", "train"], 2, "'train' is no part of a split"),
         (["split", "STORE", "train=.5", "train=.5"], 2, "the part 'train' is given twice; give every part"),
         (["export", "STORE", "--out", "x.txt"], 2, "no format '.txt'"),

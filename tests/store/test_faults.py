@@ -196,7 +196,7 @@ def test_a_torn_index_harms_no_reader_and_is_rebuilt(make, keep):
     np.testing.assert_array_equal(np.asarray(open_store(made.path).features), made.features)
     (problem,) = verify(made.path).problems
     assert problem.what.startswith("index.h5 is damaged")
-    assert problem.way_out == "run `headwater store verify --rebuild-index`"
+    assert problem.way_out == f"run `headwater store verify --rebuild-index {made.path}`"
     assert verify(made.path, rebuild_index=True).ok
     assert index.read_bytes() == whole
 
