@@ -19,7 +19,7 @@ from torch import Tensor
 from headwater.devices import choose_device
 from headwater.heads.checks import check_features, check_specs, check_target
 from headwater.heads.groups import Group, group_specs
-from headwater.heads.head import Convergence, LinearHead
+from headwater.heads.head import MAX_ITERATIONS_REACHED, Convergence, LinearHead
 from headwater.heads.loss import LogisticLoss
 from headwater.heads.reader import FeatureReader
 from headwater.heads.solvers.curvature import Basis
@@ -202,7 +202,7 @@ def _record(solved: Solved, h: int, spec: HeadSpec) -> Convergence:
     if not bool(solved.converged[h]):
         steps = int(solved.iterations[h])
         why = (
-            "max_iterations reached"
+            MAX_ITERATIONS_REACHED
             if steps >= spec.max_iterations
             else "no further progress in this precision"
         )

@@ -113,8 +113,12 @@ def fit_many(
             save_head(saved, each.head, info, replace=replace)
         if each.unconverged:
             warnings.warn(
-                f"{each.method} did not converge ({each.unconverged} of {each.trained} heads); "
-                f"raise its setting max_iterations, now {each.settings['max_iterations']}",
+                f"{each.method} did not converge ({each.unconverged} of {each.trained} heads)"
+                + (
+                    f": {each.obstacle}"
+                    if each.obstacle
+                    else f"; raise its setting max_iterations, now {each.settings['max_iterations']}"
+                ),
                 HeadwaterWarning,
                 stacklevel=3,
             )

@@ -9,6 +9,9 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+MAX_ITERATIONS_REACHED = "max_iterations reached"
+"""How the message of a head begins that only wanted more iterations."""
+
 
 @dataclass(frozen=True)
 class Convergence:

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from headwater.heads.head import Convergence, LinearHead
+from headwater.heads.head import MAX_ITERATIONS_REACHED, Convergence, LinearHead
 from headwater.heads.spec import HeadSpec
 from headwater.heads.task import Task
 
@@ -55,7 +55,8 @@ class FittedHead:
     """A method's final head with all that led to it.
 
     `seconds` is the recipe's share of the wall clock of the rounds it took part in, by number of heads;
-    `trained` how many heads it asked for and `unconverged` how many of those did not converge.
+    `trained` how many heads it asked for and `unconverged` how many of those did not converge. `obstacle`:
+    what the first of these says that more iterations would not have helped; empty: all only wanted more.
     """
 
     head: LinearHead
@@ -67,6 +68,7 @@ class FittedHead:
     rounds: int
     trained: int
     unconverged: int
+    obstacle: str = ""
 
     @property
     def convergence(self) -> Convergence:
@@ -82,6 +84,7 @@ class _Running:
     rounds: int = 0
     trained: int = 0
     unconverged: int = 0
+    obstacle: str = ""
 
 
 def run_recipes(
@@ -131,7 +134,10 @@ def run_recipes(
             mine = [next(heads) for _ in running.wanted]
             running.rounds += 1
             running.trained += len(mine)
-            running.unconverged += sum(not head.convergence.converged for head in mine)
+            left = [head.convergence.message for head in mine if not head.convergence.converged]
+            running.unconverged += len(left)
+            others = (text for text in left if not text.startswith(MAX_ITERATIONS_REACHED))
+            running.obstacle = running.obstacle or next(others, "")
             running.seconds += seconds * len(mine) / max(1, len(specs))
             advance(place, running.planned, mine)
     return [finished[place] for place in range(len(recipes))]
@@ -148,6 +154,7 @@ def _fitted(planned: Planned, outcome: Outcome, running: _Running | None) -> Fit
         rounds=running.rounds if running else 0,
         trained=running.trained if running else 0,
         unconverged=running.unconverged if running else 0,
+        obstacle=running.obstacle if running else "",
     )
 
 

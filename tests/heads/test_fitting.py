@@ -70,6 +70,13 @@ def test_a_split_without_group_labels_is_reported_without_groups(store_at: Store
     assert summary["test"]["worst_group"] is summary["test"]["balanced"] is None
 
 
+def test_what_more_iterations_would_not_help_is_said_instead(store_at: Store) -> None:
+    path = store_at(signal=20.0)
+    with pytest.warns(HeadwaterWarning, match=r"\(1 of 1 heads\): the rows can be separated") as caught:
+        fit(path, method="ERM", settings={"l2": 0})
+    assert not any("max_iterations" in str(each.message) for each in caught)
+
+
 def test_a_head_that_did_not_converge_says_so(store_at: Store, tmp_path: Path) -> None:
     out = tmp_path / "head.safetensors"
     with pytest.warns(
@@ -125,6 +132,7 @@ def test_a_wrong_request_is_refused_before_any_work(
     there.write_text("mine")
     for wanted, sentence in (
         ({"out": there}, "exists already"),
+        ({"out": there / "x.safetensors"}, "is a file, so"),
         ({"out": tmp_path / "head.pth"}, r"named \*.safetensors"),
         ({"method": "DRF-val"}, "did you mean 'DFR-val'"),
         ({"settings": {"L2": 1}}, "did you mean 'l2'"),
