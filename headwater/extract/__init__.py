@@ -9,16 +9,15 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from headwater.extract.backbone import (
-        Backbone,
-        PretrainedWeights,
+    from headwater.extract.backbone import Backbone, PretrainedWeights
+    from headwater.extract.job import ExtractReport, extract_features
+    from headwater.extract.parts import Progress
+    from headwater.extract.registry import (
         backbone_names,
         find_backbone,
         register_backbone,
         unregister_backbone,
     )
-    from headwater.extract.job import ExtractReport, extract_features
-    from headwater.extract.parts import Progress
     from headwater.extract.sources import Source, open_source
     from headwater.extract.transform import Preprocessing
 
@@ -29,12 +28,12 @@ _HOMES = {
     "PretrainedWeights": "backbone",
     "Progress": "parts",
     "Source": "sources",
-    "backbone_names": "backbone",
+    "backbone_names": "registry",
     "extract_features": "job",
-    "find_backbone": "backbone",
+    "find_backbone": "registry",
     "open_source": "sources",
-    "register_backbone": "backbone",
-    "unregister_backbone": "backbone",
+    "register_backbone": "registry",
+    "unregister_backbone": "registry",
 }
 
 __all__ = [

@@ -18,7 +18,7 @@ import torch
 from headwater.devices import choose_device
 from headwater.errors import HeadwaterError, RequestError
 from headwater.extract import fingerprint
-from headwater.extract.backbone import Backbone, find_backbone
+from headwater.extract.backbone import Backbone
 from headwater.extract.columns import add_source_columns, differing_columns, restore_columns
 from headwater.extract.compiling import Decision
 from headwater.extract.device import choose_precision, machine_record, usable_cores
@@ -27,6 +27,7 @@ from headwater.extract.executor import Executor, Worker, local
 from headwater.extract.identity import decoder_identity, decoder_versions
 from headwater.extract.parts import Progress
 from headwater.extract.pipeline import Pipeline, strict_error, unfit_feature
+from headwater.extract.registry import find_backbone
 from headwater.extract.rows import Raw, RowError
 from headwater.extract.sources import Source, open_source
 from headwater.extract.transform import Preprocessing
