@@ -206,8 +206,12 @@ class _Folder:
             elif name.endswith(TEMPORARY):
                 self.report.notes.append(f"{name} was left by a writer that died, or is being written now")
         runs = self.path / RUNS
-        with explained_reading(runs):
-            torn = runs.exists() and not runs.read_bytes().endswith(b"\n")
+        try:
+            with explained_reading(runs):
+                torn = runs.exists() and not runs.read_bytes().endswith(b"\n")
+        except NotPermittedError:
+            self._refused(RUNS)
+            return
         if torn:
             self.report.notes.append(f"the last line of {RUNS} is torn and is not read")
 
