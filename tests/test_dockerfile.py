@@ -59,7 +59,7 @@ def test_the_entry_point_is_a_command_that_the_package_installs() -> None:
     [command] = json.loads(_only(_final_stage(), "ENTRYPOINT"))
     assert command == "headwater"
     [point] = importlib.metadata.entry_points(group="console_scripts", name=command)
-    assert point.value == "headwater.cli.main:main"
+    assert point.value == "headwater.__main__:main"
     environment = _only(_final_stage(), "ENV")
     assert "PATH=/opt/headwater/bin:" in environment
     assert any("venv" in rest and "/opt/headwater " in rest for _, rest in _final_stage())

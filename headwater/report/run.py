@@ -90,7 +90,7 @@ def _check_alike(heads: Sequence[RunHead]) -> None:
             if mine != theirs:
                 raise RequestError(
                     f"{shown(first.file.name)!r} and {shown(other.file.name)!r} cannot stand in one report: "
-                    f"their {what} differ ({_short(mine)} and {_short(theirs)}); "
+                    f"they differ in {what} ({_short(mine)} and {_short(theirs)}); "
                     "keep them in folders of their own"
                 )
 
