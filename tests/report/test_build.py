@@ -160,9 +160,9 @@ def test_an_earlier_report_of_the_run_is_replaced_and_nothing_else(made: HandMad
 @pytest.mark.parametrize(
     ("changes", "what"),
     [
-        ({"group_columns": ()}, "groups differ"),
-        ({"target": "place", "classes": PLACES}, "target differ"),
-        ({"store_fingerprint": "0" * 64}, "features differ"),
+        ({"group_columns": ()}, "differ in groups"),
+        ({"target": "place", "classes": PLACES}, "differ in target"),
+        ({"store_fingerprint": "0" * 64}, "differ in features"),
     ],
 )
 def test_heads_that_do_not_belong_together_are_refused(made: HandMade, changes, what) -> None:
