@@ -13,32 +13,29 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from headwater.devices import choose_device
 from headwater.heads.checks import check_features, check_specs, check_target
+from headwater.heads.folding import Frame
+from headwater.heads.general import train_general
 from headwater.heads.groups import Group, group_specs
 from headwater.heads.head import MAX_ITERATIONS_REACHED, Convergence, LinearHead
 from headwater.heads.loss import LogisticLoss
 from headwater.heads.reader import FeatureReader
-from headwater.heads.solvers.curvature import Basis
 from headwater.heads.solvers.path import solve_path
 from headwater.heads.solvers.smooth import SEPARATED
 from headwater.heads.solvers.span import Span
 from headwater.heads.solvers.sparse import solve_sparse
 from headwater.heads.spec import HeadSpec, Penalty
 from headwater.heads.stack import Solved, Stack
+from headwater.heads.workspace import SMALL, Workspace
 
-# Up to this many numbers a feature matrix is solved in float64: it fits the caches, and the optimum is exact.
-_SMALL = 2_000_000
 # Products of fewer multiplications than this run on one thread.
 _LIGHT = 100_000_000
 # The logit buffers of the heads solved at once may take this share of the features' memory, or this many
 # bytes.
 _LOGITS_SHARE, _LOGITS_BYTES = 1.3, 1 << 28
-# The logit of a class that no training row has: never the highest, and finite so that softmax stays defined.
-_ABSENT = -1e4
 
 
 class HeadBank:
@@ -58,6 +55,7 @@ class HeadBank:
         self._n_classes = n_classes
         self._device = choose_device(device)
         self._reader = FeatureReader(features, self._device)
+        self._workspace = Workspace(self._reader)
 
     def train(self, specs: Sequence[HeadSpec]) -> list[LinearHead]:
         """One head per spec, in order; equal specs are trained once."""
@@ -72,7 +70,17 @@ class HeadBank:
                 used[index] = True
             self._reader.check_finite(np.flatnonzero(used))
         trained: dict[HeadSpec, LinearHead] = {}
-        for group in group_specs(wanted, self._target, self._n_classes, self._dim):
+        general = [spec for spec in wanted if not spec.is_plain]
+        if general:
+            trained.update(
+                zip(
+                    general,
+                    train_general(self._workspace, self._target, self._n_classes, general),
+                    strict=True,
+                )
+            )
+        plain = [spec for spec in wanted if spec.is_plain]
+        for group in group_specs(plain, self._target, self._n_classes, self._dim):
             with _threads(1 if self._is_light(group) else None):
                 trained.update(zip(group.specs, self._solve(group), strict=True))
         return [trained[spec] for spec in specs]
@@ -82,7 +90,7 @@ class HeadBank:
 
     def _is_small(self, group: Group) -> bool:
         rows = len(group.rows)
-        return rows * (rows if self._is_spanned(group) else self._dim) <= _SMALL
+        return rows * (rows if self._is_spanned(group) else self._dim) <= SMALL
 
     def _is_light(self, group: Group) -> bool:
         return len(group.rows) * self._dim * group.columns * len(group.specs) < _LIGHT or self._is_small(
@@ -90,46 +98,32 @@ class HeadBank:
         )
 
     def _solve(self, group: Group) -> list[LinearHead]:
-        centre = self._reader.moments(group.rows).mean
-        scaler = group.specs[0].scaler_rows
-        scale = np.ones(self._dim) if scaler is None else self._reader.moments(scaler).scale
-        rows = group.rows.index
-        spanned = self._is_spanned(group)
-        dtype = torch.float64 if self._is_small(group) else torch.float32
-        x = self._reader.load(rows, centre, scale, dtype)
-        stack = self._stack(group, x, centre, scale)
-        widest = self._widest(x, group.columns)
+        prepared = self._workspace.prepare(group.rows, group.specs[0].scaler_rows)
+        frame = Frame(prepared.centre, prepared.scale, group.classes, group.columns, self._n_classes)
+        stack = self._stack(group, prepared.x, frame)
+        widest = self._widest(prepared.x, group.columns)
         families = torch.tensor(group.families)
         if group.sparse:
             solved = solve_sparse(stack, families, widest)
-        elif spanned:
-            solved = _solve_in_span(stack, families, widest)
+        elif prepared.is_spanned:
+            solved = _solve_in_span(stack, prepared.span, families, widest)
         else:
-            solved = solve_path(stack, Basis.of(x), families, widest)
-        return self._heads(group, solved, centre, scale)
+            solved = solve_path(stack, prepared.basis, families, widest)
+        weights = solved.weight.double().cpu().numpy()
+        biases = solved.bias.double().cpu().numpy()
+        return [
+            frame.unfold(weights[:, :, h], biases[:, h], _record(solved, h, spec))
+            for h, spec in enumerate(group.specs)
+        ]
 
     def _widest(self, x: Tensor, columns: int) -> int:
         """How many heads may be solved at once: three buffers of logits each."""
         room = max(_LOGITS_SHARE * x.nbytes, _LOGITS_BYTES)
         return max(1, int(room / (3 * len(x) * columns * x.element_size())))
 
-    def _stack(
-        self, group: Group, x: Tensor, centre: NDArray[np.float64], scale: NDArray[np.float64]
-    ) -> Stack:
-        heads = len(group.specs)
+    def _stack(self, group: Group, x: Tensor, frame: Frame) -> Stack:
         device, dtype = x.device, x.dtype
-        weight = np.zeros((self._dim, group.columns, heads))
-        bias = np.zeros((group.columns, heads))
-        cold = np.ones(heads, dtype=bool)
-        for h, spec in enumerate(group.specs):
-            if spec.start is None:
-                continue
-            raw, offset = spec.start.weight.astype(np.float64), spec.start.bias.astype(np.float64)
-            offset = (offset + raw @ centre)[group.classes]
-            raw = (raw * scale)[group.classes]
-            if group.columns == 1:
-                raw, offset = raw[1:] - raw[:1], offset[1:] - offset[:1]
-            weight[:, :, h], bias[:, h], cold[h] = raw.T, offset, False
+        weight, bias, cold = frame.fold_all([spec.start for spec in group.specs])
         codes = np.searchsorted(group.classes, self._target[group.rows.index])
         codes = codes.clip(max=len(group.classes) - 1)  # rows of absent classes have weight zero
         return Stack(
@@ -151,28 +145,6 @@ class HeadBank:
             max_iterations=torch.tensor([spec.max_iterations for spec in group.specs], device=device),
         )
 
-    def _heads(
-        self, group: Group, solved: Solved, centre: NDArray[np.float64], scale: NDArray[np.float64]
-    ) -> list[LinearHead]:
-        """Raw-feature heads: standardisation, centring and absent classes unfolded."""
-        weights = solved.weight.double().cpu().numpy()
-        biases = solved.bias.double().cpu().numpy()
-        heads = []
-        for h, spec in enumerate(group.specs):
-            weight, bias = weights[:, :, h].T, biases[:, h]
-            if group.columns == 1:
-                weight, bias = (
-                    np.concatenate([-weight / 2, weight / 2]),
-                    np.concatenate([-bias / 2, bias / 2]),
-                )
-            raw = weight / scale
-            full = np.zeros((self._n_classes, self._dim), dtype=np.float32)
-            offset = np.full(self._n_classes, _ABSENT, dtype=np.float32)
-            full[group.classes] = raw
-            offset[group.classes] = bias - raw @ centre
-            heads.append(LinearHead(full, offset, _record(solved, h, spec)))
-        return heads
-
 
 @contextmanager
 def _threads(count: int | None) -> Iterator[None]:
@@ -186,9 +158,8 @@ def _threads(count: int | None) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _solve_in_span(stack: Stack, families: Tensor, widest: int) -> Solved:
+def _solve_in_span(stack: Stack, span: Span, families: Tensor, widest: int) -> Solved:
     """Solve heads with fewer rows than features exactly, in coordinates of the rows' span."""
-    span = Span.of(stack.x)
     inner = dataclasses.replace(stack, x=span.rows, weight=span.into(stack.weight))
     solved = solve_path(inner, span.basis, families, widest)
     return dataclasses.replace(solved, weight=span.out(solved.weight))

@@ -98,8 +98,6 @@ def _check_numbers(spec: HeadSpec) -> None:
         raise RequestError(f"the tolerance is {spec.tolerance}; it is a relative gap, between 0 and 1")
     if spec.max_iterations < 1:
         raise RequestError(f"max_iterations is {spec.max_iterations}; give at least 1")
-    if spec.loss != "cross_entropy":
-        raise RequestError(f"there is no loss {spec.loss!r}; cross_entropy is the only one")
     if spec.weights is not None:
         values = spec.weights.values
         if values.ndim != 1 or not np.isfinite(values).all() or (values < 0).any():

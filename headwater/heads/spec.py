@@ -5,70 +5,16 @@ A method asks for heads by writing these; how they are trained is the bank's bus
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
-from functools import cached_property
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from headwater.heads.criterion import PLAIN, Invariance, Loss, Mixing, Risk
+from headwater.heads.hashed import Codes, Rows, Weights
 
 if TYPE_CHECKING:
     from headwater.heads.head import LinearHead
 
-LossName = Literal["cross_entropy"]
-
-
-def _digest(array: NDArray[np.generic]) -> bytes:
-    return hashlib.sha256(f"{array.dtype.str}{array.shape}".encode() + array.tobytes()).digest()
-
-
-class _Array:
-    """A read-only array that compares and hashes by content, so that specs holding equal arrays are equal."""
-
-    def __init__(self, values: NDArray[np.generic]) -> None:
-        values = np.ascontiguousarray(values)
-        if values.base is not None or values.flags.writeable:
-            values = values.copy()
-        values.flags.writeable = False
-        self._values = values
-
-    @cached_property
-    def _key(self) -> bytes:
-        return _digest(self._values)
-
-    def __len__(self) -> int:
-        return len(self._values)
-
-    def __eq__(self, other: object) -> bool:
-        return type(self) is type(other) and self._key == other._key
-
-    def __hash__(self) -> int:
-        return hash((type(self), self._key))
-
-
-class Rows(_Array):
-    """Row numbers of a feature matrix in training order, int64; a row that is repeated counts twice."""
-
-    def __init__(self, index: ArrayLike) -> None:
-        super().__init__(np.asarray(index, dtype=np.int64))
-
-    @property
-    def index(self) -> NDArray[np.int64]:
-        """The row numbers, shape (n,), read-only."""
-        return self._values  # type: ignore[return-value]
-
-
-class Weights(_Array):
-    """One non-negative weight per training row, float64; only ratios matter: the bank makes their mean 1."""
-
-    def __init__(self, values: ArrayLike) -> None:
-        super().__init__(np.asarray(values, dtype=np.float64))
-
-    @property
-    def values(self) -> NDArray[np.float64]:
-        """The weights, shape (n,), read-only."""
-        return self._values  # type: ignore[return-value]
+__all__ = ["Codes", "HeadSpec", "Minibatch", "Penalty", "Rows", "Weights"]
 
 
 @dataclass(frozen=True)
@@ -79,11 +25,13 @@ class Penalty:
     classes W has a column per class; with two (of two) it is the one vector w = w₁ - w₀ of the sigmoid's
     parametrisation. That is what scikit-learn's LogisticRegression penalises: `C` with `l1_ratio` r is
     `l1 = r/(C·n)` and `l2 = (1 - r)/(C·n)`, n being the sum of its sample weights; only liblinear differs,
-    by penalising the bias.
+    by penalising the bias. `bias` True does as liblinear does, and is offered beside `l1` only: the
+    bias of the standardised problem then counts as one more weight.
     """
 
     l1: float = 0.0
     l2: float = 0.0
+    bias: bool = False
 
     def __post_init__(self) -> None:
         if self.l1 < 0 or self.l2 < 0:
@@ -91,26 +39,70 @@ class Penalty:
 
 
 @dataclass(frozen=True)
-class HeadSpec:
-    """One head to train: minimise mean_i w_i·loss(x_i W + b, y_i) + penalty over `rows`.
+class Minibatch:
+    """Train by steps on mini-batches and stop when the epochs are over, converged or not.
 
-    `scaler_rows`: rows whose mean and standard deviation standardise the features (None: none); the head that
-    comes out acts on raw features all the same. `tolerance`: stop when the gap to the optimum, relative to
-    the objective, is certified or estimated below it; the convergence record says which. `start`
-    warm-starts.
+    For comparison with published training loops, and for a first approach to features larger than memory.
+    `rate` is the learning rate, constant; `momentum` is SGD's and ignored by Adam. `order` are
+    positions in the spec's rows, such as a sampler's draw for all epochs, batch after batch; None: every epoch
+    visits all rows in a fresh order.
+    """
+
+    epochs: int
+    batch: int
+    rate: float
+    momentum: float = 0.0
+    adam: bool = False
+    seed: int = 0
+    order: Codes | None = None
+
+
+@dataclass(frozen=True)
+class HeadSpec:
+    """One head to train: minimise risk_i w_i·loss(x_i W + b, y_i) + invariance + penalty over `rows`.
+
+    `risk` None is the weighted mean. `mixing` replaces rows by mixtures of pairs. `anchor`: the penalty
+    acts on the difference of W from this head's. `scaler_rows`: rows whose mean and standard deviation
+    standardise the features (None: none); the head that comes out acts on raw features all the same.
+    `tolerance`: stop when the gap to the optimum, relative to the objective, is certified or estimated below
+    it; the convergence record says which, and for a loss that is not convex, that the optimum is a local one.
+    `start` warm-starts. `minibatch` None solves to the tolerance.
     """
 
     rows: Rows
     penalty: Penalty
     weights: Weights | None = None
-    loss: LossName = "cross_entropy"
+    loss: Loss = PLAIN
+    risk: Risk | None = None
+    invariance: Invariance | None = None
+    mixing: Mixing | None = None
+    anchor: LinearHead | None = None
     scaler_rows: Rows | None = None
     start: LinearHead | None = None
+    minibatch: Minibatch | None = None
     tolerance: float = 1e-6
     max_iterations: int = 500
 
     def __post_init__(self) -> None:
         if len(self.rows) == 0:
             raise ValueError("a head needs at least one training row")
-        if self.weights is not None and len(self.weights) != len(self.rows):
-            raise ValueError(f"{len(self.weights)} weights for {len(self.rows)} rows")
+        parts: tuple[tuple[str, Weights | Codes | None], ...] = (
+            ("weights", self.weights),
+            ("groups of the risk", getattr(self.risk, "groups", None)),
+            ("groups of the invariance", self.invariance.groups if self.invariance else None),
+            ("partners of the mixing", self.mixing.partner if self.mixing else None),
+        )
+        for name, part in parts:
+            if part is not None and len(part) != len(self.rows):
+                raise ValueError(f"{len(part)} {name} for {len(self.rows)} rows")
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is the weighted mean of plain cross-entropy, which the fast solvers are made for."""
+        return (
+            self.loss == PLAIN
+            and self.risk is None
+            and self.invariance is None
+            and self.mixing is None
+            and self.minibatch is None
+        )
