@@ -98,9 +98,10 @@ class HeadSpec:
 
     @property
     def is_plain(self) -> bool:
-        """Whether it is the weighted mean of plain cross-entropy, which the fast solvers are made for."""
+        """Whether it is the penalised weighted mean of cross-entropy, which the fast solvers are made for."""
         return (
             self.loss == PLAIN
+            and self.anchor is None
             and self.risk is None
             and self.invariance is None
             and self.mixing is None
