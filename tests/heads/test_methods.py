@@ -166,17 +166,6 @@ def test_settings_come_as_text_or_as_values() -> None:
     assert parse_settings(method, {}).model_dump()["C"] == (1.0, 0.7, 0.3, 0.1, 0.07, 0.03, 0.01)
 
 
-def test_every_method_says_what_it_is() -> None:
-    assert list(methods()) == ["ERM", "RWY", "RWG", "SUBY", "SUBG", "DFR-val", "DFR-tr"]
-    for each in methods().values():
-        assert each.summary
-        assert each.paper
-        assert set(each.space) <= set(each.settings.model_fields)
-        for name, space in each.space.items():
-            for value in getattr(space, "values", None) or (space.low, space.high):
-                parse_settings(each, {name: value})
-
-
 def _without_groups(task: Task, split: str) -> Task:
     groups = [
         "land" if name.endswith("land") else "water" for name in np.array(task.group_names)[task.groups]

@@ -14,24 +14,30 @@ from headwater.heads.methods.registry import (
     Method,
     Needs,
     Settings,
+    draw_settings,
     find_method,
     method,
     methods,
     parse_settings,
     plan,
+    random_for,
 )
+from headwater.heads.methods.spaces import Space
 
 __all__ = [
     "Method",
     "Needs",
     "Settings",
+    "Space",
     "dfr",
+    "draw_settings",
     "erm",
     "find_method",
     "method",
     "methods",
     "parse_settings",
     "plan",
+    "random_for",
     "reweighting",
     "subsampling",
 ]

@@ -16,8 +16,30 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from headwater.errors import RequestError
 from headwater.heads.columns import FRACTIONS, listed, nearest
+from headwater.heads.methods.spaces import Among, Integers, Linspace, LogUniform, Space, Uniform
 from headwater.heads.recipes import Planned, Recipe
 from headwater.heads.task import Task
+
+__all__ = [
+    "Among",
+    "Integers",
+    "Linspace",
+    "LogUniform",
+    "Method",
+    "Needs",
+    "Settings",
+    "Space",
+    "Uniform",
+    "check_needs",
+    "draw_settings",
+    "find_method",
+    "method",
+    "methods",
+    "numbers",
+    "parse_settings",
+    "plan",
+    "random_for",
+]
 
 
 class Settings(BaseModel):
@@ -43,33 +65,16 @@ class Needs:
     groups_on: tuple[str, ...] = ()
     rows_per_group: int = 1
 
-    def describe(self) -> str:
-        """For the table of methods, such as `groups on val`."""
-        parts = [f"groups on {split}" for split in self.groups_on]
-        return ", ".join(parts) or "no groups"
-
-
-@dataclass(frozen=True)
-class Among:
-    """A search space of a few values."""
-
-    values: tuple[Any, ...]
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The splits whose rows, classes or groups decide what comes out, each once."""
+        return tuple(dict.fromkeys((*self.splits, *self.classes_on, *self.groups_on)))
 
     def describe(self) -> str:
-        """For people, such as `l1 or l2`."""
-        return " or ".join(str(value) for value in self.values)
-
-
-@dataclass(frozen=True)
-class LogUniform:
-    """A search space from `low` to `high`, even on a logarithmic scale."""
-
-    low: float
-    high: float
-
-    def describe(self) -> str:
-        """For people, such as `1e-05 to 1, logarithmic`."""
-        return f"{self.low:g} to {self.high:g}, logarithmic"
+        """For the table of methods: `groups on train and val`, `no groups`, `no groups; reads val`."""
+        groups = f"groups on {' and '.join(self.groups_on)}" if self.groups_on else "no groups"
+        others = [split for split in self.reads if split != "train" and split not in self.groups_on]
+        return f"{groups}; reads {' and '.join(others)}" if others else groups
 
 
 @dataclass(frozen=True)
@@ -81,12 +86,25 @@ class Method:
     paper: str
     settings: type[Settings]
     needs: Callable[[Any], Needs]
-    space: Mapping[str, Among | LogUniform]
+    space: Mapping[str, Space]
     recipe: Callable[[Task, Any, np.random.Generator], Recipe]
 
     def defaults(self) -> dict[str, Any]:
         """The published settings, or where there are none, ours."""
         return self.settings.model_validate({}).model_dump()
+
+    def reads(self, settings: Settings | Mapping[str, Any] | None = None) -> tuple[str, ...]:
+        """The splits that these settings (None: the defaults) train or tune on.
+
+        Figures on such a split are no evidence for the head: it has to be judged by rows it never saw.
+        RequestError for settings that the method cannot take.
+        """
+        parsed = settings if isinstance(settings, Settings) else parse_settings(self, settings or {})
+        return self.needs(parsed).reads
+
+    def reads_val(self, settings: Settings | Mapping[str, Any] | None = None) -> bool:
+        """Whether these settings train or tune on val, so that val cannot judge them honestly."""
+        return "val" in self.reads(settings)
 
 
 _METHODS: dict[str, Method] = {}
@@ -100,7 +118,7 @@ def method(
     settings: type[Settings],
     needs: Needs | Callable[[Any], Needs],
     paper: str,
-    space: Mapping[str, Among | LogUniform] | None = None,
+    space: Mapping[str, Space] | None = None,
 ) -> Callable[[RecipeFunction], RecipeFunction]:
     """Register a recipe `(task, settings, random) -> generator`; its docstring's first line is shown."""
 
@@ -151,6 +169,21 @@ def parse_settings(found: Method, given: Mapping[str, Any]) -> Settings:
         ) from error
 
 
+def random_for(found: Method, seed: int, purpose: str = "recipe") -> np.random.Generator:
+    """The random stream of a method's recipe, or for another `purpose` one that has nothing to do with it."""
+    key = found.name if purpose == "recipe" else f"{found.name} {purpose}"
+    return np.random.default_rng([seed, zlib.crc32(key.encode())])
+
+
+def draw_settings(found: Method, random: np.random.Generator) -> dict[str, Any]:
+    """One random draw of every setting that the method's search space names, as plain values.
+
+    Settings are drawn in the order of their names, one draw each. With `random_for(method, seed, "settings")`
+    a method's draws depend on nothing but the seed, and the first n of m > n draws are the n drawn alone.
+    """
+    return {name: found.space[name].sample(random) for name in sorted(found.space)}
+
+
 def plan(task: Task, name: str, settings: Mapping[str, Any] | None = None, *, seed: int = 0) -> Planned:
     """A recipe ready to run, or RequestError in one sentence; nothing is trained or drawn yet.
 
@@ -162,13 +195,13 @@ def plan(task: Task, name: str, settings: Mapping[str, Any] | None = None, *, se
     found = find_method(name)
     parsed = parse_settings(found, settings or {})
     check_needs(task, found.name, found.needs(parsed))
-    random = np.random.default_rng([seed, zlib.crc32(found.name.encode())])
+    random = random_for(found, seed)
     return Planned(found.name, parsed.model_dump(), seed, found.recipe(task, parsed, random))
 
 
 def check_needs(task: Task, name: str, needs: Needs) -> None:
     """Raise RequestError when the task lacks something the method needs."""
-    for split in dict.fromkeys((*needs.splits, *needs.classes_on, *needs.groups_on)):
+    for split in needs.reads:
         if split not in task.splits:
             raise RequestError(
                 f"{name} needs rows in split {split!r}, and column {task.split_name!r} has only "
