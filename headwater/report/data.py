@@ -121,6 +121,64 @@ class Gallery:
 
 
 @dataclass(frozen=True)
+class Tried:
+    """One setting of a method with one seed: its accuracies on the reported split."""
+
+    overall: float
+    worst: float
+    converged: bool
+    chosen: bool
+
+
+@dataclass(frozen=True)
+class MethodTried:
+    """All that a sweep tried of one method, and how the chosen setting did, as means over the seeds."""
+
+    name: str
+    tried: tuple[Tried, ...]
+    chosen_overall: float
+    chosen_worst: float
+
+
+@dataclass(frozen=True)
+class RulePick:
+    """What one selection rule picked. `figure` is what the rule looked at; `cost` is against the oracle.
+
+    `worst` and `overall` are means over the seeds on the reported split, `spread` the standard deviation of
+    `worst` over them, None with a single seed. `honest` is False for a rule that looks at the reported split.
+    """
+
+    rule: str
+    looks_at: str
+    honest: bool
+    used: bool
+    method: str
+    settings: str
+    figure: float | None
+    worst: float
+    spread: float | None
+    overall: float
+    cost: float | None
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A sweep behind the heads of a report. `skipped`: methods that could not be run, and why."""
+
+    methods: tuple[MethodTried, ...]
+    rules: tuple[RulePick, ...]
+    rule: str
+    settings: int
+    seeds: int
+    heads: int
+    unconverged: int
+    seconds: float | None
+    baseline_overall: float | None
+    baseline_worst: float | None
+    skipped: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
 class ReportData:
     """Everything on the page. `methods`: best worst group first; `baseline` and `best` name two of them."""
 
@@ -148,6 +206,7 @@ class ReportData:
     level: float
     commands: tuple[str, ...]
     versions: Mapping[str, str]
+    sweep: Sweep | None = None
 
     def method(self, name: str) -> MethodResult:
         """The method of that name."""

@@ -6,7 +6,7 @@ import base64
 import hashlib
 from importlib import resources
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
 from headwater.report import words
@@ -26,12 +26,25 @@ def render(data: ReportData) -> str:
     files = resources.files("headwater.report")
     style = (files / "page.css").read_text("utf-8")
     environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=FunctionLoader(lambda name: (files / name).read_text("utf-8")),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.filters.update(
-        percent=words.percent, span=words.span, x=_x, heat=_heat, group=_group, seconds=_seconds, rate=_rate
+        percent=words.percent,
+        points=words.points,
+        span=words.span,
+        x=_x,
+        right=_right,
+        up=_up,
+        heat=_heat,
+        group=_group,
+        seconds=_seconds,
+        rate=_rate,
     )
-    template = environment.from_string((files / "page.html").read_text("utf-8"))
+    template = environment.get_template("page.html")
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     return template.render(
         data=data,
@@ -48,6 +61,14 @@ def render(data: ReportData) -> str:
 def _x(share: float) -> str:
     """A share as an SVG position, so that drawings stretch with the page while their text does not."""
     return f"{100 * share:.2f}%"
+
+
+def _right(share: float) -> str:
+    return f"{100 * share:.1f}"
+
+
+def _up(share: float) -> str:
+    return f"{100 - 100 * share:.1f}"
 
 
 def _heat(accuracy: float) -> str:

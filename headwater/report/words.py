@@ -14,6 +14,11 @@ def percent(value: float | None, digits: int = 1) -> str:
     return "\u2013" if value is None else f"{100 * value:.{digits}f}\u202f%"
 
 
+def points(value: float | None) -> str:
+    """A difference of shares in percentage points; a dash for none."""
+    return "\u2013" if value is None else f"{100 * value:.1f}"
+
+
 def span(estimate: Estimate | None) -> str:
     """The interval of an estimate such as `81.2-86.0` with a long dash, empty without one."""
     if estimate is None or estimate.low is None or estimate.high is None:

@@ -16,9 +16,13 @@ from headwater.report.data import (
     Group,
     GroupResult,
     MethodResult,
+    MethodTried,
     Picture,
     ReportData,
+    RulePick,
     Stage,
+    Sweep,
+    Tried,
 )
 
 GROUPS = ("curved, clouds", "curved, stripes", "straight, clouds", "straight, stripes")
@@ -186,4 +190,59 @@ def hostile(data: ReportData, text: str) -> ReportData:
             ),
         ),
         commands=(text,),
+    )
+
+
+def sweep() -> Sweep:
+    """A small sweep over the methods of `report_data`, with an oracle and one head that did not converge."""
+    random = np.random.default_rng(0)
+    methods = []
+    for each in report_data().methods:
+        tried = tuple(
+            Tried(
+                overall=float(np.clip(each.overall.value + random.normal(0, 0.03), 0, 1)),
+                worst=float(np.clip(each.worst.value + random.normal(0, 0.08), 0, 1)),
+                converged=i != 3,
+                chosen=i == 0,
+            )
+            for i in range(12)
+        )
+        methods.append(MethodTried(each.name, tried, each.overall.value, each.worst.value))
+    best = report_data().methods[0]
+    rules = tuple(
+        RulePick(
+            rule=name,
+            looks_at=looks_at,
+            honest=name != "oracle",
+            used=name == "worst_group",
+            method=best.name,
+            settings="C=0.1, penalty=l1",
+            figure=0.9 - 0.01 * i,
+            worst=best.worst.value - 0.02 * i,
+            spread=0.011,
+            overall=best.overall.value,
+            cost=0.013 + 0.02 * i,
+        )
+        for i, (name, looks_at) in enumerate(
+            (
+                ("worst_group", "worst group on val"),
+                ("worst_class", "worst class on val, no groups known"),
+                ("overall", "average on val"),
+                ("oracle", "worst group on test"),
+            )
+        )
+    )
+    base = report_data().methods[-1]
+    return Sweep(
+        methods=tuple(methods),
+        rules=rules,
+        rule="worst_group",
+        settings=24,
+        seeds=3,
+        heads=72,
+        unconverged=6,
+        seconds=31.5,
+        baseline_overall=base.overall.value,
+        baseline_worst=base.worst.value,
+        skipped=(("GroupDRO", "it needs the group of every row in split 'train'"),),
     )

@@ -1,0 +1,55 @@
+"""The part of the page that shows a sweep: every rule's pick, and every head at its place."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import numpy as np
+
+from headwater.report.page import render
+from tests.report.sample import report_data, sweep
+
+
+def page(**changes: object) -> str:
+    return render(replace(report_data(), sweep=replace(sweep(), **changes)))
+
+
+def test_a_report_without_a_sweep_says_nothing_of_rules():
+    text = render(report_data())
+    assert "selection rule" not in text
+    assert 'class="panels"' not in text
+
+
+def test_every_rule_stands_in_the_table_with_its_cost_and_the_oracle_is_marked():
+    table = page().split('class="methods rules"')[1].split("</table>")[0]
+    rows = re.findall(r"<tr(?: class=\"(\w+)\")?><th scope=\"row\">(\w+)", table)
+    assert rows == [("", "worst_group"), ("", "worst_class"), ("", "overall"), ("oracle", "oracle")]
+    assert re.findall(r"<td>(\d+\.\d)</td></tr>", table) == ["1.3", "3.3", "5.3"]
+    assert "looks at test" in table.split('class="oracle"')[1]
+
+
+def test_dots_stand_where_their_accuracies_say():
+    data = sweep()
+    panels = page().split("<li><figure>")[1:]
+    assert len(panels) == len(data.methods)
+    for panel, method in zip(panels, data.methods, strict=True):
+        dots = re.findall(r'<circle class="dot(?: open)?" cx="([\d.]+)" cy="([\d.]+)"', panel)
+        expected = [(100 * t.overall, 100 - 100 * t.worst) for t in method.tried]
+        np.testing.assert_allclose(np.array(dots, dtype=float), expected, atol=0.051)
+        assert panel.count("dot open") == sum(not t.converged for t in method.tried)
+
+
+def test_methods_that_were_not_run_are_named_with_the_reason():
+    assert "GroupDRO</b> (it needs the group" in page()
+    assert "Not run" not in page(skipped=())
+
+
+def test_many_methods_stand_in_rows_of_the_heat_map():
+    data = report_data()
+    many = replace(
+        data, methods=data.methods + tuple(replace(data.methods[0], name=f"M{i}") for i in range(9))
+    )
+    heat = render(many).split('<table class="heat">')[1].split("</table>")[0]
+    assert re.findall(r'<th scope="row">([^<]+)', heat) == [m.name for m in many.methods]
+    assert re.findall(r'<th scope="col">([^<]+)', heat)[1:] == [g.name for g in many.groups]
