@@ -31,7 +31,7 @@ def test_every_rule_stands_in_the_table_with_its_cost_and_the_oracle_is_marked()
 
 def test_dots_stand_where_their_accuracies_say():
     data = sweep()
-    panels = page().split("<li><figure>")[1:]
+    panels = page().split('class="panels"')[1].split("</ul>")[0].split("<li><figure>")[1:]
     assert len(panels) == len(data.methods)
     for panel, method in zip(panels, data.methods, strict=True):
         dots = re.findall(r'<circle class="dot(?: open)?" cx="([\d.]+)" cy="([\d.]+)"', panel)
