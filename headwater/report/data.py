@@ -163,7 +163,10 @@ class RulePick:
 
 @dataclass(frozen=True)
 class Sweep:
-    """A sweep behind the heads of a report. `skipped`: methods that could not be run, and why."""
+    """A sweep behind the heads of a report.
+
+    `lowest_overall` is where the drawings begin; `skipped`: methods that could not be run, and why.
+    """
 
     methods: tuple[MethodTried, ...]
     rules: tuple[RulePick, ...]
@@ -173,6 +176,7 @@ class Sweep:
     heads: int
     unconverged: int
     seconds: float | None
+    lowest_overall: float
     baseline_overall: float | None
     baseline_worst: float | None
     skipped: tuple[tuple[str, str], ...]

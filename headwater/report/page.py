@@ -63,8 +63,8 @@ def _x(share: float) -> str:
     return f"{100 * share:.2f}%"
 
 
-def _right(share: float) -> str:
-    return f"{100 * share:.1f}"
+def _right(share: float, lowest: float) -> str:
+    return f"{100 * (share - lowest) / (1 - lowest):.1f}"
 
 
 def _up(share: float) -> str:
