@@ -1,0 +1,249 @@
+"""The parts of a general head's objective as functions of its logits, and their composition.
+
+Logits are (n, K, H): rows, columns (one for a two-class problem, the logit of class 1 against class 0; else
+one per class), heads. Which row losses, risks and invariances there are lives in the files beside this one;
+features and penalties are the solver's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from headwater.heads.loss import CHUNK
+
+EVERY = slice(None)
+
+
+class RowLoss(Protocol):
+    """A loss of each row by itself."""
+
+    @property
+    def is_convex(self) -> bool:
+        """Whether every row's loss is a convex function of its logits."""
+        ...
+
+    def at(self, z: Tensor, rows: slice = EVERY) -> tuple[Tensor, Tensor]:
+        """Losses (n, H) and each one's derivative by its own row's logits (n, K, H).
+
+        `z` are the logits of the loss's rows `rows`; both answers are new tensors.
+        """
+        ...
+
+    def curvature(self, z: Tensor, weights: Tensor) -> Tensor:
+        """About Σ_i weights_i ∂²loss_i/∂z_i², positive semi-definite, (H, K, K) float64; `weights` (n, H)."""
+        ...
+
+    def of(self, keep: Tensor) -> RowLoss:
+        """The loss of some of the heads only; `keep` holds their numbers."""
+        ...
+
+
+class RiskOf(Protocol):
+    """Makes the row losses of each head into one number."""
+
+    def at(self, losses: Tensor) -> tuple[Tensor, Tensor]:
+        """From losses (n, H): the value (H,) float64, and its derivative by each loss (n, H), in their dtype.
+
+        The derivative is a weight per row, non-negative and of sum 1 in every risk of a distribution.
+        """
+        ...
+
+    def of(self, keep: Tensor) -> RiskOf:
+        """The risk of some of the heads only."""
+        ...
+
+
+class InvarianceOf(Protocol):
+    """A penalty on how logits differ between groups of rows, strength included."""
+
+    @property
+    def is_convex(self) -> bool:
+        """Whether the penalty is a convex function of the logits."""
+        ...
+
+    def at(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """The value (H,) float64 and its derivative by the logits (n, K, H), a new tensor."""
+        ...
+
+    def of(self, keep: Tensor) -> InvarianceOf:
+        """The penalty of some of the heads only."""
+        ...
+
+
+@dataclass(frozen=True)
+class RowWeights:
+    """Weights (n, U), each column of sum 1, and the column (H,) of each head."""
+
+    values: Tensor
+    column: Tensor
+
+    def at(self, rows: slice = EVERY) -> Tensor:
+        """The weights of these rows for each head, (n, H), or (n, 1) where all heads share them."""
+        part = self.values[rows]
+        return part if part.shape[1] == 1 else part[:, self.column]
+
+    def of(self, keep: Tensor) -> RowWeights:
+        """The weights of some of the heads."""
+        return RowWeights(self.values, self.column[keep])
+
+
+@dataclass(frozen=True)
+class WeightedMean:
+    """The risk that most heads have: the weighted mean of the losses."""
+
+    weights: RowWeights
+
+    def at(self, losses: Tensor) -> tuple[Tensor, Tensor]:
+        """See RiskOf."""
+        weights = self.weights.at()
+        return (losses * weights).sum(0, dtype=torch.float64), weights.expand_as(losses)
+
+    def of(self, keep: Tensor) -> WeightedMean:
+        """See RiskOf."""
+        return WeightedMean(self.weights.of(keep))
+
+
+@dataclass(frozen=True)
+class Mixtures:
+    """Loss row i sees the mixture share_i·z[own_i] + (1 - share_i)·z[partner_i] of the n rows' logits.
+
+    `own` (m,); `partner` and `share` (m, U), and the column (H,) of each head. A mixture of features and the
+    mixture of their logits are the same under a linear head, so that no features are made.
+    """
+
+    own: Tensor
+    partner: Tensor
+    share: Tensor
+    column: Tensor
+
+    def of(self, keep: Tensor) -> Mixtures:
+        """The mixtures of some of the heads."""
+        return Mixtures(self.own, self.partner, self.share, self.column[keep])
+
+    def _index(self, like: Tensor) -> Tensor:
+        return self.partner[:, self.column].unsqueeze(1).expand(-1, like.shape[1], -1)
+
+    def mix(self, z: Tensor) -> Tensor:
+        """Logits (m, K, H) of the mixtures from those of the rows, (n, K, H)."""
+        if self.partner.shape[1] == 1:
+            other = z.index_select(0, self.partner[:, 0])
+        else:
+            other = z.gather(0, self._index(z))
+        return other.lerp_(z.index_select(0, self.own), self._share())
+
+    def back(self, residual: Tensor, rows: int) -> Tensor:
+        """The derivative by the rows' logits (n, K, H) from that by the mixtures', (m, K, H): mix transposed."""
+        out = residual.new_zeros(rows, *residual.shape[1:])
+        own = residual * self._share()
+        out.index_add_(0, self.own, own)
+        other = residual - own
+        if self.partner.shape[1] == 1:
+            return out.index_add_(0, self.partner[:, 0], other)
+        return out.scatter_add_(0, self._index(residual), other)
+
+    def _share(self) -> Tensor:
+        share = self.share if self.share.shape[1] == 1 else self.share[:, self.column]
+        return share.unsqueeze(1)
+
+
+@dataclass(frozen=True)
+class Objective:
+    """risk(losses of the, perhaps mixed, rows) + invariance of the rows; no penalty on weights."""
+
+    loss: RowLoss
+    risk: RiskOf
+    invariance: InvarianceOf | None = None
+    mixtures: Mixtures | None = None
+
+    @property
+    def is_convex(self) -> bool:
+        """Whether it is a convex function of the logits; a risk keeps convex what is."""
+        return self.loss.is_convex and (self.invariance is None or self.invariance.is_convex)
+
+    def of(self, keep: Tensor) -> Objective:
+        """The objective of some of the heads only; `keep` holds their numbers."""
+        return replace(
+            self,
+            loss=self.loss.of(keep),
+            risk=self.risk.of(keep),
+            invariance=None if self.invariance is None else self.invariance.of(keep),
+            mixtures=None if self.mixtures is None else self.mixtures.of(keep),
+        )
+
+    def at(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """The value (H,) float64 and the residual, its derivative by the logits (n, K, H)."""
+        out = torch.empty_like(z)
+        value, _ = self.along(z, None, None, out)
+        return value, out
+
+    def losses(self, z: Tensor) -> Tensor:
+        """The row losses (m, H) that the risk sees."""
+        seen = z if self.mixtures is None else self.mixtures.mix(z)
+        return torch.cat([self.loss.at(seen[part], part)[0] for part in chunks(seen)])
+
+    def along(self, z: Tensor, d: Tensor | None, t: Tensor | None, out: Tensor) -> tuple[Tensor, Tensor]:
+        """Value and slope at `z + t·d` for every head, (H,) float64 each; `d` None means at `z`.
+
+        `out`, shaped like `z` and apart from it, receives the residual.
+        """
+        step = None if t is None else t.to(z.dtype)
+        moved = z
+        if (self.mixtures is not None or self.invariance is not None) and d is not None and step is not None:
+            moved, step = torch.addcmul(z, d, step), None
+        seen = moved if self.mixtures is None else self.mixtures.mix(moved)
+        residual = out if self.mixtures is None else torch.empty_like(seen)
+        fixed = self.risk.weights if isinstance(self.risk, WeightedMean) else None
+        value = torch.zeros(z.shape[2], dtype=torch.float64, device=z.device)
+        losses = []
+        for part in chunks(seen):
+            at = seen[part] if d is None or step is None else torch.addcmul(seen[part], d[part], step)
+            loss, derivative = self.loss.at(at, part)
+            if fixed is None:
+                losses.append(loss)
+            else:
+                weight = fixed.at(part)
+                value += (loss * weight).sum(0, dtype=torch.float64)
+                derivative *= weight.unsqueeze(1)
+            residual[part] = derivative
+        if fixed is None:
+            value, weight = self.risk.at(torch.cat(losses))
+            residual *= weight.unsqueeze(1)
+        if self.mixtures is not None:
+            out.copy_(self.mixtures.back(residual, len(z)))
+        if self.invariance is not None:
+            penalty, derivative = self.invariance.at(moved)
+            value = value + penalty
+            out += derivative
+        slope = torch.zeros_like(value)
+        if d is not None:
+            for part in chunks(d):
+                slope += (out[part] * d[part]).sum((0, 1), dtype=torch.float64)
+        return value, slope
+
+    def curvature(self, z: Tensor) -> Tensor:
+        """About the mean over rows of the second derivative by a row's logits, (H, K, K) float64.
+
+        For preconditioning: a sample of rows is enough, and the invariance is left out.
+        """
+        seen = z if self.mixtures is None else self.mixtures.mix(z)
+        if isinstance(self.risk, WeightedMean):
+            weights = self.risk.weights.at().expand(-1, z.shape[2])
+        else:
+            _, weights = self.risk.at(self.losses(z))
+        total = torch.zeros(z.shape[2], z.shape[1], z.shape[1], dtype=torch.float64, device=z.device)
+        for part in chunks(seen):
+            total += self.loss.curvature(seen[part], weights[part])
+        return total
+
+
+def chunks(z: Tensor) -> Iterator[slice]:
+    """Slices of rows that each hold about as many numbers as stay in the cache."""
+    rows = len(z)
+    step = max(1, CHUNK // max(1, z[0].numel()))
+    for first in range(0, rows, step):
+        yield slice(first, min(first + step, rows))
