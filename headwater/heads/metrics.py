@@ -277,13 +277,15 @@ def accuracies_by_group(
     y_true: NDArray[np.int64], predictions: NDArray[np.int64], groups: NDArray[np.int64], n_groups: int
 ) -> NDArray[np.float64]:
     """Accuracies of many heads: predictions (heads, rows) to (heads, groups), NaN where there is no row."""
-    known = groups >= 0
-    right = (predictions == y_true)[:, known]
-    count = np.bincount(groups[known], minlength=n_groups)
+    order = np.argsort(groups, kind="stable")
+    order = order[np.searchsorted(groups[order], 0) :]
+    count = np.bincount(groups[order], minlength=n_groups)
+    present = np.flatnonzero(count)
     found = np.full((len(predictions), n_groups), np.nan)
-    for place, row in enumerate(right):
-        correct = np.bincount(groups[known][row], minlength=n_groups)
-        np.divide(correct, count, out=found[place], where=count > 0)
+    if len(present):
+        right = (predictions == y_true)[:, order].view(np.int8)
+        first = np.cumsum(count[present]) - count[present]
+        found[:, present] = np.add.reduceat(right, first, axis=1, dtype=np.int64) / count[present]
     return found
 
 

@@ -1,0 +1,149 @@
+"""Figures that need a head's scores and not only its predictions: log-loss, calibration error, AUROC.
+
+Everything here is for many heads at once; what is counted by group lives in `headwater.heads.metrics`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headwater.errors import RequestError
+
+BINS = 15
+"""Bins of the calibration error, the number of Guo et al. 2017 and of most tables since."""
+
+Floats = NDArray[np.floating[Any]]
+
+_BLOCK = 1_000_000  # scores worked on at once: about what the processor's caches hold
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What scores say about rows of known class, for `heads` heads; float32 or float64 as the scores.
+
+    `predicted` (heads, rows) class codes; `log_loss` (heads, rows) -log of the true class's probability;
+    `confidence` (heads, rows) the predicted class's probability; `log_odds` (columns, heads, rows): for two
+    classes one column, of class 1, else one per class against the rest. Log odds order rows as probabilities
+    do, and still tell apart those that round to 1.
+    """
+
+    predicted: NDArray[np.int64]
+    log_loss: Floats
+    confidence: Floats
+    log_odds: Floats
+
+
+def scored(logits: Floats, y_true: NDArray[np.int64]) -> Scored:
+    """Read `logits` (heads, rows, classes) against the class codes `y_true` (rows,)."""
+    z = np.array(np.moveaxis(logits, 2, 0), order="C")  # class first: every step below runs along rows
+    predicted = np.zeros(z.shape[1:], dtype=np.int64)
+    highest = z[0].copy()
+    for code in range(1, len(z)):
+        better = z[code] > highest
+        predicted[better] = code
+        np.maximum(highest, z[code], out=highest)  # carries NaN on, which the figures then show
+    with np.errstate(invalid="ignore"):  # infinite less infinite: NaN, and so are its figures
+        z -= highest
+    share = np.exp(z)
+    # The highest score's own term is kept out of the sum and added as an exact 1 where it is wanted: the
+    # probability of all other classes would be lost in 1 - p.
+    place = predicted * predicted.size + np.arange(predicted.size).reshape(predicted.shape)
+    share.reshape(-1)[place] = 0.0
+    others = share.sum(axis=0)
+    log_loss = np.log1p(others) - z[y_true, :, np.arange(len(y_true))].T
+    if len(z) == 2:
+        odds = (z[1] - z[0])[None]
+    else:
+        odds = z - np.log(1 + others - share)
+        with np.errstate(divide="ignore"):
+            odds.reshape(-1)[place] = -np.log(others)
+    return Scored(predicted, log_loss, 1 / (1 + others), odds)
+
+
+def blocks(logits: Floats) -> Iterator[Floats]:
+    """Cut (heads, rows, classes) along the heads into pieces that are cheap to work on."""
+    step = max(1, _BLOCK // max(1, logits.shape[1] * logits.shape[2]))
+    for first in range(0, len(logits), step):
+        yield logits[first : first + step]
+
+
+def calibration_error(confidence: Floats, right: NDArray[np.bool_], bins: int = BINS) -> NDArray[np.float64]:
+    """Expected calibration error of the predicted class over equal-width bins, per head; in [0, 1].
+
+    Σ_bins (rows in the bin / rows)·|accuracy - mean confidence|, bins being (0, 1/B], …, ((B - 1)/B, 1]
+    (Naeini et al. 2015; Guo et al. 2017, equation 3). `confidence`, `right` (heads, rows).
+    """
+    heads, rows = confidence.shape
+    place = np.ceil(np.nan_to_num(confidence) * bins).astype(np.int64) - 1
+    place = np.clip(place, 0, bins - 1) + np.arange(heads)[:, None] * bins
+    gap: NDArray[np.float64] = right - confidence.astype(np.float64)
+    sums = np.bincount(place.ravel(), gap.ravel(), minlength=heads * bins).reshape(heads, bins)
+    error: NDArray[np.float64] = np.abs(sums).sum(axis=1) / rows
+    return error
+
+
+def auroc(log_odds: Floats, y_true: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Area under the ROC curve per head; ties count half. `log_odds` (columns, heads, rows) as in `Scored`.
+
+    More than two classes: the plain mean over the classes of each against the rest (Fawcett 2006, section 9),
+    over the classes that have rows and are not alone; NaN where there is none.
+    """
+    single = len(log_odds) == 1
+    areas = [
+        area_under(column, y_true == code)
+        for code, column in enumerate(log_odds, start=int(single))
+        if 0 < (y_true == code).sum() < len(y_true)
+    ]
+    if not areas:
+        return np.full(log_odds.shape[1], np.nan)
+    mean: NDArray[np.float64] = np.mean(areas, axis=0)
+    return mean
+
+
+def area_under(scores: Floats, positive: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """The chance that a positive row scores above a negative one, plus half that of a tie.
+
+    `scores` (heads, rows), `positive` (rows,); exact, from the ranks (Mann & Whitney 1947). NaN scores: NaN.
+    """
+    areas = np.full(len(scores), np.nan)
+    sound = ~np.isnan(scores).any(axis=1)
+    if scores.dtype != np.float32:
+        for head in np.flatnonzero(sound):
+            areas[head] = _area_by_search(scores[head], positive)
+        return areas
+    # float32 leaves room for the label in a 64-bit key: one sort then orders scores and labels together,
+    # several times faster than finding an order first. Among equal scores negatives come first.
+    bits = (scores + np.float32(0)).view(np.int32)  # + 0 makes -0 the same as 0
+    keys = (bits ^ ((bits >> 31) & 0x7FFFFFFF)).astype(np.int64)
+    keys <<= 1
+    keys |= positive
+    keys.sort(axis=1)
+    count = int(positive.sum())
+    ranks = (keys & 1) @ np.arange(1, len(positive) + 1)
+    areas[sound] = ((ranks - count * (count + 1) / 2) / (count * (len(positive) - count)))[sound]
+    tied = ((keys[:, 1:] ^ keys[:, :-1]) == 1).any(axis=1)  # a negative and a positive of the same score
+    for head in np.flatnonzero(tied & sound):
+        areas[head] = _area_by_search(scores[head], positive)
+    return areas
+
+
+def _area_by_search(scores: Floats, positive: NDArray[np.bool_]) -> float:
+    above, below = scores[positive], np.sort(scores[~positive])
+    wins = below.searchsorted(above, "left").sum() + below.searchsorted(above, "right").sum()
+    return float(wins / (2 * len(above) * len(below)))
+
+
+def check_logits(logits: Floats, rows: int, classes: int | None = None) -> None:
+    """RequestError unless `logits` are scores (heads, rows, classes) of these rows and at least two classes."""
+    if logits.ndim != 3 or logits.shape[1] != rows or logits.shape[2] < 2 or logits.dtype.kind != "f":
+        raise RequestError(
+            f"logits must be floats, one row of at least two scores for each of the {rows} rows, and not "
+            f"{logits.dtype} of shape {logits.shape}"
+        )
+    if classes is not None and logits.shape[2] != classes:
+        raise RequestError(f"the logits have {logits.shape[2]} columns, and there are {classes} classes")
