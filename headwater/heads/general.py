@@ -1,20 +1,165 @@
-"""Trains the heads whose criterion is more than the weighted mean of cross-entropy."""
+"""Trains the heads whose criterion is more than the weighted mean of cross-entropy.
+
+Specs that share rows, scaler, classes present and kind of criterion are solved together. What they minimise
+is built in `objectives`, how in `solvers.general` and, for risks that need weights of their own, in
+`solvers.minmax`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from headwater.errors import RequestError
-from headwater.heads.head import LinearHead
-from headwater.heads.spec import HeadSpec
-from headwater.heads.workspace import Workspace
+from headwater.heads.folding import Frame
+from headwater.heads.head import MAX_ITERATIONS_REACHED, Convergence, LinearHead
+from headwater.heads.objectives.build import Layout, check_criterion, kind_of, objective_of
+from headwater.heads.solvers.curvature import Basis
+from headwater.heads.solvers.general import SEPARATED, Problem, solve_general
+from headwater.heads.spec import HeadSpec, Rows
+from headwater.heads.stack import Solved
+from headwater.heads.workspace import Prepared, Workspace
+
+# What the heads solved at once may hold: logits, gradients and the solver's memory of its last steps.
+_ROOM = 1 << 29
+_LOGITS, _STEPS = 8, 28  # about how many arrays of each size a solver holds
 
 
 def train_general(
     workspace: Workspace, target: NDArray[np.int64], n_classes: int, specs: Sequence[HeadSpec]
 ) -> list[LinearHead]:
-    """One head per spec, in order."""
-    raise RequestError(f"the bank cannot train {specs[0].loss} on {len(target)} rows yet")
+    """One head per spec, in order. Raises RequestError, before any training, for what cannot be trained."""
+    for spec in specs:
+        if spec.minibatch is not None:
+            raise RequestError("mini-batches train the plain mean of cross-entropy only; leave them out")
+        check_criterion(spec, n_classes)
+    groups: dict[Hashable, list[HeadSpec]] = defaultdict(list)
+    unique: dict[Rows, Rows] = {}
+    for spec in specs:
+        if spec.rows not in unique:
+            unique[spec.rows] = Rows(np.unique(spec.rows.index))
+        # Mixtures are pairs of a spec's own rows, in its order; for all others the set of rows is enough.
+        rows = spec.rows if spec.mixing is not None else unique[spec.rows]
+        groups[rows, spec.scaler_rows, _present(spec, target).tobytes(), kind_of(spec)].append(spec)
+    trained: dict[HeadSpec, LinearHead] = {}
+    for members in groups.values():
+        rows, classes = unique[members[0].rows], _present(members[0], target)
+        codes = np.searchsorted(classes, target[rows.index]).clip(max=len(classes) - 1)
+        layout = Layout(rows, codes, classes, columns=1 if n_classes == 2 else len(classes))
+        prepared = workspace.prepare(rows, members[0].scaler_rows)
+        trained.update(zip(members, _solve(prepared, layout, n_classes, members), strict=True))
+    return [trained[spec] for spec in specs]
+
+
+def _present(spec: HeadSpec, target: NDArray[np.int64]) -> NDArray[np.int64]:
+    index = spec.rows.index
+    if spec.weights is not None and spec.mixing is None:
+        index = index[spec.weights.values > 0]
+    return np.unique(target[index])
+
+
+@dataclass(frozen=True)
+class _Coordinates:
+    """The features in the coordinates that are solved in, and weights into them and out of them."""
+
+    x: Tensor
+    basis: Basis
+    into: Callable[[Tensor], Tensor]
+    out: Callable[[Tensor], Tensor]
+
+    @staticmethod
+    def of(prepared: Prepared) -> _Coordinates:
+        if prepared.is_spanned:
+            span = prepared.span
+            return _Coordinates(span.rows, span.basis, span.into, span.out)
+        return _Coordinates(prepared.x, prepared.basis, lambda weight: weight, lambda weight: weight)
+
+
+def _solve(prepared: Prepared, layout: Layout, n_classes: int, specs: Sequence[HeadSpec]) -> list[LinearHead]:
+    """Train specs of one kind on the prepared rows, as many at a time as there is room for."""
+    frame = Frame(prepared.centre, prepared.scale, layout.classes, layout.columns, n_classes)
+    coordinates = _Coordinates.of(prepared)
+    rows, dim = coordinates.x.shape
+    a_head = layout.columns * (_LOGITS * rows + _STEPS * dim) * coordinates.x.element_size()
+    widest = max(1, _ROOM // a_head)
+    heads = []
+    for first in range(0, len(specs), widest):
+        heads += _solve_together(coordinates, prepared, frame, layout, specs[first : first + widest])
+    return heads
+
+
+def _solve_together(
+    coordinates: _Coordinates, prepared: Prepared, frame: Frame, layout: Layout, specs: Sequence[HeadSpec]
+) -> list[LinearHead]:
+    x = coordinates.x
+    anchor, _, free = frame.fold_all([spec.anchor for spec in specs])
+    weight, bias, _ = frame.fold_all([spec.start or spec.anchor for spec in specs])
+    near = torch.tensor(anchor, device=x.device).to(x.dtype)
+    offset = None
+    if not free.all():
+        flat = prepared.x @ near.reshape(len(near), -1)
+        offset = flat.view(len(flat), *near.shape[1:])
+    problem = Problem(
+        x=x,
+        basis=coordinates.basis,
+        objective=objective_of(specs, layout, x.device, x.dtype),
+        l2=torch.tensor([spec.penalty.l2 for spec in specs], dtype=torch.float64, device=x.device),
+        weight=coordinates.into(torch.tensor(weight - anchor, device=x.device).to(x.dtype)),
+        bias=torch.tensor(bias, device=x.device).to(x.dtype),
+        tolerance=torch.tensor([spec.tolerance for spec in specs], dtype=torch.float64, device=x.device),
+        max_iterations=torch.tensor([spec.max_iterations for spec in specs], device=x.device),
+        offset=offset,
+    )
+    solved = _solver_for(specs[0])(problem)
+    weights = anchor + coordinates.out(solved.weight).double().cpu().numpy()
+    biases = solved.bias.double().cpu().numpy()
+    convex = problem.objective.is_convex
+    return [
+        frame.unfold(weights[:, :, h], biases[:, h], _record(solved, h, spec, convex=convex))
+        for h, spec in enumerate(specs)
+    ]
+
+
+def _solver_for(spec: HeadSpec) -> Callable[[Problem], Solved]:
+    if spec.risk is None:
+        return solve_general
+    from headwater.heads.solvers.minmax import solve_minmax  # type: ignore[import-not-found] # noqa: PLC0415
+
+    solver: Callable[[Problem], Solved] = solve_minmax
+    return solver
+
+
+def _record(solved: Solved, h: int, spec: HeadSpec, *, convex: bool) -> Convergence:
+    objective, gap = float(solved.objective[h]), float(solved.gap[h])
+    relative = gap / abs(objective) if objective else gap
+    if convex:
+        how = "certified" if bool(solved.certified[h]) else "estimated"
+        message = f"gap to the optimum {how} below {relative:.1e} of the objective"
+    else:
+        message = (
+            f"stationary to an estimated {relative:.1e} of the objective, which is not convex: "
+            "the optimum is a local one"
+        )
+    if not bool(solved.converged[h]):
+        steps = int(solved.iterations[h])
+        why = (
+            MAX_ITERATIONS_REACHED
+            if steps >= spec.max_iterations
+            else "no further progress in this precision"
+        )
+        if spec.penalty.l2 == 0 and objective < SEPARATED:
+            why = "the rows can be separated without error, so that there is no optimum without a penalty"
+        message = f"{why}; {message}"
+    return Convergence(
+        converged=bool(solved.converged[h]),
+        iterations=int(solved.iterations[h]),
+        objective=objective,
+        gradient_norm=float(solved.gradient_norm[h]),
+        message=message,
+    )

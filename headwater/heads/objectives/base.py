@@ -17,6 +17,8 @@ from torch import Tensor
 from headwater.heads.loss import CHUNK
 
 EVERY = slice(None)
+# Rows from which a preconditioner is made; more of them would not change it.
+_SAMPLE = 8192
 
 
 class RowLoss(Protocol):
@@ -34,8 +36,11 @@ class RowLoss(Protocol):
         """
         ...
 
-    def curvature(self, z: Tensor, weights: Tensor) -> Tensor:
-        """About Σ_i weights_i ∂²loss_i/∂z_i², positive semi-definite, (H, K, K) float64; `weights` (n, H)."""
+    def curvature(self, z: Tensor, weights: Tensor, rows: slice = EVERY) -> Tensor:
+        """About Σ_i weights_i ∂²loss_i/∂z_i² over `rows`, positive semi-definite, (H, K, K) float64.
+
+        `weights` (n, H).
+        """
         ...
 
     def of(self, keep: Tensor) -> RowLoss:
@@ -93,6 +98,18 @@ class RowWeights:
 
 
 @dataclass(frozen=True)
+class RowCodes:
+    """Group codes (n, U) int64 from 0, and the column (H,) of each head; -1 for a row without weight."""
+
+    values: Tensor
+    column: Tensor
+
+    def of(self, keep: Tensor) -> RowCodes:
+        """The codes of some of the heads."""
+        return RowCodes(self.values, self.column[keep])
+
+
+@dataclass(frozen=True)
 class WeightedMean:
     """The risk that most heads have: the weighted mean of the losses."""
 
@@ -137,7 +154,7 @@ class Mixtures:
         return other.lerp_(z.index_select(0, self.own), self._share())
 
     def back(self, residual: Tensor, rows: int) -> Tensor:
-        """The derivative by the rows' logits (n, K, H) from that by the mixtures', (m, K, H): mix transposed."""
+        """The derivative by the rows' logits (n, K, H) from that by the mixtures', (m, K, H)."""
         out = residual.new_zeros(rows, *residual.shape[1:])
         own = residual * self._share()
         out.index_add_(0, self.own, own)
@@ -235,10 +252,13 @@ class Objective:
             weights = self.risk.weights.at().expand(-1, z.shape[2])
         else:
             _, weights = self.risk.at(self.losses(z))
+        step = max(1, len(seen) // _SAMPLE)
+        seen, weights = seen[::step], weights[::step].double()
         total = torch.zeros(z.shape[2], z.shape[1], z.shape[1], dtype=torch.float64, device=z.device)
         for part in chunks(seen):
-            total += self.loss.curvature(seen[part], weights[part])
-        return total
+            rows = slice(part.start * step, part.stop * step, step)
+            total += self.loss.curvature(seen[part], weights[part], rows)
+        return total / weights.sum(0).clamp_min(1e-30).view(-1, 1, 1)
 
 
 def chunks(z: Tensor) -> Iterator[slice]:

@@ -1,0 +1,296 @@
+"""Batched L-BFGS for any objective that is a function of logits: two products of features per iteration.
+
+The line search moves along logits and needs none. Every head has its own line search and stopping, and leaves
+when it is done. What is minimised lives in `headwater.heads.objectives`; the metric that the quasi-Newton
+updates start from in `curvature`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from headwater.heads.objectives.base import Objective
+from headwater.heads.solvers.curvature import Basis, Metric
+from headwater.heads.stack import Solved
+
+_MEMORY = 10
+_TRIALS = 20
+_SUFFICIENT, _CURVATURE = 1e-4, 0.5
+# The estimate of the gap, half the squared gradient in the quasi-Newton metric, may be short by a factor.
+_SAFETY = 8.0
+# Without a penalty, an objective below this means classes that can be told apart without error.
+SEPARATED = 1e-8
+
+
+@dataclass(frozen=True)
+class Problem:
+    """H heads: minimise objective(offset + x·W + b) + l2/2·‖W‖² over W (d, K, H) and b (K, H).
+
+    `x` (n, d) has columns of mean zero, `basis` is the eigenbasis of its Gram matrix. `offset` (n, K, H) are
+    the logits of the weights W is to stay near, None where there are none; `weight` and `bias` are the start.
+    `l2`, `tolerance` (H,) float64; `max_iterations` (H,).
+    """
+
+    x: Tensor
+    basis: Basis
+    objective: Objective
+    l2: Tensor
+    weight: Tensor
+    bias: Tensor
+    tolerance: Tensor
+    max_iterations: Tensor
+    offset: Tensor | None = None
+
+    @property
+    def heads(self) -> int:
+        """How many heads."""
+        return len(self.l2)
+
+    def of(self, keep: Tensor) -> Problem:
+        """Some of the heads only; `keep` holds their numbers."""
+        return replace(
+            self,
+            objective=self.objective.of(keep),
+            l2=self.l2[keep],
+            weight=self.weight[:, :, keep],
+            bias=self.bias[:, keep],
+            tolerance=self.tolerance[keep],
+            max_iterations=self.max_iterations[keep],
+            offset=None if self.offset is None else self.offset[:, :, keep],
+        )
+
+    def empty(self) -> Solved:
+        """Room for the answers, filled as heads finish."""
+        number = torch.zeros_like(self.l2)
+        return Solved(
+            weight=torch.zeros_like(self.weight),
+            bias=torch.zeros_like(self.bias),
+            objective=number.clone(),
+            gradient_norm=number.clone(),
+            gap=number.clone(),
+            certified=number.bool(),
+            iterations=torch.zeros_like(self.max_iterations),
+            converged=number.bool(),
+        )
+
+
+def _dot(a: Tensor, b: Tensor) -> Tensor:
+    """Inner product per head of (d + 1, K, H) arrays: (H,) float64."""
+    return torch.sum((a * b).sum(1, dtype=torch.float64), dim=0)
+
+
+class _History:
+    """The last steps and gradient changes of every head, and the inverse Hessian they imply."""
+
+    def __init__(self) -> None:
+        self._pairs: list[tuple[Tensor, Tensor, Tensor]] = []  # step, change, 1 / their product or 0
+
+    def push(self, step: Tensor, change: Tensor) -> None:
+        product = _dot(step, change)
+        size = (_dot(step, step) * _dot(change, change)).sqrt()
+        rho = torch.where(product > 1e-8 * size, 1 / product.clamp_min(1e-300), 0)
+        self._pairs = [*self._pairs, (step, change, rho)][-_MEMORY:]
+
+    def of(self, keep: Tensor) -> None:
+        self._pairs = [(s[..., keep], y[..., keep], rho[keep]) for s, y, rho in self._pairs]
+
+    def forget(self, heads: Tensor) -> None:
+        for _, _, rho in self._pairs:
+            rho[heads] = 0
+
+    def direction(self, gradient: Tensor, metric: Metric) -> Tensor:
+        """Minus the inverse Hessian estimate applied to the gradient (Nocedal 1980, two loops)."""
+        q = gradient.clone()
+        alphas = []
+        for s, y, rho in reversed(self._pairs):
+            alpha = rho * _dot(s, q)
+            alphas.append(alpha)
+            q -= alpha.to(q.dtype) * y
+        weight, bias = metric.solve(q[:-1], q[-1])
+        q = torch.cat([weight, bias.unsqueeze(0)])
+        for (s, y, rho), alpha in zip(self._pairs, reversed(alphas), strict=True):
+            q += (alpha - rho * _dot(y, q)).to(q.dtype) * s
+        return q.neg_()
+
+
+class _Run:
+    """The heads that are still running: parameters in the basis with the bias last, logits, gradient."""
+
+    def __init__(self, problem: Problem) -> None:
+        self.x, self.basis, self.objective, self.l2 = problem.x, problem.basis, problem.objective, problem.l2
+        self.heads = torch.arange(problem.heads, device=self.x.device)
+        self.iteration = 0
+        self.stalled = torch.zeros_like(self.heads)
+        self.theta = torch.cat([self.basis.into(problem.weight), problem.bias.unsqueeze(0)])
+        self.z = self.logits(self.theta)
+        if problem.offset is not None:
+            self.z += problem.offset
+        value, self.residual = self.objective.at(self.z)
+        self.value = value + self.l2 / 2 * _dot(self.theta[:-1], self.theta[:-1])
+        self.gradient = self.differentiate()
+
+    def logits(self, theta: Tensor) -> Tensor:
+        """The logits of weights given in the basis: the first of the two products."""
+        weight = self.basis.out(theta[:-1])
+        flat = torch.addmm(theta[-1].reshape(1, -1), self.x, weight.reshape(len(weight), -1))
+        return flat.view(len(self.x), *theta.shape[1:])
+
+    def differentiate(self) -> Tensor:
+        """The gradient at the present residual: the second of the two products."""
+        flat = self.residual.view(len(self.x), -1)
+        weight = self.basis.into((self.x.T @ flat).view(-1, *self.residual.shape[1:]))
+        weight += self.l2.to(weight.dtype) * self.theta[:-1]
+        return torch.cat([weight, self.residual.sum(0, keepdim=True)])
+
+    def of(self, keep: Tensor) -> None:
+        self.objective = self.objective.of(keep)
+        for name in ("l2", "heads", "theta", "z", "gradient", "value", "stalled"):
+            setattr(self, name, getattr(self, name)[..., keep].contiguous())
+        self.residual = torch.empty_like(self.z)
+
+    def search(self, step: Tensor, moved: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:
+        """Step lengths (H,) along `step`, whose logits are `moved`, and which heads found one.
+
+        Weak Wolfe conditions, in the approximate form of Hager and Zhang (2005) where the change is below its
+        rounding. Leaves `self.residual` and `self.value` at the accepted points.
+        """
+        square, across = (_dot(self.theta[:-1], other[:-1]) for other in (self.theta, step))
+        along = _dot(step[:-1], step[:-1])
+        noise = self.value.abs() * (1e-7 if self.z.dtype == torch.float32 else 1e-14)
+        start = self.value.clone()
+        t = torch.ones_like(slope)
+        low, high = torch.zeros_like(t), torch.full_like(t, torch.inf)
+        slope_low, slope_high = slope.clone(), torch.full_like(t, torch.inf)
+        found = torch.zeros_like(t, dtype=torch.bool)
+        pending = torch.arange(len(t), device=t.device)
+        for _ in range(_TRIALS):
+            now = t[pending]
+            if len(pending) == len(t):
+                value, rise = self.objective.along(self.z, moved, now, self.residual)
+            else:
+                part = torch.empty_like(self.z[..., pending])
+                z, d = self.z[..., pending], moved[..., pending]
+                value, rise = self.objective.of(pending).along(z, d, now, part)
+                self.residual[..., pending] = part
+            l2, down = self.l2[pending], slope[pending]
+            value = value + l2 / 2 * (square[pending] + 2 * now * across[pending] + now**2 * along[pending])
+            rise = rise + l2 * (across[pending] + now * along[pending])
+            change = value - start[pending]
+            enough = (change <= _SUFFICIENT * now * down) | (
+                (change <= noise[pending]) & (rise <= (2 * _SUFFICIENT - 1) * down)
+            )
+            enough &= torch.isfinite(value) & torch.isfinite(rise)
+            far = rise >= _CURVATURE * down
+            self.value[pending] = value
+            found[pending[enough & far]] = True
+            over, under = ~enough, enough & ~far
+            high[pending[over]], slope_high[pending[over]] = now[over], rise[over]
+            low[pending[under]], slope_low[pending[under]] = now[under], rise[under]
+            pending = pending[~(enough & far)]
+            if len(pending) == 0:
+                return t, found
+            t[pending] = _next_length(low, high, slope_low, slope_high, slope)[pending]
+        # What is left goes to the best point it is sure of, and no further.
+        t = torch.where(found, t, low)
+        value, self.residual = self.objective.at(torch.addcmul(self.z, moved, t.to(self.z.dtype)))
+        self.value = value + self.l2 / 2 * (square + 2 * t * across + t**2 * along)
+        return t, found
+
+
+def _next_length(low: Tensor, high: Tensor, slope_low: Tensor, slope_high: Tensor, slope: Tensor) -> Tensor:
+    """The next trial by the secant of the slopes, kept inside the bracket or growing at most fourfold."""
+    bounded = torch.isfinite(high)
+    width = torch.where(bounded, high - low, 1)
+    secant = low + width * (-slope_low) / (slope_high - slope_low).clamp_min(1e-300)
+    usable = torch.isfinite(secant) & torch.isfinite(slope_high) & (slope_high > slope_low)
+    inside = torch.where(usable, secant, low + width / 2)
+    inside = torch.minimum(torch.maximum(inside, low + 0.05 * width), low + 0.95 * width)
+    line = low * slope / (slope - slope_low).clamp_max(-1e-300)  # where slopes from 0 and low lead to
+    outside = torch.minimum(torch.maximum(torch.nan_to_num(line, nan=0.0), 1.5 * low), 4 * low)
+    return torch.where(bounded, inside, outside)
+
+
+def solve_general(problem: Problem) -> Solved:
+    """Minimise every head to its tolerance.
+
+    For a convex objective with l2 > 0 the gap is certified or estimated; for another, `converged` says that
+    a stationary point was reached, by the same estimate, and nothing is certified. A head alone and in a
+    stack takes the same steps, up to the rounding of sums.
+    """
+    answers = problem.empty()
+    run = _Run(problem)
+    history = _History()
+    refresh = 0
+    while True:
+        if run.iteration >= refresh:
+            curvature = run.objective.curvature(run.z)
+            metric = Metric(run.basis, curvature, run.l2, run.x.dtype)
+            refresh = 2 * run.iteration + 1
+        step = history.direction(run.gradient, metric)
+        slope = _dot(run.gradient, step)
+        bad = ~(slope < 0) & (_dot(run.gradient, run.gradient) > 0)
+        if bool(bad.any()):
+            history.forget(bad)
+            step = history.direction(run.gradient, metric)
+            slope = _dot(run.gradient, step)
+        finished = _finish(run, problem, answers, slope, curvature)
+        if bool(finished.all()):
+            return answers
+        if bool(finished.any()):
+            keep = torch.nonzero(~finished).flatten()
+            run.of(keep)
+            history.of(keep)
+            metric, curvature = metric.of(keep), curvature[keep]
+            step, slope = step[..., keep].contiguous(), slope[keep]
+        moved = run.logits(step)
+        before = run.gradient
+        t, found = run.search(step, moved, slope)
+        run.stalled = torch.where(found, 0, run.stalled + 1)
+        length = t.to(step.dtype)
+        run.z.addcmul_(moved, length)
+        taken = step * length
+        run.theta += taken
+        run.gradient = run.differentiate()
+        history.push(taken, run.gradient - before)
+        if not bool(found.all()):
+            history.forget(~found)
+        run.iteration += 1
+
+
+def _finish(run: _Run, problem: Problem, answers: Solved, slope: Tensor, curvature: Tensor) -> Tensor:
+    """Writes down the heads that are done, (H,) bool."""
+    estimate = -slope / 2 * _SAFETY
+    weight, bias = run.gradient[:-1], run.gradient[-1].double()
+    ridge = 1e-12 * torch.eye(len(bias), dtype=torch.float64, device=bias.device)
+    inverse = torch.linalg.pinv(curvature + ridge, hermitian=True)
+    bias_part = torch.einsum("kh,hkj,jh->h", bias, inverse, bias)
+    bound = _dot(weight, weight) / (2 * run.l2) + bias_part
+    bound = torch.where(run.l2 > 0, bound, torch.inf)
+    target = problem.tolerance[run.heads] * run.value.abs()
+    certified = bound <= target
+    if not run.objective.is_convex:
+        certified = torch.zeros_like(certified)
+    unbounded = (run.l2 == 0) & (run.value < SEPARATED)
+    converged = (certified | (estimate <= target)) & ~unbounded
+    finished = converged | unbounded | (run.stalled > 1) | ~torch.isfinite(run.value)
+    finished |= run.iteration >= problem.max_iterations[run.heads]
+    done = torch.nonzero(finished).flatten()
+    if len(done):
+        heads = run.heads[done]
+        answers.put(
+            heads,
+            Solved(
+                weight=run.basis.out(run.theta[:-1, :, done].contiguous()),
+                bias=run.theta[-1][:, done],
+                objective=run.value[done],
+                gradient_norm=_dot(run.gradient, run.gradient).sqrt()[done],
+                gap=torch.where(certified, bound, estimate)[done],
+                certified=certified[done],
+                iterations=torch.full_like(heads, run.iteration),
+                converged=converged[done],
+            ),
+        )
+    return finished
