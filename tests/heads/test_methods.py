@@ -61,6 +61,55 @@ def test_reweighting_is_scikit_learns_sample_weight(task: Task, name: str, by: s
     assert np.abs(found - reference(task, train, None, 0.01)).max() > 0.02  # the weights did something
 
 
+@pytest.mark.parametrize("by", ["class", "group"])
+@pytest.mark.parametrize(
+    ("name", "settings", "weight_of"),
+    [
+        ("SqrtReWeight", {}, lambda n: n**-0.5),
+        ("CBLoss", {"beta": 0.9}, lambda n: (1 - 0.9) / (1 - 0.9**n)),
+    ],
+)
+def test_counts_become_weights_as_published(
+    task: Task, by: str, name: str, settings: dict[str, Any], weight_of: Callable[[int], float]
+) -> None:
+    (spec,) = next(plan(task, name, {"by": by, **settings}).recipe)
+    of_train = (task.target if by == "class" else task.groups)[task.splits["train"]].tolist()
+    expected = np.array([weight_of(of_train.count(code)) for code in of_train])
+    found = spec.weights.values
+    np.testing.assert_allclose(found / found.sum(), expected / expected.sum())
+    assert len(set(expected)) == len(set(of_train)) > 1
+
+
+def test_the_effective_number_runs_from_erm_to_reweighting(task: Task) -> None:
+    for beta, peer in ((0.0, "ERM"), (1 - 1e-12, "RWY")):
+        found, expected = fit_one(task, "CBLoss", l2=0.01, beta=beta), fit_one(task, peer, l2=0.01)
+        np.testing.assert_allclose(found.weight, expected.weight, atol=2e-3)
+        np.testing.assert_allclose(found.bias, expected.bias, atol=2e-3)
+    by_group = fit_one(task, "CBLoss", l2=0.01, beta=1 - 1e-12, by="group")
+    np.testing.assert_allclose(by_group.weight, fit_one(task, "RWG", l2=0.01).weight, atol=2e-3)
+
+
+def test_retraining_with_weights_is_asked_for_as_rwy_is(task: Task) -> None:
+    assert next(plan(task, "ReWeightCRT").recipe) == next(plan(task, "RWY").recipe)
+
+
+def test_retraining_on_samples_nears_reweighting_with_the_epochs(task: Task) -> None:
+    (once,) = next(plan(task, "CRT", {"epochs": 1}, seed=4).recipe)
+    counts, train = once.weights.values, task.splits["train"]
+    assert counts.sum() == len(train)
+    assert (counts == counts.round()).all()
+    assert next(plan(task, "CRT", {"epochs": 1}, seed=4).recipe) == [once]
+    assert next(plan(task, "CRT", {"epochs": 1}, seed=5).recipe) != [once]
+    drawn = np.mean([next(plan(task, "CRT", {}, seed=s).recipe)[0].weights.values for s in range(50)], axis=0)
+    expected = naive_weights(task.target[train])
+    # 500 epochs' draws of a row: their deviation is the root of their mean
+    np.testing.assert_allclose(drawn / 10, expected * len(train) / 2, atol=6 * (1 / 500) ** 0.5)
+    many, rwy = fit_one(task, "CRT", epochs=100_000, l2=0.1), fit_one(task, "RWY", l2=0.1)
+    few = fit_one(task, "CRT", epochs=1, l2=0.1)
+    assert np.abs(many.weight - rwy.weight).max() < 0.01
+    assert np.abs(few.weight - rwy.weight).max() > 0.03
+
+
 def test_three_classes_are_one_softmax(world: Callable[..., dict[str, Any]]) -> None:
     made = world()
     label = np.where(made["place"] == "land", made["class"], "seabird")

@@ -10,6 +10,30 @@ from headwater.heads.methods import subsampling
 
 # isort: split
 from headwater.heads.methods import dfr
+
+# isort: split
+from headwater.heads.methods import afr
+
+# isort: split
+from headwater.heads.methods import disagreement
+
+# isort: split
+from headwater.heads.methods import llr
+
+# isort: split
+from headwater.heads.methods import jtt
+
+# isort: split
+from headwater.heads.methods import lff
+
+# isort: split
+from headwater.heads.methods import eiil
+
+# isort: split
+from headwater.heads.methods import cnc
+
+# isort: split
+from headwater.heads.methods import crt
 from headwater.heads.methods.registry import (
     Method,
     Needs,
@@ -29,10 +53,18 @@ __all__ = [
     "Needs",
     "Settings",
     "Space",
+    "afr",
+    "cnc",
+    "crt",
     "dfr",
+    "disagreement",
     "draw_settings",
+    "eiil",
     "erm",
     "find_method",
+    "jtt",
+    "lff",
+    "llr",
     "method",
     "methods",
     "parse_settings",

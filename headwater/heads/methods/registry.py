@@ -56,13 +56,14 @@ class Settings(BaseModel):
 class Needs:
     """What a method asks of a task, by split.
 
-    `splits` must have rows; on `classes_on` every class must have rows; on `groups_on` every row's group must
-    be known and every group must have at least `rows_per_group` rows.
+    `splits` must have rows; on `classes_on` every class must have at least `rows_per_class` rows; on
+    `groups_on` every row's group must be known and every group must have at least `rows_per_group` rows.
     """
 
     splits: tuple[str, ...] = ()
     classes_on: tuple[str, ...] = ()
     groups_on: tuple[str, ...] = ()
+    rows_per_class: int = 1
     rows_per_group: int = 1
 
     @property
@@ -215,6 +216,13 @@ def check_needs(task: Task, name: str, needs: Needs) -> None:
             raise RequestError(
                 f"{name} needs every class in split {split!r}, and {listed(empty)} has no rows there; "
                 "draw another split or leave the class out"
+            )
+        counts = task.class_counts(split).tolist()
+        few = [each for each, n in zip(task.classes, counts, strict=True) if n < needs.rows_per_class]
+        if few:
+            raise RequestError(
+                f"{name} needs at least {needs.rows_per_class} rows of every class in split {split!r}, and "
+                f"{listed(few)} has fewer; draw another split or leave the class out"
             )
     for split in needs.groups_on:
         unknown = int((task.groups[task.splits[split]] < 0).sum())

@@ -27,20 +27,6 @@ def balanced_subset(rows: NDArray[np.int64], codes: NDArray[np.int64], random: n
 
 
 @method(
-    "SUBY",
-    settings=TrainSettings,
-    needs=Needs(classes_on=("train",)),
-    paper=_PAPER,
-    space={"l2": L2_SPACE},
-)
-def suby(task: Task, settings: TrainSettings, random: np.random.Generator) -> Recipe:
-    """Subsampling: every class keeps as many train rows as the smallest has."""
-    train = task.rows("train").index
-    (head,) = yield [train_spec(task, settings, balanced_subset(train, task.target[train], random))]
-    return Outcome(head)
-
-
-@method(
     "SUBG",
     settings=TrainSettings,
     needs=Needs(groups_on=("train",)),
@@ -51,4 +37,18 @@ def subg(task: Task, settings: TrainSettings, random: np.random.Generator) -> Re
     """Subsampling: every group keeps as many train rows as the smallest has."""
     train = task.rows("train").index
     (head,) = yield [train_spec(task, settings, balanced_subset(train, task.groups[train], random))]
+    return Outcome(head)
+
+
+@method(
+    "SUBY",
+    settings=TrainSettings,
+    needs=Needs(classes_on=("train",)),
+    paper=_PAPER,
+    space={"l2": L2_SPACE},
+)
+def suby(task: Task, settings: TrainSettings, random: np.random.Generator) -> Recipe:
+    """Subsampling: every class keeps as many train rows as the smallest has."""
+    train = task.rows("train").index
+    (head,) = yield [train_spec(task, settings, balanced_subset(train, task.target[train], random))]
     return Outcome(head)
