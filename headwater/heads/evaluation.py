@@ -3,43 +3,70 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from headwater.errors import RequestError
 from headwater.heads.checkpoint import HeadInfo, load_head
+from headwater.heads.columns import coded, listed, nearest
 from headwater.heads.head import LinearHead
-from headwater.heads.metrics import GroupReport
+from headwater.heads.metrics import GroupReport, Level
 from headwater.heads.task import Task
 
 if TYPE_CHECKING:
     from headwater.store import Store
 
+_SCORES = 32_000_000  # scores held at once
 
-def report_on(task: Task, heads: Sequence[LinearHead], split: str) -> list[GroupReport]:
-    """One report per head on a split of a task; the features are read once."""
+
+def report_on(
+    task: Task, heads: Sequence[LinearHead], split: str, *, levels: Mapping[str, Level] | None = None
+) -> list[GroupReport]:
+    """One report per head on a split of a task, with the figures that need scores.
+
+    `levels`: coarser levels of the classes by name, for accuracy there.
+    """
     rows = task.rows(split).index
-    predicted = task.predict(heads, rows)
-    return [
-        GroupReport(
-            y_true=task.target[rows],
-            y_pred=each,
-            groups=task.groups[rows],
-            classes=task.classes,
-            group_names=task.group_names,
-            train_counts=task.group_counts("train") if "train" in task.splits else None,
-        )
-        for each in predicted
-    ]
+    common: dict[str, Any] = {
+        "y_true": task.target[rows],
+        "groups": task.groups[rows],
+        "classes": task.classes,
+        "group_names": task.group_names,
+        "train_counts": task.group_counts("train") if "train" in task.splits else None,
+        "levels": levels,
+    }
+    reports = []
+    at_once = _SCORES // (len(rows) * len(task.classes))
+    for first in range(0, len(heads), max(1, at_once)):
+        here = heads[first : first + max(1, at_once)]
+        if at_once:
+            reports += [GroupReport(logits=scores, **common) for scores in task.logits(here, rows)]
+        else:
+            reports.append(GroupReport(logits=_in_blocks(task, here[0], rows), **common))
+    return reports
+
+
+def _in_blocks(task: Task, head: LinearHead, rows: NDArray[np.int64]) -> Iterator[NDArray[np.floating[Any]]]:
+    step = max(1, _SCORES // len(task.classes))
+    for first in range(0, len(rows), step):
+        yield task.logits([head], rows[first : first + step])[0]
 
 
 def evaluate(
-    head: str | os.PathLike[str], store: Store | str | os.PathLike[str], split: str = "test"
+    head: str | os.PathLike[str],
+    store: Store | str | os.PathLike[str],
+    split: str = "test",
+    *,
+    levels: Sequence[str] = (),
 ) -> GroupReport:
     """Measure a head file on a split of a store, by the columns that the head was fitted with.
 
-    Raises RequestError when the store's features are not those the head was trained on, or its columns are
-    gone.
+    `levels`: columns of the store that hold coarser levels of the classes, such as genus and family, for
+    `GroupReport.by_level`. Raises RequestError when the store's features are not those the head was trained
+    on, its columns are gone, or a class has several values at a level.
     """
     from headwater.store import open_store  # noqa: PLC0415
 
@@ -47,8 +74,37 @@ def evaluate(
     opened = open_store(store) if isinstance(store, (str, os.PathLike)) else store
     check_fits(trained, info, opened, os.fspath(head))
     task = Task.from_store(opened, info.target, info.group_columns, info.split, classes=info.classes)
-    (report,) = report_on(task, [trained], split)
+    (report,) = report_on(task, [trained], split, levels=_levels(opened, task, levels))
     return report
+
+
+def _levels(store: Store, task: Task, names: Sequence[str]) -> dict[str, Level]:
+    """Where each class lies at each level, read off the rows that have both."""
+    known = list(store.annotations.names)
+    found = {}
+    for name in [names] if isinstance(names, str) else names:
+        if name not in known:
+            raise RequestError(f"the store has no column {name!r} for a level{nearest(name, known)}")
+        column = coded(name, store.annotations[name])
+        both = (task.target >= 0) & (column.codes >= 0)
+        pairs = np.unique(np.stack([task.target[both], column.codes[both]], axis=1), axis=0)
+        codes = np.full(len(task.classes), -1, dtype=np.int64)
+        codes[pairs[:, 0]] = pairs[:, 1]
+        several = pairs[codes[pairs[:, 0]] != pairs[:, 1], 0]
+        if len(several):
+            its = [column.names[code] for code in pairs[pairs[:, 0] == several[0], 1]]
+            raise RequestError(
+                f"column {name!r} is no level above {task.target_name!r}: {task.classes[several[0]]!r} has "
+                f"{listed(its)}; a level gives every class one value"
+            )
+        lost = np.setdiff1d(task.target[(task.target >= 0) & ~both], pairs[:, 0])
+        if len(lost):
+            raise RequestError(
+                f"column {name!r} is empty for all rows of {task.classes[lost[0]]!r}; "
+                "a level gives every class one value"
+            )
+        found[name] = Level(codes, column.names)
+    return found
 
 
 def check_fits(head: LinearHead, info: HeadInfo, store: Store, name: str) -> None:

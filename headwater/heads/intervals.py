@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from headwater.errors import RequestError
 
 _BLOCK = 4_000_000  # resampled accuracies held at once
+_DRAWN = 128  # strata of a sum that are drawn one by one
 
 
 @dataclass(frozen=True)
@@ -32,14 +34,15 @@ class Interval:
 
 def wilson(correct: int, count: int, level: float = 0.95) -> Interval:
     """Wilson's score interval for `correct` out of `count` (Wilson 1927; Brown, Cai, DasGupta 2001)."""
-    _check_level(level)
-    low, high = _wilson(np.array([correct]), np.array([count]), NormalDist().inv_cdf((1 + level) / 2))
+    check_level(level)
+    low, high = wilson_ends(np.array([correct]), np.array([count]), NormalDist().inv_cdf((1 + level) / 2))
     return Interval(correct / count, float(low[0]), float(high[0]), level, "wilson")
 
 
-def _wilson(
-    correct: NDArray[np.int64], count: NDArray[np.int64], z: float
+def wilson_ends(
+    correct: NDArray[Any], count: NDArray[Any], z: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The ends of Wilson's intervals, `z` the normal quantile of (1 + level)/2; counts may be fractions."""
     share = correct / count
     middle = (share + z * z / (2 * count)) / (1 + z * z / count)
     half = z / (1 + z * z / count) * np.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
@@ -47,7 +50,7 @@ def _wilson(
     return np.where(correct == 0, 0.0, middle - half), np.where(correct == count, 1.0, middle + half)
 
 
-def lowest(correct: NDArray[np.int64], count: NDArray[np.int64], level: float = 0.95) -> Interval:
+def lowest(correct: NDArray[Any], count: NDArray[Any], level: float = 0.95) -> Interval:
     """An interval for the lowest of several groups' accuracies, which need not be the group that looks worst.
 
     The lowest of observed accuracies is biased low, and resampling adds the same bias once more: among twenty
@@ -58,7 +61,7 @@ def lowest(correct: NDArray[np.int64], count: NDArray[np.int64], level: float = 
     """
     from scipy.special import betaincinv  # noqa: PLC0415  (slow to import)
 
-    _check_level(level)
+    check_level(level)
     tail = (1 - level) / 2
     wrong = count - correct
     lower = np.where(correct == 0, 0.0, betaincinv(np.maximum(correct, 1), wrong + 1, tail))
@@ -68,43 +71,85 @@ def lowest(correct: NDArray[np.int64], count: NDArray[np.int64], level: float = 
 
 
 def resampled(
-    statistics: Callable[[NDArray[np.float64]], NDArray[np.float64]],
+    statistic: Callable[[NDArray[np.float64]], NDArray[np.float64]],
     correct: NDArray[np.int64],
     count: NDArray[np.int64],
     *,
     level: float = 0.95,
     resamples: int = 1000,
     seed: int = 0,
-) -> list[Interval]:
-    """A stratified percentile bootstrap of numbers made of the strata's accuracies.
+) -> Interval:
+    """A stratified percentile bootstrap of a number made of the strata's accuracies.
 
-    `statistics` takes accuracies (draws, strata) to numbers (draws, numbers); each number gets an interval.
+    `statistic` takes accuracies (draws, strata) to numbers (draws,).
 
     Resampling n rows of which c are right, with replacement, is a binomial draw, so no row is touched. Each
     stratum's noise is drawn at the smoothed rate (c + ½)/(n + 1) and centred on the observed rate c/n: the
     bootstrap's interval in large strata, a width that does not vanish in strata that are all right or wrong,
     and no pull towards the middle in sums over thousands of tiny strata.
     """
-    _check_level(level)
-    if resamples < 1:
-        raise RequestError(f"resamples must be at least 1, not {resamples}")
-    random = np.random.default_rng(seed)
+    random = _random(level, resamples, seed)
     observed = correct / count
-    smoothed = (correct + 0.5) / (count + 1)
     block = max(1, _BLOCK // len(count))
-    estimates = statistics(observed[None, :])[0]
-    drawn = np.empty((resamples, len(estimates)))
+    drawn = np.empty(resamples)
     for first in range(0, resamples, block):
         here = min(block, resamples - first)
-        noise = random.binomial(count, smoothed, size=(here, len(count))) / count - smoothed
-        drawn[first : first + here] = statistics(observed + noise)
-    ends = np.quantile(np.clip(drawn, 0.0, 1.0), [(1 - level) / 2, (1 + level) / 2], axis=0)
-    return [
-        Interval(estimate, min(low, estimate), max(high, estimate), level, "stratified bootstrap, smoothed")
-        for estimate, low, high in zip(estimates.tolist(), *ends.tolist(), strict=True)
-    ]
+        drawn[first : first + here] = statistic(observed + _noise(correct, count, here, random))
+    return _percentile(float(statistic(observed[None, :])[0]), drawn, level)
 
 
-def _check_level(level: float) -> None:
+def resampled_sum(
+    weights: NDArray[np.float64],
+    correct: NDArray[np.int64],
+    count: NDArray[np.int64],
+    *,
+    level: float = 0.95,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> Interval:
+    """What `resampled` gives for Σ weights·accuracies, in a time that does not grow with the strata.
+
+    Only the strata with the largest part in the spread are drawn; the many small parts that remain add up to
+    a normal number, whose variance is known.
+    """
+    random = _random(level, resamples, seed)
+    smoothed = (correct + 0.5) / (count + 1)
+    variance = weights**2 * smoothed * (1 - smoothed) / count
+    order = np.argsort(-variance, kind="stable")
+    large, small = order[:_DRAWN], order[_DRAWN:]
+    estimate = float(weights @ (correct / count))
+    drawn = estimate + _noise(correct[large], count[large], resamples, random) @ weights[large]
+    drawn += random.normal(scale=np.sqrt(variance[small].sum()), size=resamples)
+    return _percentile(estimate, drawn, level)
+
+
+def _random(level: float, resamples: int, seed: int) -> np.random.Generator:
+    check_level(level)
+    if resamples < 1:
+        raise RequestError(f"resamples must be at least 1, not {resamples}")
+    return np.random.default_rng(seed)
+
+
+def _noise(
+    correct: NDArray[np.int64], count: NDArray[np.int64], draws: int, random: np.random.Generator
+) -> NDArray[np.float64]:
+    """What resampling adds to the strata's accuracies, shape (draws, strata)."""
+    smoothed = ((correct + 0.5) / (count + 1))[:, None]
+    # Strata first: numpy prepares a binomial anew whenever its numbers change.
+    drawn = random.binomial(count[:, None], smoothed, size=(len(count), draws))
+    noise: NDArray[np.float64] = (drawn / count[:, None] - smoothed).T
+    return noise
+
+
+def _percentile(estimate: float, drawn: NDArray[np.float64], level: float) -> Interval:
+    estimate = min(max(estimate, 0.0), 1.0)  # of accuracies; but for rounding it lies there
+    low, high = np.quantile(np.clip(drawn, 0.0, 1.0), [(1 - level) / 2, (1 + level) / 2]).tolist()
+    return Interval(
+        estimate, min(low, estimate), max(high, estimate), level, "stratified bootstrap, smoothed"
+    )
+
+
+def check_level(level: float) -> None:
+    """RequestError unless `level` lies between 0 and 1."""
     if not 0 < level < 1:
         raise RequestError(f"an interval's level must lie between 0 and 1, not {level}")

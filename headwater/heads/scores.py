@@ -17,6 +17,9 @@ from headwater.errors import RequestError
 BINS = 15
 """Bins of the calibration error, the number of Guo et al. 2017 and of most tables since."""
 
+MOST_AREAS = 256
+"""Above so many classes there is no AUROC: each class against the rest costs a sort and says little."""
+
 Floats = NDArray[np.floating[Any]]
 
 _BLOCK = 1_000_000  # scores worked on at once: about what the processor's caches hold
@@ -28,8 +31,8 @@ class Scored:
 
     `predicted` (heads, rows) class codes; `log_loss` (heads, rows) -log of the true class's probability;
     `confidence` (heads, rows) the predicted class's probability; `log_odds` (columns, heads, rows): for two
-    classes one column, of class 1, else one per class against the rest. Log odds order rows as probabilities
-    do, and still tell apart those that round to 1.
+    classes one column, of class 1, else one per class against the rest, and none above `MOST_AREAS` classes.
+    Log odds order rows as probabilities do, and still tell apart those that round to 1.
     """
 
     predicted: NDArray[np.int64]
@@ -58,6 +61,8 @@ def scored(logits: Floats, y_true: NDArray[np.int64]) -> Scored:
     log_loss = np.log1p(others) - z[y_true, :, np.arange(len(y_true))].T
     if len(z) == 2:
         odds = (z[1] - z[0])[None]
+    elif len(z) > MOST_AREAS:
+        odds = z[:0]
     else:
         odds = z - np.log(1 + others - share)
         with np.errstate(divide="ignore"):
@@ -79,30 +84,40 @@ def calibration_error(confidence: Floats, right: NDArray[np.bool_], bins: int = 
     (Naeini et al. 2015; Guo et al. 2017, equation 3). `confidence`, `right` (heads, rows).
     """
     heads, rows = confidence.shape
-    place = np.ceil(np.nan_to_num(confidence) * bins).astype(np.int64) - 1
-    place = np.clip(place, 0, bins - 1) + np.arange(heads)[:, None] * bins
+    place = bins_of(confidence, bins) + np.arange(heads)[:, None] * bins
     gap: NDArray[np.float64] = right - confidence.astype(np.float64)
     sums = np.bincount(place.ravel(), gap.ravel(), minlength=heads * bins).reshape(heads, bins)
     error: NDArray[np.float64] = np.abs(sums).sum(axis=1) / rows
     return error
 
 
+def bins_of(confidence: Floats, bins: int = BINS) -> NDArray[np.int64]:
+    """The number of each confidence's bin, 0 to bins - 1; NaN is in the first."""
+    place = np.ceil(np.nan_to_num(confidence) * bins).astype(np.int64) - 1
+    return np.clip(place, 0, bins - 1)
+
+
 def auroc(log_odds: Floats, y_true: NDArray[np.int64]) -> NDArray[np.float64]:
     """Area under the ROC curve per head; ties count half. `log_odds` (columns, heads, rows) as in `Scored`.
 
     More than two classes: the plain mean over the classes of each against the rest (Fawcett 2006, section 9),
-    over the classes that have rows and are not alone; NaN where there is none.
+    over the classes that have rows and are not alone; NaN where there is none, or more than `MOST_AREAS`.
     """
-    single = len(log_odds) == 1
-    areas = [
-        area_under(column, y_true == code)
-        for code, column in enumerate(log_odds, start=int(single))
-        if 0 < (y_true == code).sum() < len(y_true)
-    ]
+    areas = [area_under(column, positive) for column, positive in _against_the_rest(log_odds, y_true)]
     if not areas:
         return np.full(log_odds.shape[1], np.nan)
     mean: NDArray[np.float64] = np.mean(areas, axis=0)
     return mean
+
+
+def _against_the_rest(
+    log_odds: Floats, y_true: NDArray[np.int64]
+) -> Iterator[tuple[Floats, NDArray[np.bool_]]]:
+    single = len(log_odds) == 1
+    for code, column in enumerate(log_odds, start=int(single)):
+        positive = y_true == code
+        if 0 < positive.sum() < len(positive):
+            yield column, positive
 
 
 def area_under(scores: Floats, positive: NDArray[np.bool_]) -> NDArray[np.float64]:
@@ -138,8 +153,38 @@ def _area_by_search(scores: Floats, positive: NDArray[np.bool_]) -> float:
     return float(wins / (2 * len(above) * len(below)))
 
 
+@dataclass(frozen=True, eq=False)
+class Placements:
+    """What each row adds to one head's AUROC: `area`, and `shares` (rows,) whose spread is the area's.
+
+    A positive row's placement is the part of negatives that it scores above, a negative's the part of
+    positives above it (DeLong et al. 1988); a share is that over the rows of its side, averaged over the
+    classes. `fewest`: the rows of the smallest side.
+    """
+
+    area: float
+    shares: NDArray[np.float64]
+    fewest: int
+
+    @staticmethod
+    def of(log_odds: Floats, y_true: NDArray[np.int64]) -> Placements | None:
+        """`log_odds` (columns, 1, rows); None where `auroc` is NaN."""
+        shares, areas, fewest = np.zeros(len(y_true)), [], len(y_true)
+        for column, positive in _against_the_rest(log_odds, y_true):
+            for side, sign in ((~positive, -1), (positive, 1)):
+                mine, others = sign * column[0][side], np.sort(sign * column[0][~side])
+                below = others.searchsorted(mine, "left") + others.searchsorted(mine, "right")
+                placed = below / (2 * len(others))
+                shares[side] += placed / len(mine)
+                fewest = min(fewest, len(mine))
+            areas.append(float(placed.mean()))
+        if not areas:
+            return None
+        return Placements(float(np.mean(areas)), shares / len(areas), fewest)
+
+
 def check_logits(logits: Floats, rows: int, classes: int | None = None) -> None:
-    """RequestError unless `logits` are scores (heads, rows, classes) of these rows and at least two classes."""
+    """RequestError unless `logits` are scores (heads, rows, classes) of these rows and of two classes."""
     if logits.ndim != 3 or logits.shape[1] != rows or logits.shape[2] < 2 or logits.dtype.kind != "f":
         raise RequestError(
             f"logits must be floats, one row of at least two scores for each of the {rows} rows, and not "

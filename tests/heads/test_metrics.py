@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,8 +11,8 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 
 from headwater.errors import RequestError
-from headwater.heads.intervals import lowest, resampled, wilson
-from headwater.heads.metrics import GroupReport, accuracies_by_group
+from headwater.heads.intervals import lowest, resampled, resampled_sum, wilson
+from headwater.heads.metrics import GroupReport, Level, accuracies_by_group
 
 CLASSES, GROUPS = ("a", "b", "c"), ("g0", "g1", "g2", "g3", "g4")
 
@@ -52,7 +54,7 @@ def test_against_counting_row_by_row(table: list[tuple[int, int, int]]) -> None:
         drawn = weighted.intervals(resamples=20)
         assert drawn["train_weighted"] == weighted.interval("train_weighted", resamples=20)
         for what, one in drawn.items():
-            value = getattr(weighted, what)
+            value = weighted.worst_curve().area if what == "worst_area" else getattr(weighted, what)
             value = value.accuracy if what == "worst_group" else value
             assert (one is None) == (value is None)
             assert one is None or one.estimate == pytest.approx(value)
@@ -134,13 +136,13 @@ def test_a_perfect_group_does_not_get_the_width_zero() -> None:
 
 
 def _mean(accuracies: np.ndarray) -> np.ndarray:
-    return accuracies.mean(axis=1, keepdims=True)
+    return accuracies.mean(axis=1)
 
 
 def test_thousands_of_tiny_groups_do_not_pull_the_interval_off_the_estimate() -> None:
     random = np.random.default_rng(0)
     correct = random.binomial(3, 0.9, size=5000)
-    (found,) = resampled(_mean, correct, np.full(5000, 3))
+    found = resampled(_mean, correct, np.full(5000, 3))
     assert found.low < found.estimate < found.high
     assert found.high - found.low < 0.02
     # centred on the estimate: a plain smoothed bootstrap would centre on 0.8
@@ -153,7 +155,7 @@ def test_the_interval_covers_as_often_as_it_says() -> None:
     covered = 0
     for trial in range(400):
         correct = random.binomial(count, chance)
-        (found,) = resampled(_mean, correct, count, resamples=400, seed=trial)
+        found = resampled(_mean, correct, count, resamples=400, seed=trial)
         covered += found.low <= chance.mean() <= found.high
     assert 0.91 <= covered / 400 <= 0.985
 
@@ -221,3 +223,79 @@ def test_accuracies_of_many_heads_are_those_of_each() -> None:
         report = _report(list(zip(true, each, groups, strict=True)))
         expected = [np.nan if g.accuracy is None else g.accuracy for g in report.by_group]
         np.testing.assert_array_equal(row, expected)
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=60), st.lists(st.integers(1, 100), min_size=1))
+def test_the_worst_curve_is_the_naive_one_and_rises(right: list[int], percents: list[int]) -> None:
+    percents = sorted(set(percents))
+    groups = np.repeat(np.arange(len(right)), 5)
+    predicted = np.concatenate([np.arange(5) >= each for each in right]).astype(int)
+    report = GroupReport(y_true=np.zeros(len(groups)), y_pred=predicted, groups=groups)
+    curve = report.worst_curve(percents)
+    ranked = sorted(each / 5 for each in right)
+    for percent, count, accuracy in zip(percents, curve.groups, curve.accuracies, strict=True):
+        expected = -(-percent * len(right) // 100)  # rounded up, in whole numbers
+        assert count == expected
+        assert accuracy == pytest.approx(sum(ranked[:expected]) / expected)
+        assert accuracy == pytest.approx(report.worst_k(count))
+    assert list(curve.accuracies) == sorted(curve.accuracies)
+    assert report.worst_curve([100]).accuracies[0] == pytest.approx(report.balanced)
+    if len(percents) > 1:
+        expected_area = np.trapezoid(curve.accuracies, percents) / (percents[-1] - percents[0])
+        assert curve.area == pytest.approx(expected_area)
+    else:
+        assert curve.area == curve.accuracies[0]
+
+
+def test_the_worst_curve_leaves_missing_groups_out_and_refuses_shares_that_are_none() -> None:
+    report = _report([(0, 0, 0), (0, 1, 0), (1, 1, 1), (1, 1, 4)])
+    curve = report.worst_curve([1, 34, 67])
+    assert curve.groups == (1, 2, 3)  # of the three groups that have rows
+    assert curve.accuracies == pytest.approx((0.5, 0.75, 2.5 / 3))
+    assert report.worst_curve([0.5]).groups == (1,)
+    assert report.interval("worst_area").estimate == pytest.approx(report.worst_curve().area)
+    for wrong in ([0], [101], [], [20, 10]):
+        with pytest.raises(RequestError, match=r"share|at least one K"):
+            report.worst_curve(wrong)
+
+
+def test_the_interval_of_a_sum_over_many_groups_is_the_bootstraps() -> None:
+    random = np.random.default_rng(0)
+    count = random.integers(1, 400, 500)
+    correct = random.binomial(count, random.uniform(0.3, 1, 500))
+    weights = random.dirichlet(np.full(500, 0.3))  # a few groups weigh much, most next to nothing
+    found = resampled_sum(weights, correct, count, resamples=4000)
+    expected = resampled(lambda accuracies: accuracies @ weights, correct, count, resamples=4000, seed=1)
+    assert found.estimate == pytest.approx(expected.estimate)
+    width = expected.high - expected.low
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=0.06 * width)
+
+
+def test_a_coarser_level_counts_what_lands_in_the_right_part() -> None:
+    # species 0, 1 are of genus "x", 2 of "y"; no row is of species 3, whose genus is not known
+    level = Level(np.array([0, 0, 1, -1]), ("x", "y", "z"))
+    true, predicted = [0, 0, 1, 1, 2, 2], [0, 1, 0, 3, 2, 0]
+    report = GroupReport(y_true=true, y_pred=predicted, classes=list("abcd"), levels={"genus": level})
+    genus = report.by_level["genus"]
+    assert (report.overall, genus.overall) == (2 / 6, 4 / 6)
+    assert [(each.name, each.count, each.correct) for each in genus.by_class] == [
+        ("x", 4, 3),
+        ("y", 2, 1),
+        ("z", 0, 0),
+    ]
+    found = report.to_dict()["by_level"]["genus"]
+    assert (found["overall"], found["balanced"]) == (4 / 6, (0.75 + 0.5) / 2)
+    assert (found["worst_class"]["name"], found["missing_classes"]) == ("y", ["z"])
+    with pytest.raises(RequestError, match="code 2 has rows and no place at level 'genus'"):
+        GroupReport(y_true=true, y_pred=predicted, levels={"genus": Level(np.array([0, 0, -1, 0]), ("x",))})
+
+
+def test_ten_thousand_groups_cost_milliseconds() -> None:
+    random = np.random.default_rng(0)
+    true = np.repeat(np.arange(10_000), 10)
+    predicted = np.where(random.random(100_000) < 0.7, true, 0)
+    began = time.process_time()
+    area = GroupReport(y_true=true, y_pred=predicted).worst_curve().area
+    assert time.process_time() - began < 0.2  # about a hundredth of a second on an idle machine
+    assert 0.4 < area < 0.7

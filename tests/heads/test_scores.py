@@ -174,3 +174,84 @@ def test_impossible_input_is_refused(wrong: dict[str, object], sentence: str) ->
     given = {**good, **wrong}
     with pytest.raises(RequestError, match=sentence):
         measure_many(given.pop("y_true"), given.pop("logits"), **given)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+def test_a_report_reads_the_same_figures_from_logits(classes: int) -> None:
+    z, y, groups = _drawn(classes, heads=1)
+    many = measure_many(y, z).figures
+    report = GroupReport(y_true=y, logits=z[0], groups=groups)
+    in_blocks = GroupReport(y_true=y, logits=iter(np.split(z[0], [7, 150])), groups=groups)
+    for found in (report, in_blocks):
+        for name in ("overall", "log_loss", "ece", "auroc"):
+            assert getattr(found, name) == pytest.approx(many[name][0], rel=1e-12)
+    assert report.to_dict() == in_blocks.to_dict()
+    assert report.to_dict()["intervals"]["auroc"]["estimate"] == report.auroc
+    other = GroupReport(y_true=y, y_pred=y, logits=z[0])  # predictions by another rule than the highest score
+    assert (other.overall, other.ece) == (1.0, report.ece)
+    silent = GroupReport(y_true=y, y_pred=y)
+    assert silent.log_loss is silent.ece is silent.auroc is silent.scores is None
+    assert silent.to_dict()["auroc"] is None
+    assert "auroc" not in silent.to_dict()["intervals"]
+
+
+def test_the_intervals_are_those_of_drawing_rows_anew_within_groups() -> None:
+    random = np.random.default_rng(0)
+    z, y, groups = _drawn(3, heads=1, rows=400)
+    report = GroupReport(y_true=y, logits=z[0], groups=groups)
+    strata = y * 10 + groups
+    places = [np.flatnonzero(strata == each) for each in np.unique(strata)]
+    drawn = []
+    for _ in range(500):
+        rows = np.concatenate([random.choice(place, len(place)) for place in places])
+        drawn.append([measure_many(y[rows], z[:, rows]).figures[name][0] for name in ("log_loss", "auroc")])
+    found = report.scores.intervals()  # type: ignore[union-attr]
+    ends = np.quantile(drawn, [0.025, 0.975], axis=0).T.tolist()
+    for name, (low, high) in zip(("log_loss", "auroc"), ends, strict=True):
+        assert found[name].low <= found[name].estimate <= found[name].high
+        assert (found[name].low, found[name].high) == pytest.approx((low, high), abs=0.15 * (high - low))
+
+
+def test_the_intervals_cover_as_often_as_they_say() -> None:
+    random = np.random.default_rng(0)
+    covered = {"log_loss": 0, "auroc": 0, "ece": 0}
+
+    def draw(rows: int) -> tuple[np.ndarray, np.ndarray]:
+        y = random.integers(0, 2, rows)
+        score = 2.4 * random.normal(size=rows) + 2.4 * (2 * y - 1)  # twice as sure as it should be
+        return y, np.stack([-score / 2, score / 2], axis=1)
+
+    truth = {name: values[0] for name, values in measure_many(*_first(draw(400_000))).figures.items()}
+    for _ in range(300):
+        y, z = draw(300)
+        found = GroupReport(y_true=y, logits=z).scores.intervals()  # type: ignore[union-attr]
+        for name in covered:
+            covered[name] += found[name].low <= truth[name] <= found[name].high
+    assert all(0.9 <= count / 300 <= 0.99 for count in covered.values()), covered
+
+
+def _first(drawn: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    return drawn[0], drawn[1][None]
+
+
+def test_a_perfect_area_does_not_get_the_width_zero() -> None:
+    y = np.repeat([0, 1], [5, 50])
+    report = GroupReport(y_true=y, logits=np.stack([-y, y], axis=1) + 0.0)
+    interval = report.scores.intervals()["auroc"]  # type: ignore[union-attr]
+    assert (report.auroc, interval.high) == (1.0, 1.0)
+    assert 0.4 < interval.low < 0.7  # five rows prove little
+    assert GroupReport(y_true=y * 0, logits=np.zeros((55, 2))).to_dict()["intervals"]["auroc"] is None
+
+
+def test_logits_that_cannot_be_read_are_refused() -> None:
+    y = np.array([0, 1, 1])
+    for logits, sentence in (
+        (np.zeros((3, 4)), "the logits have 4 columns, and there are 2 classes"),
+        (np.zeros((2, 2)), "2 rows"),
+        (np.zeros((3, 2), dtype=int), "must be floats"),
+        (np.full((3, 2), np.nan), "NaN or infinite"),
+    ):
+        with pytest.raises(RequestError, match=sentence):
+            GroupReport(y_true=y, logits=logits, classes=("a", "b"))
+    with pytest.raises(RequestError, match="needs y_pred or logits"):
+        GroupReport(y_true=y)
