@@ -24,7 +24,8 @@ from headwater.heads.solvers.curvature import Basis
 from headwater.heads.solvers.general import SEPARATED, Problem, solve_general
 from headwater.heads.spec import HeadSpec, Rows
 from headwater.heads.stack import Solved
-from headwater.heads.workspace import Prepared, Workspace
+from headwater.heads.threads import threads
+from headwater.heads.workspace import SMALL, Prepared, Workspace
 
 # What the heads solved at once may hold: logits, gradients and the solver's memory of its last steps.
 _ROOM = 1 << 29
@@ -89,8 +90,9 @@ def _solve(prepared: Prepared, layout: Layout, n_classes: int, specs: Sequence[H
     a_head = layout.columns * (_LOGITS * rows + _STEPS * dim) * coordinates.x.element_size()
     widest = max(1, _ROOM // a_head)
     heads = []
-    for first in range(0, len(specs), widest):
-        heads += _solve_together(coordinates, prepared, frame, layout, specs[first : first + widest])
+    with threads(1 if rows * dim <= SMALL else None):
+        for first in range(0, len(specs), widest):
+            heads += _solve_together(coordinates, prepared, frame, layout, specs[first : first + widest])
     return heads
 
 

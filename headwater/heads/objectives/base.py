@@ -14,9 +14,10 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from headwater.heads.loss import CHUNK
-
 EVERY = slice(None)
+# Numbers of a chunk of rows: a few buffers of this many float32 stay in the last-level cache, and torch's
+# start-up cost per operation stays small beside the work.
+_CHUNK = 1 << 20
 # Rows from which a preconditioner is made; more of them would not change it.
 _SAMPLE = 8192
 
@@ -264,6 +265,6 @@ class Objective:
 def chunks(z: Tensor) -> Iterator[slice]:
     """Slices of rows that each hold about as many numbers as stay in the cache."""
     rows = len(z)
-    step = max(1, CHUNK // max(1, z[0].numel()))
+    step = max(1, _CHUNK // max(1, z[0].numel()))
     for first in range(0, rows, step):
         yield slice(first, min(first + step, rows))
