@@ -61,7 +61,9 @@ def area_of(shares: NDArray[np.float64], percents: Sequence[float] = PERCENTS) -
         raise RequestError("the shares of a worst-K curve must ascend")
     middles = (shares[..., 1:] + shares[..., :-1]) / 2
     # A curve only rises; rounding must not carry its mean beyond its ends.
-    return np.clip(middles @ (width / width.sum()), shares[..., 0], shares[..., -1])
+    mean = middles @ (width / width.sum())
+    area: NDArray[np.float64] = np.clip(mean, shares[..., 0], shares[..., -1])
+    return area
 
 
 def worst_curve(accuracies: NDArray[np.float64], percents: Sequence[float] = PERCENTS) -> WorstCurve:
