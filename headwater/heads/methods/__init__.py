@@ -34,6 +34,9 @@ from headwater.heads.methods import cnc
 
 # isort: split
 from headwater.heads.methods import crt
+
+# isort: split
+from headwater.heads.methods import crossvalidated
 from headwater.heads.methods.registry import (
     Method,
     Needs,
@@ -55,6 +58,7 @@ __all__ = [
     "Space",
     "afr",
     "cnc",
+    "crossvalidated",
     "crt",
     "dfr",
     "disagreement",
