@@ -29,6 +29,9 @@ _FILE_ENDINGS = (".pth", ".pt", ".zip", ".npz", ".npy", ".h5", ".json")
 
 def register(parent: typer.Typer) -> None:
     """Add `heads` to the command."""
+    from headwater.cli import sweep  # noqa: PLC0415  (it shares this file's helpers)
+
+    sweep.register(app)
     parent.add_typer(app, name="heads")
 
 
@@ -66,7 +69,7 @@ def list_methods(as_json: AsJson = False) -> None:
     sharing: dict[tuple[str, str, str], list[str]] = {}
     for each in found:
         for name, setting in each.settings.model_fields.items():
-            key = (name, _shown(setting.default), setting.description or "")
+            key = (name, shown(setting.default), setting.description or "")
             sharing.setdefault(key, []).append(each.name)
     typer.echo("\nSettings, given as --set key=value:")
     _print_texts(
@@ -108,7 +111,7 @@ def fit(
     names = (
         list(methods())
         if method.strip().lower() == "all"
-        else list(dict.fromkeys(find_method(name).name for name in _parts(method)))
+        else list(dict.fromkeys(find_method(name).name for name in parts_of(method)))
     )
     if not names:
         raise RequestError(f"--method names no method; there is {listed(methods())}")
@@ -128,7 +131,7 @@ def fit(
             store,
             methods=list(zip(names, _settings_by_method(names, settings or []), strict=True)),
             target=target,
-            groups=_parts(groups),
+            groups=parts_of(groups),
             split=split,
             seed=seed,
             out=run_paths(out, names) if several else [out],
@@ -136,7 +139,7 @@ def fit(
             device=device,
             progress=lambda number, heads: status.update(f"round {number}: training {heads:,} heads"),
         )
-    _print_warnings(caught)
+    print_warnings(caught)
     if as_json:
         print_json([_fit_record(result) for result in results])
         return
@@ -180,13 +183,13 @@ def evaluate(
         typer.echo("No row has a known group, so there is nothing to say about groups.")
         return
     present = sum(group.count > 0 for group in report.by_group)
-    shown = report.worst(min(worst, present))
+    worst_groups = report.worst(min(worst, present))
     print_table(
-        f"\nThe worst {len(shown)} of {present} groups"
-        if len(shown) < present
+        f"\nThe worst {len(worst_groups)} of {present} groups"
+        if len(worst_groups) < present
         else "\nBy group, worst first",
         ["group", "rows", "%", "95 %"],
-        [(visible(g.name), f"{g.count:,}", percent(g.accuracy), _ends(g.interval())) for g in shown]
+        [(visible(g.name), f"{g.count:,}", percent(g.accuracy), _ends(g.interval())) for g in worst_groups]
         + [(visible(name), "0", "-", "") for name in report.missing_groups[:worst]],
     )
 
@@ -205,7 +208,7 @@ def export(
     with progress_console().status("merging"), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", HeadwaterWarning)
         done = export_head(head, weights, out, replace=replace)
-    _print_warnings(caught)
+    print_warnings(caught)
     if as_json:
         print_json(
             {
@@ -250,7 +253,7 @@ def _print_fits(results: Sequence[FitResult], target: str, groups: str) -> None:
         typer.echo(results[0].left_out.describe())
     for result in results:
         fitted = result.fitted
-        chosen = ", ".join(f"{key} = {_shown(value)}" for key, value in fitted.choices.items())
+        chosen = ", ".join(f"{key} = {shown(value)}" for key, value in fitted.choices.items())
         state = "converged" if not fitted.unconverged else f"{fitted.unconverged} NOT converged"
         line = f"{fitted.method}: {fitted.trained} head{'s' * (fitted.trained != 1)}, {state}"
         typer.echo(f"{line}{'; ' + chosen if chosen else ''} -> {visible(str(result.path))}")
@@ -266,7 +269,8 @@ def _print_texts(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     console().print(table)
 
 
-def _print_warnings(caught: Sequence[warnings.WarningMessage]) -> None:
+def print_warnings(caught: Sequence[warnings.WarningMessage]) -> None:
+    """Our own warnings, a line each, on standard error."""
     for warning in caught:
         if issubclass(warning.category, HeadwaterWarning):
             typer.echo(f"warning: {visible(str(warning.message))}", err=True)
@@ -320,7 +324,8 @@ def _settings_by_method(names: Sequence[str], given: Sequence[str]) -> list[dict
     return list(shares.values())
 
 
-def _parts(text: str) -> list[str]:
+def parts_of(text: str) -> list[str]:
+    """The parts of a text with commas."""
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
@@ -332,9 +337,10 @@ def _between(interval: Mapping[str, Any] | None) -> str:
     return "" if interval is None else f"{100 * interval['low']:.1f}-{100 * interval['high']:.1f}"
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """A setting's value for people."""
     if isinstance(value, (tuple, list)):
-        return ",".join(_shown(each) for each in value)
+        return ",".join(shown(each) for each in value)
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from headwater.heads.methods import find_method, plan
     from headwater.heads.metrics import GroupReport
     from headwater.heads.recipes import FittedHead, run_recipes
+    from headwater.heads.results import SweepResult, load_sweep
     from headwater.heads.spec import HeadSpec
+    from headwater.heads.sweeping import sweep
     from headwater.heads.task import Task
 
 _HOMES = {
@@ -30,17 +32,20 @@ _HOMES = {
     "HeadInfo": "checkpoint",
     "HeadSpec": "spec",
     "LinearHead": "head",
+    "SweepResult": "results",
     "Task": "task",
     "evaluate": "evaluation",
     "export_head": "export",
     "fit": "fitting",
     "fit_many": "fitting",
     "load_head": "checkpoint",
+    "load_sweep": "results",
     "find_method": "methods",
     "plan": "methods",
     "report_on": "evaluation",
     "run_recipes": "recipes",
     "save_head": "checkpoint",
+    "sweep": "sweeping",
 }
 
 __all__ = [
@@ -52,6 +57,7 @@ __all__ = [
     "HeadInfo",
     "HeadSpec",
     "LinearHead",
+    "SweepResult",
     "Task",
     "evaluate",
     "export_head",
@@ -59,10 +65,12 @@ __all__ = [
     "fit",
     "fit_many",
     "load_head",
+    "load_sweep",
     "plan",
     "report_on",
     "run_recipes",
     "save_head",
+    "sweep",
 ]
 
 

@@ -96,7 +96,7 @@ def fit_many(
             if path.suffix != SUFFIX:
                 raise RequestError(f"a head's file is named *{SUFFIX}, and this is {str(path)!r}")
             check_place(path, replace=replace)
-    task = _task(store, target, groups, split)
+    task = as_task(store, target, groups, split)
     planned: list[Planned] = [plan(task, name, given, seed=seed) for name, given in methods]
     fitted = run_recipes(task, planned, device=device, progress=progress)
     reports = {
@@ -126,9 +126,10 @@ def fit_many(
     return results
 
 
-def _task(
+def as_task(
     store: Store | Task | str | os.PathLike[str], target: str, groups: Sequence[str], split: str
 ) -> Task:
+    """The task in a store's columns; a Task is given back as it is."""
     if isinstance(store, Task):
         return store
     if isinstance(groups, str):

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
 
+from headwater.errors import HeadwaterError
 from headwater.heads.head import MAX_ITERATIONS_REACHED, Convergence, LinearHead
 from headwater.heads.spec import HeadSpec
 from headwater.heads.task import Task
@@ -76,6 +77,19 @@ class FittedHead:
         return self.head.convergence
 
 
+@dataclass(frozen=True)
+class FailedRecipe:
+    """A recipe that raised, or that asked for heads the bank refused; `reason` is one line for people."""
+
+    method: str
+    settings: Mapping[str, Any]
+    seed: int
+    reason: str
+
+
+Ended = FittedHead | FailedRecipe
+
+
 @dataclass
 class _Running:
     planned: Planned
@@ -104,43 +118,100 @@ def run_recipes(
         from headwater.heads.bank import HeadBank  # noqa: PLC0415  (imports torch)
 
         bank = HeadBank(task.features, task.target, len(task.classes), device=device)
-    finished: dict[int, FittedHead] = {}
+    ended: dict[int, Ended] = {}
+    for finished in run_rounds(bank, recipes, progress=progress):
+        ended.update(finished)
+    return [each for _, each in sorted(ended.items()) if isinstance(each, FittedHead)]
+
+
+def run_rounds(
+    bank: Bank,
+    recipes: Sequence[Planned],
+    *,
+    progress: Callable[[int, int], None] | None = None,
+    tolerant: bool = False,
+) -> Iterator[dict[int, Ended]]:
+    """Run recipes in lock-step and give, after each round, those that ended with it, by their place.
+
+    `tolerant`: a recipe that fails ends as a FailedRecipe, its traceback goes to the log, and the others go
+    on. A round that the bank refuses is then tried again in halves until the recipes at fault are alone.
+    """
     alive: dict[int, _Running] = {}
 
-    def advance(place: int, planned: Planned, heads: list[LinearHead] | None) -> None:
+    def advance(place: int, planned: Planned, heads: list[LinearHead] | None) -> Ended | None:
         try:
             wanted = next(planned.recipe) if heads is None else planned.recipe.send(heads)
         except StopIteration as stop:
-            finished[place] = _fitted(planned, stop.value, alive.pop(place, None))
-            return
-        if place in alive:
-            alive[place].wanted = wanted
-        else:
-            alive[place] = _Running(planned, wanted)
+            return _fitted(planned, stop.value, alive.pop(place, None))
+        except Exception as error:
+            if not tolerant:
+                raise
+            alive.pop(place, None)
+            return _failed(planned, error)
+        alive.setdefault(place, _Running(planned, wanted)).wanted = wanted
+        return None
 
-    for place, planned in enumerate(recipes):
-        advance(place, planned, None)
+    started = {place: advance(place, planned, None) for place, planned in enumerate(recipes)}
+    yield {place: each for place, each in started.items() if each is not None}
     number = 0
     while alive:
         number += 1
-        specs = [spec for running in alive.values() for spec in running.wanted]
+        asked = sum(len(running.wanted) for running in alive.values())
         if progress is not None:
-            progress(number, len(specs))
+            progress(number, asked)
         began = time.perf_counter()
-        heads = iter(bank.train(specs))
+        trained = dict(_train(bank, list(alive.items()), tolerant=tolerant))
         seconds = time.perf_counter() - began
-        log.debug("round %d: %d heads for %d recipes in %.2f s", number, len(specs), len(alive), seconds)
+        log.debug("round %d: %d heads for %d recipes in %.2f s", number, asked, len(alive), seconds)
+        ended: dict[int, Ended] = {}
         for place, running in list(alive.items()):
-            mine = [next(heads) for _ in running.wanted]
-            running.rounds += 1
-            running.trained += len(mine)
-            left = [head.convergence.message for head in mine if not head.convergence.converged]
-            running.unconverged += len(left)
-            others = (text for text in left if not text.startswith(MAX_ITERATIONS_REACHED))
-            running.obstacle = running.obstacle or next(others, "")
-            running.seconds += seconds * len(mine) / max(1, len(specs))
-            advance(place, running.planned, mine)
-    return [finished[place] for place in range(len(recipes))]
+            mine = trained[place]
+            if isinstance(mine, Exception):
+                del alive[place]
+                ended[place] = _failed(running.planned, mine)
+                continue
+            _record(running, mine, seconds * len(mine) / max(1, asked))
+            outcome = advance(place, running.planned, mine)
+            if outcome is not None:
+                ended[place] = outcome
+        yield ended
+
+
+def _train(
+    bank: Bank, asking: list[tuple[int, _Running]], *, tolerant: bool
+) -> Iterator[tuple[int, list[LinearHead] | Exception]]:
+    """One call to the bank, or where it fails and may, as many as it takes to find who is at fault."""
+    try:
+        heads = iter(bank.train([spec for _, running in asking for spec in running.wanted]))
+    except Exception as error:
+        if not tolerant:
+            raise
+        if len(asking) == 1:
+            yield asking[0][0], error
+            return
+        middle = len(asking) // 2
+        yield from _train(bank, asking[:middle], tolerant=True)
+        yield from _train(bank, asking[middle:], tolerant=True)
+        return
+    for place, running in asking:
+        yield place, [next(heads) for _ in running.wanted]
+
+
+def _record(running: _Running, heads: list[LinearHead], seconds: float) -> None:
+    running.rounds += 1
+    running.trained += len(heads)
+    running.seconds += seconds
+    left = [head.convergence.message for head in heads if not head.convergence.converged]
+    running.unconverged += len(left)
+    others = (text for text in left if not text.startswith(MAX_ITERATIONS_REACHED))
+    running.obstacle = running.obstacle or next(others, "")
+
+
+def _failed(planned: Planned, error: Exception) -> FailedRecipe:
+    log.error("%s with seed %d failed", planned.method, planned.seed, exc_info=error)
+    said = " ".join(str(error).split())
+    reason = said if isinstance(error, HeadwaterError) and said else f"{type(error).__name__}: {said}"
+    return FailedRecipe(planned.method, planned.settings, planned.seed, reason)
 
 
 def _fitted(planned: Planned, outcome: Outcome, running: _Running | None) -> FittedHead:

@@ -1,0 +1,269 @@
+"""`headwater heads sweep`: every method with many settings and seeds, and what each selection rule picks."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from headwater.cli.console import print_json, print_table, progress_console, visible
+from headwater.cli.heads import AsJson, parts_of, percent, print_warnings, shown
+from headwater.errors import HeadwaterError, HeadwaterWarning, RequestError
+
+if TYPE_CHECKING:
+    from headwater.heads.results import SweepResult
+    from headwater.heads.selection import Judged, Pick
+    from headwater.heads.sweeping import SweepProgress
+
+
+def register(app: typer.Typer) -> None:
+    """Add `sweep` to `headwater heads`."""
+    app.command("sweep")(sweep)
+
+
+def sweep(
+    store: Annotated[Path, typer.Argument(help="The store whose features to train on.")],
+    *,
+    out: Annotated[Path, typer.Option(help="The run's folder; a sweep that was stopped goes on there.")],
+    target: Annotated[str, typer.Option(help="The column to predict.")] = "class",
+    groups: Annotated[
+        str,
+        typer.Option(help="Columns, with commas, that make the groups with the target; none: the classes."),
+    ] = "",
+    methods: Annotated[str, typer.Option(help="Methods with commas, or all that the columns allow.")] = "all",
+    draws: Annotated[
+        int | None,
+        typer.Option(help="Settings of each method: the published ones, then random draws. [default: 16]"),
+    ] = None,
+    grid: Annotated[
+        list[str] | None,
+        typer.Option(help="Instead of draws: METHOD.key=v1,v2 or key=v1,v2; may be repeated."),
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="METHOD.key=value or key=value, for every draw; may be repeated."),
+    ] = None,
+    seeds: Annotated[str, typer.Option(help="How many seeds, or which, with commas (`7,` is one).")] = "3",
+    select: Annotated[
+        str | None,
+        typer.Option(
+            help="The rule that decides which heads are saved: worst_group, worst_class, overall, balanced, "
+            "cv_worst_group or oracle. [default: by what val holds]"
+        ),
+    ] = None,
+    folds: Annotated[int, typer.Option(help="Parts of val, to judge methods that read it.")] = 5,
+    split: Annotated[str, typer.Option(help="The column that says train, val or test.")] = "split",
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Train methods x settings x seeds in lock-step and show what each selection rule would pick."""
+    from headwater.heads.sweeping import sweep as run  # noqa: PLC0415
+
+    if draws is not None and grid:
+        raise RequestError("give either --draws or --grid: a grid says itself which settings to try")
+    with warnings.catch_warnings(record=True) as caught, _showing() as progress:
+        warnings.simplefilter("always", HeadwaterWarning)
+        result = run(
+            store,
+            target=target,
+            groups=parts_of(groups),
+            split=split,
+            methods=parts_of(methods),
+            draws=16 if draws is None else draws,
+            grid=_options(grid, "--grid", several=True) if grid else None,
+            settings=_options(settings or [], "--set", several=False),
+            seeds=_seeds(seeds),
+            select=select,
+            folds=folds,
+            out=out,
+            device=device,
+            progress=progress,
+        )
+    print_warnings(caught)
+    if as_json:
+        print_json(_record(result))
+    else:
+        _print(result)
+    if result.failed:
+        raise HeadwaterError(
+            f"{len(result.failed)} of {result.table.num_rows} heads failed, such as {result.failed[0][0]}: "
+            f"{result.failed[0][1]}; the others are in {str(out)!r}"
+        )
+
+
+@contextmanager
+def _showing() -> Iterator[Callable[[SweepProgress], None]]:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=None),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=progress_console(), transient=True) as bar:
+        place = bar.add_task("reading the store", total=None)
+
+        def show(at: SweepProgress) -> None:
+            said = f"round {at.round}: training {at.heads:,} heads" if at.heads else "measuring"
+            bar.update(place, description=said, completed=at.ended, total=at.recipes, refresh=True)
+
+        yield show
+
+
+def _seeds(text: str) -> int | list[int]:
+    try:
+        numbers = [int(part) for part in parts_of(text)]
+    except ValueError:
+        raise RequestError(
+            f"--seeds takes a number, or numbers with commas such as 0,1,2, not {text!r}"
+        ) from None
+    return numbers[0] if len(numbers) == 1 and "," not in text else numbers
+
+
+def _options(given: Sequence[str], option: str, *, several: bool) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for text in given:
+        key, equals, value = text.partition("=")
+        values = parts_of(value)
+        if not equals or not key.strip() or not values:
+            raise RequestError(f"{option} takes key={'v1,v2' if several else 'value'}, not {text!r}")
+        if key.strip() in found:
+            raise RequestError(f"{option} names {key.strip()!r} twice; give it once")
+        found[key.strip()] = values if several else value
+    return found
+
+
+def _print(result: SweepResult) -> None:
+    from headwater.heads.results import judged  # noqa: PLC0415
+
+    table, request = result.table, result.request
+    split = "test" if "test" in request["rows"] else "val"
+    names = {rule.rule: f"{rule.rule} *" if rule.rule == result.rule else rule.rule for rule in result.picks}
+    print_table(
+        f"What each rule would pick; accuracy on test in %, mean of {len(request['seeds'])} seed(s)",
+        ["rule", "picks", "saw", "worst", "+-", "overall", "cost"],
+        [
+            (
+                names[pick.rule],
+                pick.id,
+                percent(pick.figure),
+                _percent(pick.test["worst_group"]),
+                percent(pick.spread),
+                _percent(pick.test["overall"]),
+                _percent(pick.cost) if pick.honest else "sees test",
+            )
+            for pick in result.picks
+        ],
+    )
+    chosen = _best_of_each(result)
+    print_table(
+        f"\nEach method's best by {result.rule}; accuracy on {split} in %",
+        ["method", "worst", "balanced", "overall", "tried", "NOT conv.", "s"],
+        [
+            (
+                each.method,
+                *(
+                    _percent(each.test.get(name))
+                    for name in ("worst_group", "balanced", "overall")
+                ),
+                *_counts(result, each.method),
+            )
+            for each in chosen
+        ],
+    )
+    lost = [name for name in _methods(result) if name not in {each.method for each in judged(table)}]
+    for name in lost:
+        typer.echo(f"{name}: no candidate ended with every seed")
+    for each in result.skipped:
+        what = (
+            each.method
+            if each.method not in _methods(result)
+            else f"{each.settings} settings of {each.method}"
+        )
+        typer.echo(f"skipped {what}: {visible(each.reason)}")
+    for name, reason in result.failed[:5]:
+        typer.echo(f"failed {name}: {visible(reason)}")
+    if result.pick is not None:
+        settings = result.settings_of(result.pick.id)
+        said = ", ".join(f"{key} = {shown(value)}" for key, value in settings.items())
+        typer.echo(f"{result.rule} picks {result.pick.id}: {said}")
+    if result.folder is not None:
+        done = "done already, nothing was trained; " if result.already_done else ""
+        typer.echo(f"{done}{table.num_rows:,} heads in {visible(str(result.folder))}")
+
+
+def _best_of_each(result: SweepResult) -> list[Judged]:
+    """What the rule picks among each method's candidates, best worst group on test first."""
+    from headwater.heads.results import judged  # noqa: PLC0415
+    from headwater.heads.selection import best, find_rule  # noqa: PLC0415
+
+    by_method: dict[str, list[Judged]] = {}
+    for each in judged(result.table):
+        by_method.setdefault(each.method, []).append(each)
+    chosen = [best(mine, find_rule(result.rule)) for mine in by_method.values()]
+    found = [each for each in chosen if each is not None]
+    return sorted(found, key=lambda each: -_number(each.test.get("worst_group")))
+
+
+def _number(value: float | None) -> float:
+    return -1.0 if value is None or math.isnan(value) else value
+
+
+def _percent(value: float | None) -> str:
+    return percent(None if value is None or math.isnan(value) else value)
+
+
+def _methods(result: SweepResult) -> list[str]:
+    return list(dict.fromkeys(result.table["method"].to_pylist()))
+
+
+def _counts(result: SweepResult, method: str) -> tuple[str, str, str]:
+    """Rows of a method, how many of them did not converge, and seconds with those of cross-fitting."""
+    names = ("method", "converged", "seconds", "cv.seconds")
+    columns = [result.table[name].to_pylist() for name in names]
+    mine = [row[1:] for row in zip(*columns, strict=True) if row[0] == method]
+    left = sum(converged is False for converged, _, _ in mine)
+    took = sum((own or 0.0) + (cross or 0.0) for _, own, cross in mine)
+    return f"{len(mine):,}", f"{left:,}" if left else "", f"{took:.1f}"
+
+
+def _record(result: SweepResult) -> dict[str, Any]:
+    def plain(pick: Pick) -> dict[str, Any]:
+        return {
+            "rule": pick.rule,
+            "sees": pick.sees,
+            "honest": pick.honest,
+            "id": pick.id,
+            "method": pick.method,
+            "settings": result.settings_of(pick.id),
+            "figure": pick.figure,
+            "test": {name: None if math.isnan(value) else value for name, value in pick.test.items()},
+            "spread": pick.spread,
+            "cost": pick.cost,
+        }
+
+    return {
+        "out": str(result.folder),
+        "already_done": result.already_done,
+        "rule": result.rule,
+        "picks": [plain(pick) for pick in result.picks],
+        "heads": result.table.num_rows,
+        "methods": {
+            each.method: {
+                "id": each.id,
+                "settings": result.settings_of(each.id),
+                "test": {name: None if math.isnan(value) else value for name, value in each.test.items()},
+            }
+            for each in _best_of_each(result)
+        },
+        "skipped": [
+            {"method": each.method, "settings": each.settings, "reason": each.reason}
+            for each in result.skipped
+        ],
+        "failed": [{"id": name, "reason": reason} for name, reason in result.failed],
+    }
