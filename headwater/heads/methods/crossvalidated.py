@@ -63,12 +63,14 @@ def cv_group_dro(task: Task, settings: CrossValidatedSettings, random: np.random
     share = np.full(len(counts), 1 / len(counts))
     part = dealt(groups, min(settings.folds, int(counts.min())), random) if settings.updates else groups
 
+    everything = Rows(rows)
+
     def spec(kept: NDArray[np.bool_]) -> HeadSpec:
-        mine = groups[kept]
+        each = share / np.maximum(np.bincount(groups[kept], minlength=len(share)), 1)
         return HeadSpec(
-            rows=Rows(rows[kept]),
+            rows=everything,  # a row held out weighs nothing, so that all heads share one pass over the rows
             penalty=Penalty(l2=settings.l2),
-            weights=Weights((share / np.maximum(np.bincount(mine, minlength=len(share)), 1))[mine]),
+            weights=Weights(np.where(kept, each[groups], 0.0)),
             scaler_rows=task.rows("train") if settings.standardise else None,
             max_iterations=settings.max_iterations,
         )
