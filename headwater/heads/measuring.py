@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,16 +23,21 @@ FIGURES = (
     "log_loss",
     "ece",
     "auroc",
-    "worst_group_likelihood",
 )
-"""The names of the figures of a split, in the order of a sweep's table; the last is for selection on val."""
+"""The names of the figures of a split, in the order of a sweep's table."""
+
+LIKELIHOOD = "worst_group_likelihood"
+"""One more figure of val, for selection where it is small; see `calibrated`."""
 
 _SCORES = 32_000_000  # scores held at once
 
 
 @dataclass(frozen=True)
 class SplitFigures:
-    """`figures` has one array (heads,) per name of `FIGURES`; `by_group` (heads, groups) are accuracies."""
+    """`figures` has one array (heads,) per name of `FIGURES`, on val `LIKELIHOOD` too.
+
+    `by_group` (heads, groups) are accuracies.
+    """
 
     figures: dict[str, NDArray[np.float64]]
     by_group: NDArray[np.float64]
@@ -44,14 +49,11 @@ def measure_split(task: Task, heads: Sequence[LinearHead], split: str) -> SplitF
     place = {head: number for number, head in enumerate(distinct)}
     rows = task.rows(split).index
     step = max(1, _SCORES // (len(rows) * len(task.classes)))
-    found = _measured(
-        task,
-        rows,
-        (task.logits(distinct[first : first + step], rows) for first in range(0, len(distinct), step)),
-    )
+    scores = (task.logits(distinct[first : first + step], rows) for first in range(0, len(distinct), step))
+    found = _measured(task, rows, scores, likelihood=split == "val")
     order = np.array([place[head] for head in heads])
     return SplitFigures(
-        {name: found.figures[name][order] for name in FIGURES}, np.asarray(found.by_group[order])
+        {name: values[order] for name, values in found.figures.items()}, found.by_group[order]
     )
 
 
@@ -74,34 +76,38 @@ def measure_out_of_fold(task: Task, folds: Folds, heads: Sequence[Sequence[Linea
                     joined[:, fold.held_out] = task.logits(part, val[fold.held_out])
             yield joined
 
-    repeats = [_measured(task, val, scores(repeat)) for repeat in range(folds.repeats)]
-    figures = {name: np.mean([each.figures[name] for each in repeats], axis=0) for name in FIGURES}
+    repeats = [_measured(task, val, scores(repeat), likelihood=True) for repeat in range(folds.repeats)]
+    figures = {name: np.mean([each.figures[name] for each in repeats], axis=0) for name in repeats[0].figures}
     by_group = np.mean([each.by_group for each in repeats], axis=0)
     by_class = np.mean([each.by_class for each in repeats], axis=0)
     figures["worst_group"], figures["worst_class"] = _lowest(by_group), _lowest(by_class)
     return SplitFigures(figures, by_group)
 
 
-def _measured(task: Task, rows: NDArray[np.int64], logits: Iterator[NDArray[np.float32]]) -> ManyFigures:
+def _measured(
+    task: Task, rows: NDArray[np.int64], scores: Iterable[NDArray[np.float32]], *, likelihood: bool
+) -> ManyFigures:
     target, groups = task.target[rows], task.groups[rows]
-    likelihood: list[NDArray[np.float64]] = []
+    found: list[NDArray[np.float64]] = []
+    step = max(1, _SCORES // (8 * len(rows) * len(task.classes)))  # in float64, and several copies
 
     def passing() -> Iterator[NDArray[np.float32]]:
-        for block in logits:
-            step = max(1, _SCORES // (8 * len(rows) * len(task.classes)))
-            parts = (block[first : first + step] for first in range(0, len(block), step))
-            likelihood.extend(worst_group_likelihood(part, target, groups) for part in parts)
+        for block in scores:
+            if likelihood:
+                parts = (block[first : first + step] for first in range(0, len(block), step))
+                found.extend(worst_group_likelihood(part, target, groups) for part in parts)
             yield block
 
-    found = measure_many(
+    measured = measure_many(
         target,
         passing(),
         groups=groups,
         n_groups=len(task.group_names),
         train_counts=task.group_counts("train") if "train" in task.splits else None,
     )
-    found.figures["worst_group_likelihood"] = np.concatenate(likelihood)
-    return found
+    if likelihood:
+        measured.figures[LIKELIHOOD] = np.concatenate(found)
+    return measured
 
 
 def _lowest(accuracies: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -24,7 +24,7 @@ from pyarrow import csv, parquet
 from headwater.errors import RequestError
 from headwater.heads.candidates import Candidate, Skipped
 from headwater.heads.design import Design, key_of
-from headwater.heads.measuring import FIGURES, SplitFigures, measure_out_of_fold, measure_split
+from headwater.heads.measuring import FIGURES, LIKELIHOOD, SplitFigures, measure_out_of_fold, measure_split
 from headwater.heads.recipes import Ended, FailedRecipe, FittedHead
 from headwater.heads.selection import Judged, Pick
 from headwater.heads.task import Task
@@ -168,7 +168,8 @@ def _figures(
             column[list(places)] = values
         return pa.array(column, mask=np.isnan(column))
 
-    columns = {f"{prefix}.{name}": spread(found.figures[name] if found else None) for name in FIGURES}
+    names = (*FIGURES, LIKELIHOOD) if prefix in ("val", "cv") else FIGURES
+    columns = {f"{prefix}.{name}": spread(found.figures[name] if found else None) for name in names}
     if prefix != "train" and len(task.group_names) <= _MOST_GROUPS:
         for code, name in enumerate(task.group_names):
             columns[f"{prefix}.group.{name}"] = spread(found.by_group[:, code] if found else None)
@@ -180,12 +181,13 @@ def judged(table: pa.Table) -> list[Judged]:
 
     A method that reads val brings its out-of-fold figures. A candidate of which a seed failed is left out.
     """
-    val, cv, test = (
-        {name: table[f"{where}.{name}"].to_numpy() for name in FIGURES} for where in ("val", "cv", "test")
-    )
+    test = {name: table[f"test.{name}"].to_numpy() for name in FIGURES}
     reads_val = np.array(table["reads_val"].to_pylist(), dtype=bool)
     errors = np.array([bool(error) for error in table["error"].to_pylist()])
-    honest = {name: np.where(reads_val, cv[name], val[name]) for name in FIGURES}
+    honest = {
+        name: np.where(reads_val, table[f"cv.{name}"].to_numpy(), table[f"val.{name}"].to_numpy())
+        for name in (*FIGURES, LIKELIHOOD)
+    }
     names = np.array(table["candidate"].to_pylist())
     found = []
     for name in dict.fromkeys(names.tolist()):
@@ -240,7 +242,7 @@ def load_sweep(run: str | os.PathLike[str]) -> SweepResult:
             table = parquet.read_table(folder / TABLE)
         picks = tuple(Pick(**_with_nan(each)) for each in chosen["picks"])
         skipped = tuple(Skipped(**each) for each in request["skipped"])
-        return SweepResult(request, table, picks, chosen["rule"], skipped, folder, already_done=True)
+        return SweepResult(request, table, picks, chosen["rule"], skipped, folder)
     except (ValueError, KeyError, TypeError, pa.ArrowException) as error:
         raise RequestError(
             f"the sweep in {str(folder)!r} is damaged ({error}); delete {TABLE} and {SELECTION} there "

@@ -44,7 +44,10 @@ _HELD_BYTES, _HEADS_EACH = 2 << 30, 30
 
 @dataclass(frozen=True)
 class SweepProgress:
-    """Where a sweep is: `ended` of `recipes` have their head; the `round` now training asks for `heads`."""
+    """Where a sweep is: `ended` of `recipes` have their head; the `round` now training asks for `heads`.
+
+    With none it is measuring.
+    """
 
     round: int
     heads: int
@@ -194,6 +197,7 @@ def _train(
         for finished in run_rounds(bank, planned, progress=tell, tolerant=True):
             done += len(finished)
             yield {batch[place].key: each for place, each in finished.items()}
+    tell(0, 0)
 
 
 def _save_heads(
