@@ -31,7 +31,8 @@ class AFRSettings(TrainSettings):
 
     The default grids are the paper's for Waterbirds, with every fourth of its 33 gammas; for CelebA it has
     1 to 3 and 0.001, 0.01, 0.1. `stopping`: the authors stop after 500 steps of rate 0.02, for which a
-    penalty of 1/(rate·steps) on leaving the first head stands in; it is added to `strength`'s.
+    penalty of 1/(rate·steps) on leaving the first head stands in; it is added to `strength`'s. `share`: on
+    frozen features the backbone has not learned either part by heart, and more than 20 % can be kept.
     """
 
     l2: float = Field(1e-3, ge=0, description="weight decay of the first head, beside the mean loss")
@@ -70,6 +71,7 @@ def afr_weights(
     space={
         "gamma": Linspace(4, 20, 33),
         "strength": Among((0.0, 0.1, 0.2, 0.3)),
+        "share": Among((0.2, 0.5)),
         "l2": FIRST_L2_SPACE,
     },
 )

@@ -10,7 +10,7 @@ from pydantic import Field
 from headwater.heads.criterion import GeneralizedCrossEntropy
 from headwater.heads.methods.erm import L2_SPACE, TrainSettings, train_spec
 from headwater.heads.methods.registry import Needs, Uniform, method
-from headwater.heads.methods.stages import early_spec, row_losses
+from headwater.heads.methods.stages import IDENTIFICATION_L2_SPACE, early_spec, row_losses
 from headwater.heads.recipes import Outcome, Recipe
 from headwater.heads.spec import Weights
 from headwater.heads.task import Task
@@ -20,10 +20,16 @@ _TINY = 1e-12  # so that a row that both heads have learned to the last bit has 
 
 
 class LfFSettings(TrainSettings):
-    """Published: q 0.7; the two networks are trained side by side, step by step."""
+    """Published: q 0.7; the two networks are trained side by side, step by step, with the same weight decay.
+
+    A head that is solved for learns the hard rows too unless something holds it back, which early steps of
+    training do for a network: hence `biased_l2` is the stronger.
+    """
 
     q: float = Field(0.7, gt=0, le=1, description="of the biased head's loss (1-p^q)/q; to 0: cross-entropy")
-    biased_l2: float = Field(1e-3, ge=0, description="weight decay of the biased head, beside the mean loss")
+    biased_l2: float = Field(
+        0.1, ge=0, description="weight decay of the biased head; stands in for stopping it early"
+    )
     rounds: int = Field(10, ge=1, description="times the weights are computed anew, unless they settle")
 
 
@@ -32,7 +38,7 @@ class LfFSettings(TrainSettings):
     settings=LfFSettings,
     needs=Needs(classes_on=("train",)),
     paper="Nam et al. 2020, Learning from failure: training debiased classifier from biased classifier",
-    space={"q": Uniform(0.05, 0.95), "l2": L2_SPACE},
+    space={"q": Uniform(0.05, 0.95), "biased_l2": IDENTIFICATION_L2_SPACE, "l2": L2_SPACE},
 )
 def lff(task: Task, settings: LfFSettings, random: np.random.Generator) -> Recipe:
     """Rows weighted by how much harder a biased head finds them: b/(b + d) (last-layer form).
