@@ -13,29 +13,38 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from headwater.devices import choose_device
-from headwater.heads.checks import check_features, check_specs, check_target
+from headwater.heads.blocks import Blocks, Resident
+from headwater.heads.checks import check_features, check_memory, check_specs, check_target
 from headwater.heads.folding import Frame
 from headwater.heads.general import train_general
 from headwater.heads.groups import Group, group_specs
 from headwater.heads.head import MAX_ITERATIONS_REACHED, Convergence, LinearHead
 from headwater.heads.loss import LogisticLoss
+from headwater.heads.onepass import RowLoss
 from headwater.heads.reader import FeatureReader
 from headwater.heads.solvers.path import solve_path
-from headwater.heads.solvers.smooth import SEPARATED
+from headwater.heads.solvers.preconditioner import Directions
+from headwater.heads.solvers.smooth import MEMORY, SEPARATED
 from headwater.heads.solvers.span import Span
 from headwater.heads.solvers.sparse import solve_sparse
-from headwater.heads.spec import HeadSpec, Penalty
-from headwater.heads.stack import Solved, Stack
-from headwater.heads.workspace import SMALL, Workspace
+from headwater.heads.spec import HeadSpec, Penalty, Rows
+from headwater.heads.stack import SmoothStack, Solved, Stack
+from headwater.heads.workspace import SMALL, Passes, Prepared, Workspace
 
 # Products of fewer multiplications than this run on one thread.
 _LIGHT = 100_000_000
-# The logit buffers of the heads solved at once may take this share of the features' memory, or this many
-# bytes.
+# The heads solved at once may take this share of the memory, and no more than this many bytes.
+_HEADS_SHARE, _HEADS_BYTES = 6, 1 << 28
+# The logit buffers of sparse heads may take this share of the features' memory, or this many bytes.
 _LOGITS_SHARE, _LOGITS_BYTES = 1.3, 1 << 28
+# Iterations that a stack is expected to take, for judging what a preconditioner may cost.
+_EXPECTED = 8
+# Up to this dimension a full eigenbasis costs nothing worth saving.
+_SMALL_DIM = 512
 
 
 class HeadBank:
@@ -43,19 +52,33 @@ class HeadBank:
 
     `features`: (rows, dim) float16 or float32, an array, a memory map or a store's `Features`.
     `target`: (rows,) class codes 0..n_classes-1; -1 where unknown (no head may train on such a row).
+    `memory`: bytes that training may take beside features that are in memory already; features of which no
+    copy fits are read anew in every iteration. None: a quarter of the machine's.
 
     What comes out is the same whatever is trained beside it, to the tolerance each spec asks for, and the
     same bit for bit when the same list is trained again on the same machine. Raises RequestError, before
     any training, for anything that cannot be trained.
     """
 
-    def __init__(self, features: Any, target: Any, n_classes: int, *, device: str = "auto") -> None:
+    def __init__(
+        self,
+        features: Any,
+        target: Any,
+        n_classes: int,
+        *,
+        device: str = "auto",
+        memory: int | None = None,
+    ) -> None:
         rows, self._dim = check_features(features)
+        check_memory(memory)
         self._target = check_target(target, rows, n_classes)
         self._n_classes = n_classes
         self._device = choose_device(device)
-        self._reader = FeatureReader(features, self._device)
-        self._workspace = Workspace(self._reader)
+        size = rows * self._dim * np.dtype(features.dtype).itemsize
+        self._reader = FeatureReader(
+            features, self._device, unmapped=memory is not None and size > memory // 2
+        )
+        self._workspace = Workspace(self._reader, memory)
 
     def train(self, specs: Sequence[HeadSpec]) -> list[LinearHead]:
         """One head per spec, in order; equal specs are trained once."""
@@ -98,50 +121,89 @@ class HeadBank:
         )
 
     def _solve(self, group: Group) -> list[LinearHead]:
-        prepared = self._workspace.prepare(group.rows, group.specs[0].scaler_rows)
-        frame = Frame(prepared.centre, prepared.scale, group.classes, group.columns, self._n_classes)
-        stack = self._stack(group, prepared.x, frame)
-        widest = self._widest(prepared.x, group.columns)
-        families = torch.tensor(group.families)
+        scaler = group.specs[0].scaler_rows
         if group.sparse:
-            solved = solve_sparse(stack, families, widest)
-        elif prepared.is_spanned:
-            solved = _solve_in_span(stack, prepared.span, families, widest)
+            prepared = self._workspace.prepare(group.rows, scaler)
+            frame = Frame(prepared.centre, prepared.scale, group.classes, group.columns, self._n_classes)
+            stack = self._stack(group, prepared.x, frame)
+            families = torch.tensor(group.families)
+            solved = solve_sparse(stack, families, self._widest(prepared.x, group.columns))
         else:
-            solved = solve_path(stack, prepared.basis, families, widest)
-        weights = solved.weight.double().cpu().numpy()
-        biases = solved.bias.double().cpu().numpy()
+            frame, solved = self._solve_smooth(group, scaler)
         return [
-            frame.unfold(weights[:, :, h], biases[:, h], _record(solved, h, spec))
+            frame.unfold(
+                solved.weight[:, :, h].double().cpu().numpy(),
+                solved.bias[:, h].double().cpu().numpy(),
+                _record(solved, h, spec),
+            )
             for h, spec in enumerate(group.specs)
         ]
 
+    def _solve_smooth(self, group: Group, scaler: Rows | None) -> tuple[Frame, Solved]:
+        columns = group.columns * len(group.specs)
+        if self._is_spanned(group):
+            passes: Passes = self._workspace.prepare(group.rows, scaler)
+        else:
+            passes = self._workspace.passes(group.rows, scaler, columns)
+        frame = Frame(passes.centre, passes.scale, group.classes, group.columns, self._n_classes)
+        stack = self._smooth_stack(group, passes.rows, frame)
+        _, _, numbers = stack.theta.shape
+        room = min(_HEADS_BYTES, self._workspace.memory // _HEADS_SHARE)
+        widest = max(1, room // ((2 * MEMORY + 8) * group.columns * numbers * stack.theta.element_size()))
+        if isinstance(passes, Prepared) and passes.is_spanned:
+            return frame, _solve_in_span(stack, passes.span, group.families, widest)
+        # A full eigenbasis costs about 25 d³ multiplications beside its Gram matrix.
+        rows, dim = passes.rows.shape
+        products = 2 * _EXPECTED * rows * dim * columns
+        thorough = products > dim**2 * (25 * dim + min(rows, 16 * dim)) or dim <= _SMALL_DIM
+        directions = passes.directions if thorough else passes.leading
+        return frame, solve_path(stack, directions, group.families, widest)
+
     def _widest(self, x: Tensor, columns: int) -> int:
-        """How many heads may be solved at once: three buffers of logits each."""
+        """How many sparse heads may be solved at once: three buffers of logits each."""
         room = max(_LOGITS_SHARE * x.nbytes, _LOGITS_BYTES)
         return max(1, int(room / (3 * len(x) * columns * x.element_size())))
+
+    def _codes(self, group: Group) -> NDArray[np.int64]:
+        codes = np.searchsorted(group.classes, self._target[group.rows.index])
+        return codes.clip(max=len(group.classes) - 1)  # rows of absent classes have weight zero
+
+    def _smooth_stack(self, group: Group, rows: Blocks, frame: Frame) -> SmoothStack:
+        device, dtype = rows.device, rows.dtype
+        theta = torch.zeros((len(group.specs), group.columns, self._dim + 1), dtype=dtype, device=device)
+        for place, spec in enumerate(group.specs):
+            if spec.start is not None:
+                weight, bias = frame.fold(spec.start)
+                theta[place, :, :-1] = torch.from_numpy(weight.T.copy())
+                theta[place, :, -1] = torch.from_numpy(bias.copy())
+        weights = torch.tensor(group.weights.T, dtype=dtype, device=device).contiguous()
+        return SmoothStack(
+            loss=RowLoss(rows, torch.tensor(self._codes(group), device=device), weights, group.columns),
+            weight_of=torch.tensor(group.weight_of, device=device),
+            l2=_numbers([spec.penalty.l2 for spec in group.specs], device),
+            theta=theta,
+            cold=torch.tensor([spec.start is None for spec in group.specs], device=device),
+            tolerance=_numbers([spec.tolerance for spec in group.specs], device),
+            max_iterations=torch.tensor([spec.max_iterations for spec in group.specs], device=device),
+        )
 
     def _stack(self, group: Group, x: Tensor, frame: Frame) -> Stack:
         device, dtype = x.device, x.dtype
         weight, bias, cold = frame.fold_all([spec.start for spec in group.specs])
-        codes = np.searchsorted(group.classes, self._target[group.rows.index])
-        codes = codes.clip(max=len(group.classes) - 1)  # rows of absent classes have weight zero
         return Stack(
             x=x,
             loss=LogisticLoss(
-                target=torch.tensor(codes, device=device),
+                target=torch.tensor(self._codes(group), device=device),
                 weights=torch.tensor(group.weights, device=device).to(dtype),
                 weight_of=torch.tensor(group.weight_of, device=device),
                 columns=group.columns,
             ),
-            l1=torch.tensor([spec.penalty.l1 for spec in group.specs], dtype=torch.float64, device=device),
-            l2=torch.tensor([spec.penalty.l2 for spec in group.specs], dtype=torch.float64, device=device),
+            l1=_numbers([spec.penalty.l1 for spec in group.specs], device),
+            l2=_numbers([spec.penalty.l2 for spec in group.specs], device),
             weight=torch.tensor(weight, device=device).to(dtype),
             bias=torch.tensor(bias, device=device).to(dtype),
             cold=torch.tensor(cold, device=device),
-            tolerance=torch.tensor(
-                [spec.tolerance for spec in group.specs], dtype=torch.float64, device=device
-            ),
+            tolerance=_numbers([spec.tolerance for spec in group.specs], device),
             max_iterations=torch.tensor([spec.max_iterations for spec in group.specs], device=device),
         )
 
@@ -158,10 +220,19 @@ def _threads(count: int | None) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _solve_in_span(stack: Stack, span: Span, families: Tensor, widest: int) -> Solved:
+def _numbers(values: Sequence[float], device: torch.device) -> Tensor:
+    return torch.tensor(values, dtype=torch.float64, device=device)
+
+
+def _solve_in_span(stack: SmoothStack, span: Span, families: NDArray[np.int64], widest: int) -> Solved:
     """Solve heads with fewer rows than features exactly, in coordinates of the rows' span."""
-    inner = dataclasses.replace(stack, x=span.rows, weight=span.into(stack.weight))
-    solved = solve_path(inner, span.basis, families, widest)
+    weight = span.into(stack.theta[..., :-1].permute(2, 1, 0)).permute(2, 1, 0)
+    inner = dataclasses.replace(
+        stack,
+        loss=dataclasses.replace(stack.loss, rows=Resident(span.rows)),
+        theta=torch.cat([weight, stack.theta[..., -1:]], dim=2),
+    )
+    solved = solve_path(inner, Directions(None, span.basis.values), families, widest)
     return dataclasses.replace(solved, weight=span.out(solved.weight))
 
 

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from headwater.errors import RequestError
 from headwater.heads.spec import HeadSpec, Rows
 
+_LEAST_MEMORY = 1 << 26
+
 
 def check_target(target: Any, rows: int, n_classes: int) -> NDArray[np.int64]:
     """The target as int64 codes; raises RequestError unless it fits the features and the classes."""
@@ -44,6 +46,14 @@ def check_features(features: Any) -> tuple[int, int]:
     if shape[1] == 0:
         raise RequestError("the features have no columns")
     return int(shape[0]), int(shape[1])
+
+
+def check_memory(memory: int | None) -> None:
+    """Raises RequestError for a bound that nothing can be done in."""
+    if memory is not None and memory < _LEAST_MEMORY:
+        raise RequestError(
+            f"the memory is {memory} bytes; give at least {_LEAST_MEMORY}, or None for a share of all there is"
+        )
 
 
 def _check_rows(rows: Rows, n: int, what: str) -> None:

@@ -1,4 +1,4 @@
-"""Plain data of heads that are solved together: a feature matrix, a loss, penalties and starts."""
+"""Plain data of heads that are solved together, and of what a solver found: losses, penalties, starts."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from headwater.heads.loss import LogisticLoss
+from headwater.heads.onepass import RowLoss
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,40 @@ class Stack:
         )
 
 
+@dataclass(frozen=True)
+class SmoothStack:
+    """H heads without L1 penalty, for solvers that read the rows block by block.
+
+    `theta` (H, columns, d + 1) is where to start, the bias last, and heads come first everywhere; `cold` (H,)
+    is True where no start was given. `weight_of` (H,) is the number of each head's row weights in `loss`.
+    """
+
+    loss: RowLoss
+    weight_of: Tensor
+    l2: Tensor
+    theta: Tensor
+    cold: Tensor
+    tolerance: Tensor
+    max_iterations: Tensor
+
+    @property
+    def heads(self) -> int:
+        """How many heads."""
+        return len(self.l2)
+
+    def of(self, keep: Tensor) -> SmoothStack:
+        """Some of the heads only; `keep` holds their numbers."""
+        return SmoothStack(
+            self.loss,
+            self.weight_of[keep],
+            self.l2[keep],
+            self.theta[keep],
+            self.cold[keep],
+            self.tolerance[keep],
+            self.max_iterations[keep],
+        )
+
+
 @dataclass
 class Solved:
     """What a solver found for each head of a stack, and how far it is from the optimum.
@@ -68,17 +103,26 @@ class Solved:
     @staticmethod
     def empty(stack: Stack) -> Solved:
         """Room for the answers of a stack, filled as its heads finish."""
-        device = stack.x.device
-        number = torch.zeros(stack.heads, dtype=torch.float64, device=device)
-        flag = torch.zeros(stack.heads, dtype=torch.bool, device=device)
+        return Solved._around(torch.zeros_like(stack.weight), torch.zeros_like(stack.bias))
+
+    @staticmethod
+    def into(room: Tensor) -> Solved:
+        """Answers that are written into `room`, parameters heads first: (H, K, d + 1), the bias last."""
+        return Solved._around(room[..., :-1].permute(2, 1, 0), room[..., -1].T)
+
+    @staticmethod
+    def _around(weight: Tensor, bias: Tensor) -> Solved:
+        heads, device = weight.shape[2], weight.device
+        number = torch.zeros(heads, dtype=torch.float64, device=device)
+        flag = torch.zeros(heads, dtype=torch.bool, device=device)
         return Solved(
-            weight=torch.zeros_like(stack.weight),
-            bias=torch.zeros_like(stack.bias),
+            weight=weight,
+            bias=bias,
             objective=number.clone(),
             gradient_norm=number.clone(),
             gap=number.clone(),
             certified=flag.clone(),
-            iterations=torch.zeros(stack.heads, dtype=torch.int64, device=device),
+            iterations=torch.zeros(heads, dtype=torch.int64, device=device),
             converged=flag.clone(),
         )
 

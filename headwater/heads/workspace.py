@@ -1,7 +1,11 @@
-"""Working copies of features, with what solvers want to know of them, kept from one round to the next."""
+"""Rows made ready for solvers, with what solvers want to know of them, kept from one round to the next.
+
+Rows are copied into memory once, or, where there are too many, read anew on every pass.
+"""
 
 from __future__ import annotations
 
+import os
 from collections import OrderedDict
 from collections.abc import Hashable
 from dataclasses import dataclass
@@ -12,24 +16,52 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from headwater.errors import RequestError
+from headwater.heads.blocks import Blocks, Resident, Streamed
 from headwater.heads.hashed import Rows
 from headwater.heads.reader import FeatureReader
 from headwater.heads.solvers.curvature import Basis
+from headwater.heads.solvers.preconditioner import Directions
 from headwater.heads.solvers.span import Span
 
 # Up to this many numbers a feature matrix is solved in float64: it fits the caches, and the optimum is exact.
 SMALL = 2_000_000
 # Copies are kept until together they hold this many bytes; the one in use is kept whatever its size.
 _KEPT = 1 << 30
+# Larger copies are made only for so few columns of heads that standardising anew on every pass would cost as
+# much as the products, and only where they take no more than this share of the memory.
+_COPIED, _FEW_COLUMNS, _SHARE = 1 << 28, 64, 3
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """Rows ready to be solved on: `x` (n, dim) = (raw - centre) / scale, of mean zero over its rows."""
+class Passes:
+    """Rows to be passed over: `rows` are (raw - centre) / scale, of mean zero."""
 
-    x: Tensor
+    rows: Blocks
     centre: NDArray[np.float64]
     scale: NDArray[np.float64]
+
+    @cached_property
+    def directions(self) -> Directions:
+        """All eigenvectors of the rows' second moments."""
+        return Directions.full(self.rows)
+
+    @cached_property
+    def leading(self) -> Directions:
+        """The leading ones, for a fraction of the cost."""
+        return Directions.sketched(self.rows)
+
+
+@dataclass(frozen=True)
+class Prepared(Passes):
+    """Rows held in memory, `x` (n, dim)."""
+
+    x: Tensor
+
+    @staticmethod
+    def of(x: Tensor, centre: NDArray[np.float64], scale: NDArray[np.float64]) -> Prepared:
+        """From the working copy and how it was made."""
+        return Prepared(Resident(x), centre, scale, x)
 
     @property
     def is_spanned(self) -> bool:
@@ -39,7 +71,7 @@ class Prepared:
     @cached_property
     def basis(self) -> Basis:
         """The eigenbasis of the rows' Gram matrix."""
-        return Basis.of(self.x)
+        return Basis(self.directions.vectors, self.directions.values)
 
     @cached_property
     def span(self) -> Span:
@@ -48,24 +80,59 @@ class Prepared:
 
 
 class Workspace:
-    """Prepares rows for solvers, and remembers the last ones it prepared."""
+    """Prepares rows for solvers, and remembers the last ones it prepared.
 
-    def __init__(self, reader: FeatureReader) -> None:
+    `memory`: bytes that working copies, logits and heads may take together; None: a quarter of the machine's.
+    """
+
+    def __init__(self, reader: FeatureReader, memory: int | None = None) -> None:
         self._reader = reader
-        self._kept: OrderedDict[Hashable, Prepared] = OrderedDict()
+        self._asked = memory
+        self.memory = memory or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 4
+        self._kept: OrderedDict[Hashable, Passes] = OrderedDict()
+
+    def _frame(self, rows: Rows, scaler: Rows | None) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        centre = self._reader.moments(rows).mean
+        return centre, np.ones_like(centre) if scaler is None else self._reader.moments(scaler).scale
 
     def prepare(self, rows: Rows, scaler: Rows | None) -> Prepared:
         """Unique, ascending `rows`, centred on their own mean and scaled by the deviation over `scaler`."""
         key = (rows, scaler)
+        kept = self._kept.get(key)
+        if isinstance(kept, Prepared):
+            self._kept.move_to_end(key)
+            return kept
+        n, dim = len(rows), self._reader.shape[1]
+        if self._asked is not None and 4 * n * dim > self._asked:
+            raise RequestError(
+                f"these heads need a working copy of {n} rows, {4 * n * dim >> 20} MiB, and the memory is "
+                f"{self._asked >> 20} MiB; give more, or heads with a plain L2 penalty, which need none"
+            )
+        centre, scale = self._frame(rows, scaler)
+        dtype = torch.float64 if n * min(n, dim) <= SMALL else torch.float32
+        prepared = Prepared.of(self._reader.load(rows.index, centre, scale, dtype), centre, scale)
+        self._keep(key, prepared)
+        return prepared
+
+    def passes(self, rows: Rows, scaler: Rows | None, columns: int) -> Passes:
+        """The same rows for solvers that pass over them block by block, for `columns` columns of heads."""
+        key = (rows, scaler)
         if key in self._kept:
             self._kept.move_to_end(key)
             return self._kept[key]
-        centre = self._reader.moments(rows).mean
-        scale = np.ones_like(centre) if scaler is None else self._reader.moments(scaler).scale
-        n, dim = len(rows), len(centre)
-        dtype = torch.float64 if n * min(n, dim) <= SMALL else torch.float32
-        prepared = Prepared(self._reader.load(rows.index, centre, scale, dtype), centre, scale)
-        self._kept[key] = prepared
-        while len(self._kept) > 1 and sum(each.x.nbytes for each in self._kept.values()) > _KEPT:
+        size = 4 * len(rows) * self._reader.shape[1]
+        if size <= self.memory // _SHARE and (size <= _COPIED or columns < _FEW_COLUMNS):
+            return self.prepare(rows, scaler)
+        centre, scale = self._frame(rows, scaler)
+        streamed = Passes(Streamed(self._reader, rows.index, centre, scale), centre, scale)
+        self._keep(key, streamed)
+        return streamed
+
+    def _keep(self, key: Hashable, ready: Passes) -> None:
+        self._kept[key] = ready
+        room = min(_KEPT, self.memory // _SHARE)
+        while len(self._kept) > 1 and self._held() > room:
             self._kept.popitem(last=False)
-        return prepared
+
+    def _held(self) -> int:
+        return sum(each.x.nbytes for each in self._kept.values() if isinstance(each, Prepared))

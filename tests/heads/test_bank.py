@@ -213,7 +213,7 @@ def test_a_head_is_the_same_alone_and_in_a_stack_of_500(rows, dim, classes):
     features, labels = problem(rows, dim, classes)
     weightings = [None, *(Weights(np.random.default_rng(s).uniform(0.1, 1, rows)) for s in range(9))]
     specs = [
-        HeadSpec(Rows(range(rows)), Penalty(l2=float(l2)), weights=weights, tolerance=1e-11)
+        HeadSpec(Rows(range(rows)), Penalty(l2=float(l2)), weights=weights)
         for weights in weightings
         for l2 in np.logspace(-3, 1, 50)
     ]

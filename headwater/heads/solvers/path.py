@@ -13,13 +13,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from headwater.heads.solvers.curvature import Basis
+from headwater.heads.solvers.preconditioner import Directions
 from headwater.heads.solvers.smooth import solve_smooth
-from headwater.heads.stack import Solved, Stack
+from headwater.heads.stack import SmoothStack, Solved
 
-_STRIDES = (8, 4, 2, 1)
+_STRIDES = (32, 16, 8, 4, 2, 1)
 _NODES = 4
-# Interpolation over wider gaps than this, in natural log units of λ, starts no better than zero does.
+# Over wider gaps than this between nodes, in natural log units of λ, the polynomial is a straight line.
 _WIDEST = 3.0
 
 
@@ -50,47 +50,51 @@ def lagrange(nodes: NDArray[np.float64], at: float) -> NDArray[np.float64]:
 
 
 def _interpolate(
-    stack: Stack, answers: Solved, heads: list[int], solved: list[int], family: NDArray[np.int64]
-) -> Stack:
-    """The given heads of the stack, started from the polynomial through their nearest solved relatives."""
+    stack: SmoothStack, theta: Tensor, heads: list[int], usable: NDArray[np.bool_], family: NDArray[np.int64]
+) -> SmoothStack:
+    """The given heads of the stack, started from the polynomial through their nearest `usable` relatives."""
     log = stack.l2.clamp_min(1e-300).log().cpu().numpy()
-    chosen = stack.of(torch.tensor(heads, device=stack.x.device))
-    weight, bias, cold = chosen.weight.clone(), chosen.bias.clone(), chosen.cold.clone()
+    chosen = stack.of(torch.tensor(heads, device=theta.device))
+    start, cold = chosen.theta.clone(), chosen.cold.clone()
     for place, head in enumerate(heads):
         if not bool(cold[place]):
             continue
-        relatives = [
-            i for i in solved if family[i] == family[head] and stack.l2[i] > 0 and bool(answers.converged[i])
-        ]
-        nearest = sorted(relatives, key=lambda i: abs(log[i] - log[head]))[:_NODES]
+        relatives = np.flatnonzero(usable & (family == family[head]))
+        nearest = relatives[np.argsort(np.abs(log[relatives] - log[head]), kind="stable")[:_NODES]]
         _, first = np.unique(log[nearest], return_index=True)
-        nearest = [nearest[i] for i in first]
-        if not nearest or min(abs(log[i] - log[head]) for i in nearest) > _WIDEST:
+        nearest = nearest[np.sort(first)]
+        if len(nearest) == 0:
             continue
-        if max(log[nearest]) - min(log[nearest]) > _NODES * _WIDEST:
-            nearest = sorted(nearest, key=lambda i: abs(log[i] - log[head]))[:2]
-        share = torch.tensor(lagrange(log[nearest], log[head]), dtype=weight.dtype, device=weight.device)
-        weight[:, :, place] = answers.weight[:, :, nearest] @ share
-        bias[:, place] = answers.bias[:, nearest] @ share
+        if np.diff(np.sort(log[nearest])).max(initial=0) > _WIDEST:
+            nearest = _around(nearest, log, log[head])
+        for node, share in zip(nearest, lagrange(log[nearest], log[head]), strict=True):
+            start[place].add_(theta[node], alpha=float(share))
         cold[place] = False
-    return dataclasses.replace(chosen, weight=weight, bias=bias, cold=cold)
+    return dataclasses.replace(chosen, theta=start, cold=cold)
 
 
-def solve_path(stack: Stack, basis: Basis, family: Tensor, widest: int) -> Solved:
+def _around(nodes: NDArray[np.int64], log: NDArray[np.float64], at: float) -> NDArray[np.int64]:
+    """The nearest node on either side, or only one where all lie on the same side."""
+    sides = (nodes[log[nodes] <= at], nodes[log[nodes] > at])
+    return np.array([side[0] for side in sides if len(side)])
+
+
+def solve_path(stack: SmoothStack, directions: Directions, family: NDArray[np.int64], widest: int) -> Solved:
     """Solve every head of a smooth stack, at most `widest` at a time.
 
     `family` (H,) numbers the sets of heads that differ only in `l2`.
     """
-    answers = Solved.empty(stack)
-    kin = family.cpu().numpy()
+    theta = torch.zeros_like(stack.theta)
+    answers = Solved.into(theta)
     alone = ~stack.cold.cpu().numpy()
-    solved: list[int] = []
-    for heads in levels(stack.l2.cpu().numpy(), kin, alone):
-        started = _interpolate(stack, answers, heads, solved, kin)
+    l2 = stack.l2.cpu().numpy()
+    usable = np.zeros(stack.heads, dtype=bool)
+    for heads in levels(l2, family, alone):
+        started = _interpolate(stack, theta, heads, usable, family)
         # Heads that need a similar number of iterations run together: by strength, not by order.
         order = torch.argsort(started.l2, stable=True)
         for part in torch.split(order, widest):
             which = torch.tensor(heads, device=part.device)[part]
-            answers.put(which, solve_smooth(started.of(part), basis))
-        solved += heads
+            answers.put(which, solve_smooth(started.of(part), directions))
+        usable[heads] = answers.converged.cpu().numpy()[heads] & (l2[heads] > 0)
     return answers
