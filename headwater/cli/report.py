@@ -16,7 +16,7 @@ def register(app: typer.Typer) -> None:
 
 
 def report(
-    run: Annotated[Path, typer.Argument(help="The folder of heads that `headwater heads fit` wrote.")],
+    run: Annotated[Path, typer.Argument(help="The folder that `headwater heads fit` or `sweep` wrote.")],
     out: Annotated[
         Path | None, typer.Option("--out", metavar="FILE", help="The page. [default: RUN/report.html]")
     ] = None,

@@ -30,10 +30,11 @@ from headwater.report.data import (
 from headwater.report.pictures import Pictures
 from headwater.report.run import Run, RunHead
 from headwater.report.text import command, settings, shown
+from headwater.report.tried import asked, gather_sweep
 
 ABOUT = "about.txt"
 LEVEL = 0.95
-MOST_HEADS = 24
+MOST_HEADS = 40
 MOST_GROUPS = 40
 MOST_FAILURES = 20
 MOST_PICTURES = 14  # in each of at most two galleries
@@ -50,13 +51,13 @@ def gather(run: Run, images: str | os.PathLike[str] | None = None) -> ReportData
     names = _unique_names(run.heads)
     every = [_method(*parts) for parts in zip(names, run.heads, reports, strict=True)]
     every.sort(key=lambda m: (-m.worst.value, -m.overall.value, m.name))
-    best = every[0]
+    best = _best(run, every)
     baseline = next((m for m in every if m.method == _BASELINE), every[-1])
     methods = every
     if len(every) > MOST_HEADS:
         methods = every[:MOST_HEADS]
-        if baseline not in methods:
-            methods = [*methods[:-1], baseline]
+        kept_anyway = [each for each in (best, baseline) if each not in methods]
+        methods = [*methods[: MOST_HEADS - len(kept_anyway)], *kept_anyway]
         note += (
             f" The run has {len(every)} heads; shown are {len(methods)}, those with the best worst groups."
         )
@@ -95,6 +96,7 @@ def gather(run: Run, images: str | os.PathLike[str] | None = None) -> ReportData
         note=note.strip(),
         level=LEVEL,
         commands=_commands(run),
+        sweep=None if run.sweep is None else gather_sweep(run.sweep, split, baseline.name),
         versions={"headwater": __version__, "Python": platform.python_version(), "NumPy": np.__version__},
     )
 
@@ -134,6 +136,12 @@ def _reported_split(task: Task) -> tuple[str, str]:
         "There is no test and no val split, so the heads are measured on the images they were trained on: "
         "these figures say nothing about new images."
     )
+
+
+def _best(run: Run, methods: Sequence[MethodResult]) -> MethodResult:
+    """The head that is set beside the baseline: the sweep's pick, or the best worst group of a few heads."""
+    pick = None if run.sweep is None else run.sweep.pick
+    return next((m for m in methods if pick is not None and m.method == pick.method), methods[0])
 
 
 def _unique_names(heads: Sequence[RunHead]) -> list[str]:
@@ -343,10 +351,14 @@ def _commands(run: Run) -> tuple[str, ...]:
         found.append(
             f"# columns used: {columns}; add what the images do not bring with headwater store annotate"
         )
-    for each in run.heads:
-        words = ["headwater", "heads", "fit", run.store.path, "--target", task.target_name]
-        words += ["--groups", ",".join(task.group_columns)] if task.group_columns else []
-        words += ["--split", task.split_name] if task.split_name != "split" else []
-        words += ["--method", each.info.method, "--out", each.file]
-        found.append(command(*words))
+    about = ["--target", task.target_name]
+    about += ["--groups", ",".join(task.group_columns)] if task.group_columns else []
+    about += ["--split", task.split_name] if task.split_name != "split" else []
+    if run.sweep is not None:
+        words = ["headwater", "heads", "sweep", run.store.path, *about, *asked(run.sweep)]
+        found.append(command(*words, "--out", run.folder))
+    else:
+        for each in run.heads:
+            words = ["headwater", "heads", "fit", run.store.path, *about]
+            found.append(command(*words, "--method", each.info.method, "--out", each.file))
     return (*found, command("headwater", "report", run.folder))

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING
 from headwater.errors import RequestError
 from headwater.heads import HeadInfo, LinearHead, Task, load_head
 from headwater.heads.evaluation import check_fits
+from headwater.heads.results import SWEEP, load_sweep
 from headwater.report.text import shown
 from headwater.store import open_store
 
 if TYPE_CHECKING:
+    from headwater.heads.results import SweepResult
     from headwater.store import Store
 
 
@@ -29,16 +31,17 @@ class RunHead:
 
 @dataclass(frozen=True)
 class Run:
-    """Heads that were trained on the same task, with the store that they were trained on."""
+    """Heads that were trained on the same task, with their store, and the sweep that they are the best of."""
 
     folder: Path
     heads: tuple[RunHead, ...]
     store: Store
     task: Task
+    sweep: SweepResult | None = None
 
 
 def open_run(folder: str | os.PathLike[str], store: str | os.PathLike[str] | None = None) -> Run:
-    """Read the heads in `folder` and open their store, or the one given for it.
+    """Read the heads in `folder`, or of the sweep in it, and open their store, or the one given for it.
 
     RequestError when the folder holds no heads, when two of them answer different questions, when the store
     is not where they say, or when its features are not theirs.
@@ -47,9 +50,10 @@ def open_run(folder: str | os.PathLike[str], store: str | os.PathLike[str] | Non
     if not place.is_dir():
         raise RequestError(
             f"there is no folder of heads at {shown(place)!r}; "
-            "give the folder that `headwater heads fit --out` writes into"
+            "give the folder that `headwater heads fit` or `headwater heads sweep` wrote with --out"
         )
-    files = sorted(place.glob("*.safetensors"))
+    sweep = load_sweep(place) if (place / SWEEP).is_file() else None
+    files = sorted((place if sweep is None else place / "heads").glob("*.safetensors"))
     if not files:
         raise RequestError(
             f"{shown(place)!r} holds no heads (*.safetensors); make some with `headwater heads fit`"
@@ -61,7 +65,7 @@ def open_run(folder: str | os.PathLike[str], store: str | os.PathLike[str] | Non
     for each in heads:
         check_fits(each.head, each.info, opened, shown(each.file))
     task = Task.from_store(opened, first.target, first.group_columns, first.split, classes=first.classes)
-    return Run(place, heads, opened, task)
+    return Run(place, heads, opened, task, sweep)
 
 
 def _store_place(head: RunHead, given: str | os.PathLike[str] | None) -> Path:
