@@ -11,10 +11,23 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from headwater.heads.bank import HeadBank
     from headwater.heads.checkpoint import HeadInfo, load_head, save_head
+    from headwater.heads.estimators import (
+        AFR,
+        DFR,
+        ERM,
+        JTT,
+        RWG,
+        RWY,
+        SUBG,
+        SUBY,
+        RobustClassifier,
+        worst_group_score,
+    )
     from headwater.heads.evaluation import evaluate, report_on
     from headwater.heads.export import export_head
     from headwater.heads.fitting import FitResult, fit, fit_many
     from headwater.heads.head import Convergence, LinearHead
+    from headwater.heads.many import ManyFigures, measure_many
     from headwater.heads.methods import find_method, plan
     from headwater.heads.metrics import GroupReport
     from headwater.heads.recipes import FittedHead, run_recipes
@@ -24,6 +37,14 @@ if TYPE_CHECKING:
     from headwater.heads.task import Task
 
 _HOMES = {
+    "AFR": "estimators",
+    "DFR": "estimators",
+    "ERM": "estimators",
+    "JTT": "estimators",
+    "RWG": "estimators",
+    "RWY": "estimators",
+    "SUBG": "estimators",
+    "SUBY": "estimators",
     "Convergence": "head",
     "FitResult": "fitting",
     "FittedHead": "recipes",
@@ -32,6 +53,8 @@ _HOMES = {
     "HeadInfo": "checkpoint",
     "HeadSpec": "spec",
     "LinearHead": "head",
+    "ManyFigures": "many",
+    "RobustClassifier": "estimators",
     "SweepResult": "results",
     "Task": "task",
     "evaluate": "evaluation",
@@ -41,14 +64,24 @@ _HOMES = {
     "load_head": "checkpoint",
     "load_sweep": "results",
     "find_method": "methods",
+    "measure_many": "many",
     "plan": "methods",
     "report_on": "evaluation",
     "run_recipes": "recipes",
     "save_head": "checkpoint",
     "sweep": "sweeping",
+    "worst_group_score": "estimators",
 }
 
 __all__ = [
+    "AFR",
+    "DFR",
+    "ERM",
+    "JTT",
+    "RWG",
+    "RWY",
+    "SUBG",
+    "SUBY",
     "Convergence",
     "FitResult",
     "FittedHead",
@@ -57,6 +90,8 @@ __all__ = [
     "HeadInfo",
     "HeadSpec",
     "LinearHead",
+    "ManyFigures",
+    "RobustClassifier",
     "SweepResult",
     "Task",
     "evaluate",
@@ -66,11 +101,13 @@ __all__ = [
     "fit_many",
     "load_head",
     "load_sweep",
+    "measure_many",
     "plan",
     "report_on",
     "run_recipes",
     "save_head",
     "sweep",
+    "worst_group_score",
 ]
 
 

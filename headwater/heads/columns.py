@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from headwater.errors import RequestError
 
 SPLITS = ("train", "val", "test")
+_MANY = 32  # so many groups are never too many, however few rows there are
 FRACTIONS = "train=0.7 val=0.1 test=0.2"  # for the way out in messages
 
 
@@ -111,6 +112,23 @@ def combine(columns: Sequence[CodedColumn]) -> tuple[NDArray[np.int64], tuple[st
     codes = np.full(len(known), -1, dtype=np.int64)
     codes[known] = inverse.reshape(-1)
     names = tuple(", ".join(c.names[i] for c, i in zip(columns, row, strict=True)) for row in unique.tolist())
+    return codes, names
+
+
+def crossed(target: CodedColumn, groups: Sequence[CodedColumn]) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    """Codes and names of the groups that the target makes with the group columns, see `combine`.
+
+    RequestError where most groups have a single row, as a column of names or numbers of the rows makes them.
+    """
+    codes, names = combine([target, *groups])
+    rows = int((codes >= 0).sum())
+    if groups and len(names) > _MANY and len(names) > rows / 2:
+        finest = max(groups, key=lambda column: len(np.unique(column.codes)))
+        values = len(np.unique(finest.codes[finest.codes >= 0]))
+        raise RequestError(
+            f"column {finest.name!r} has {values:,} values and makes {len(names):,} groups of {rows:,} rows, "
+            "fewer than two rows each; make groups by columns of few values, such as a background or a site"
+        )
     return codes, names
 
 

@@ -20,7 +20,7 @@ from headwater.heads.columns import (
     SPLITS,
     CodedColumn,
     coded,
-    combine,
+    crossed,
     listed,
     nearest,
     split_names,
@@ -159,7 +159,12 @@ class Task:
                     f"column {column.name!r} has {len(column.codes)} rows, the features {rows}"
                 )
         usable = np.ones(rows, dtype=bool)
-        return cls._build(features, read[0], read[1:-1], read[-1], usable=usable, classes=classes)
+        task = cls._build(features, read[0], read[1:-1], read[-1], usable=usable, classes=classes)
+        # A store's features are finite, and those of train are looked at by the bank.
+        for name in task.splits:
+            if name != SPLITS[0]:
+                _check_finite(features, task.splits[name], name)
+        return task
 
     @classmethod
     def _build(
@@ -194,7 +199,7 @@ class Task:
                 f"column {target.name!r} has one class only, {target.names[0]!r}; a head needs at least two "
                 "(empty cells and -1 count as missing)"
             )
-        group_codes, group_names = combine([target, *(column.only(taking_part) for column in groups)])
+        group_codes, group_names = crossed(target, [column.only(taking_part) for column in groups])
         named = split_names(split)
         splits = {
             name: np.flatnonzero(taking_part & (split.codes == code)).astype(np.int64)
@@ -258,3 +263,17 @@ class Task:
         """Class codes that many heads predict for the same rows, shape (heads, rows)."""
         predicted: NDArray[np.int64] = self.logits(heads, rows).argmax(axis=2)
         return predicted
+
+
+def _check_finite(features: Any, rows: NDArray[np.int64], split: str) -> None:
+    if np.dtype(features.dtype).kind != "f":
+        return
+    for first in range(0, len(rows), _BLOCK):
+        here = rows[first : first + _BLOCK]
+        finite = np.isfinite(np.asarray(features[here]))
+        if not finite.all():
+            row, column = np.argwhere(~finite)[0].tolist()
+            raise RequestError(
+                f"row {here[row]} of split {split!r} holds NaN or an infinite value (in feature {column}); "
+                "leave such rows out"
+            )

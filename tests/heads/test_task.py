@@ -141,3 +141,62 @@ def test_many_heads_predict_what_each_predicts_alone(task: Task, monkeypatch: py
 def test_a_split_that_is_not_there_is_refused(task: Task) -> None:
     with pytest.raises(RequestError, match="no rows are in split 'holdout'"):
         task.rows("holdout")
+
+
+@pytest.mark.parametrize(
+    "numbers", [list(range(60)), [f"{n}.jpg" for n in range(60)], [float(n) for n in range(60)]]
+)
+def test_a_column_that_names_every_row_makes_no_groups(numbers: list[Any]) -> None:
+    with pytest.raises(RequestError) as error:
+        Task.from_arrays(np.zeros((60, 2)), ["a", "b"] * 30, {"place": ["x", "y", "x"] * 20, "path": numbers})
+    assert "column 'path' has 60 values and makes 60 groups of 60 rows, fewer than two" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_many_small_groups_and_few_rows_are_groups_all_the_same() -> None:
+    many = Task.from_arrays(np.zeros((80, 2)), ["a", "b"] * 40, {"site": np.repeat(np.arange(20), 4)})
+    assert len(many.group_names) == 40
+    few = Task.from_arrays(np.zeros((6, 2)), ["a", "b"] * 3, {"site": np.arange(6)})
+    assert len(few.group_names) == 6
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_features_that_are_not_finite_are_refused_before_any_training(
+    world: Callable[..., dict[str, Any]], bad: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from headwater.heads import fit
+    from headwater.heads.bank import HeadBank
+
+    monkeypatch.setattr("headwater.heads.task._BLOCK", 7)  # many blocks
+    monkeypatch.setattr(HeadBank, "_solve", lambda *_: pytest.fail("trained"))
+    made = world()
+    for split in ("val", "test"):
+        row = int(np.flatnonzero(made["split"] == split)[9])
+        features = made["features"].copy()
+        features[row, 5] = bad
+        with pytest.raises(RequestError, match=rf"row {row} of split '{split}' holds NaN .* feature 5"):
+            Task.from_arrays(features, made["class"], split=made["split"])
+    train = int(np.flatnonzero(made["split"] == "train")[3])
+    features = made["features"].copy()
+    features[train, 0] = bad
+    task = Task.from_arrays(features, made["class"], split=made["split"])
+    with pytest.raises(RequestError, match=rf"row {train}\b"):
+        fit(task)
+
+
+def test_a_row_in_no_split_may_hold_anything(world: Callable[..., dict[str, Any]]) -> None:
+    made = world()
+    made["split"][5] = ""
+    made["features"][5] = np.nan
+    assert Task.from_arrays(made["features"], made["class"], split=made["split"]).left_out.without_split == 1
+
+
+@pytest.mark.parametrize("labels", [["a", "b"], [-7, 100], [3.0, 5.0]])
+def test_missing_labels_leave_rows_out_whatever_the_others_are(labels: list[Any]) -> None:
+    for missing in (None, "", np.nan, -1):
+        if (missing == "" and labels != ["a", "b"]) or (missing == -1 and labels == ["a", "b"]):
+            continue
+        target = np.array([*labels, missing, labels[0]], dtype=object)
+        task = Task.from_arrays(np.zeros((4, 1)), target if missing != -1 else target.astype(float))
+        assert task.target.tolist() == [0, 1, -1, 0]
+        assert task.left_out.without_target == 1

@@ -1,0 +1,184 @@
+"""One class per main method, and `RobustClassifier` for all the others.
+
+A class is its method's name and settings; the defaults are the method's, which a test holds them to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from headwater.heads.estimators.base import HeadClassifier
+from headwater.heads.methods import find_method
+
+
+class RobustClassifier(HeadClassifier):
+    """Any method by its name, with its `settings` as a mapping; see `headwater heads methods`."""
+
+    def __init__(
+        self,
+        method: str = "ERM",
+        *,
+        settings: Mapping[str, Any] | None = None,
+        validation_fraction: float = 0.2,
+        random_state: Any = None,
+        device: str = "auto",
+    ) -> None:
+        super().__init__(random_state=random_state, device=device)
+        self.validation_fraction = validation_fraction
+        self.method = method
+        self.settings = settings
+
+    def _method_and_settings(self) -> tuple[str, dict[str, Any]]:
+        return find_method(self.method).name, dict(self.settings or {})
+
+
+class _Weighted(HeadClassifier):
+    """The parameters of a method that trains on train with weight decay `l2` beside the mean loss.
+
+    scikit-learn's `C` is 1/(l2·rows), on the features that come out of a StandardScaler if `standardise`.
+    """
+
+    def __init__(
+        self,
+        *,
+        l2: float = 1e-3,
+        standardise: bool = True,
+        max_iterations: int = 500,
+        random_state: Any = None,
+        device: str = "auto",
+    ) -> None:
+        super().__init__(random_state=random_state, device=device)
+        self.l2 = l2
+        self.standardise = standardise
+        self.max_iterations = max_iterations
+
+
+class ERM(_Weighted):
+    """Logistic regression, every row the same. `l2`: weight decay, scikit-learn's 1/(C·rows)."""
+
+    _method = "ERM"
+
+
+class RWG(_Weighted):
+    """Every group has the same total weight (Idrissi et al. 2022). `l2`: weight decay."""
+
+    _method = "RWG"
+
+
+class RWY(_Weighted):
+    """Every class has the same total weight (Idrissi et al. 2022). `l2`: weight decay."""
+
+    _method = "RWY"
+
+
+class SUBG(_Weighted):
+    """Every group is cut to the size of the smallest (Idrissi et al. 2022). `l2`: weight decay."""
+
+    _method = "SUBG"
+
+
+class SUBY(_Weighted):
+    """Every class is cut to the size of the smallest (Idrissi et al. 2022). `l2`: weight decay."""
+
+    _method = "SUBY"
+
+
+class DFR(HeadClassifier):
+    """Deep feature reweighting (Kirichenko et al. 2023): the mean of sparse heads on group-balanced subsets.
+
+    `C`: strengths to choose from by the worst group, or one. `penalty`: l1 or l2. `subsets`: heads averaged.
+    `scaler`: train or val, what standardises. `halvings`: random halvings over which `C` is chosen. It learns
+    from `val` where that is given, else from the rows it is fitted on, which are then both.
+    """
+
+    _method = "DFR-val"
+
+    def __init__(
+        self,
+        *,
+        C: Any = (1.0, 0.7, 0.3, 0.1, 0.07, 0.03, 0.01),
+        penalty: str = "l1",
+        subsets: int = 20,
+        scaler: str = "train",
+        halvings: int = 1,
+        max_iterations: int = 500,
+        random_state: Any = None,
+        device: str = "auto",
+    ) -> None:
+        super().__init__(random_state=random_state, device=device)
+        self.C = C
+        self.penalty = penalty
+        self.subsets = subsets
+        self.scaler = scaler
+        self.halvings = halvings
+        self.max_iterations = max_iterations
+
+
+class AFR(HeadClassifier):
+    """Automatic feature reweighting (Qiu et al. 2023): a second head for what the first is unsure of.
+
+    `gamma`, `strength`: the second head's weighting and tie to the first; several values are chosen from by
+    the worst group on validation rows. `share` of the rows, kept for the second head. `stopping`: stands in
+    for the authors' early stopping. `l2`: weight decay of the first head.
+    """
+
+    _method = "AFR"
+
+    def __init__(
+        self,
+        *,
+        gamma: Any = (4.0, 6.0, 8.0, 10.0, 12.0, 14.0, 16.0, 18.0, 20.0),
+        strength: Any = (0.0, 0.1, 0.2, 0.3),
+        share: float = 0.2,
+        stopping: float = 0.1,
+        l2: float = 1e-3,
+        standardise: bool = True,
+        max_iterations: int = 500,
+        validation_fraction: float = 0.2,
+        random_state: Any = None,
+        device: str = "auto",
+    ) -> None:
+        super().__init__(random_state=random_state, device=device)
+        self.validation_fraction = validation_fraction
+        self.gamma = gamma
+        self.strength = strength
+        self.share = share
+        self.stopping = stopping
+        self.l2 = l2
+        self.standardise = standardise
+        self.max_iterations = max_iterations
+
+
+class JTT(HeadClassifier):
+    """Just train twice (Liu et al. 2021): the first head's errors count `upweight` times in the second.
+
+    `identification_l2`: weight decay of the first head, which stands in for stopping it early; `l2`: of the
+    second.
+    """
+
+    _method = "JTT"
+
+    def __init__(
+        self,
+        *,
+        upweight: float = 100.0,
+        identification_l2: float = 1.0,
+        l2: float = 1e-3,
+        standardise: bool = True,
+        max_iterations: int = 500,
+        random_state: Any = None,
+        device: str = "auto",
+    ) -> None:
+        super().__init__(random_state=random_state, device=device)
+        self.upweight = upweight
+        self.identification_l2 = identification_l2
+        self.l2 = l2
+        self.standardise = standardise
+        self.max_iterations = max_iterations
+
+    def __sklearn_tags__(self) -> Any:
+        """With errors counting a hundred times, a few wrong labels decide: accuracy is not what it is for."""
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.poor_score = True
+        return tags
