@@ -33,6 +33,12 @@ from headwater.heads.methods import eiil
 from headwater.heads.methods import cnc
 
 # isort: split
+from headwater.heads.methods import losses
+
+# isort: split
+from headwater.heads.methods import mixing
+
+# isort: split
 from headwater.heads.methods import crt
 
 # isort: split
@@ -69,8 +75,10 @@ __all__ = [
     "jtt",
     "lff",
     "llr",
+    "losses",
     "method",
     "methods",
+    "mixing",
     "parse_settings",
     "plan",
     "random_for",
