@@ -18,6 +18,7 @@ from headwater.errors import HeadwaterWarning, RequestError
 if TYPE_CHECKING:
     from headwater.heads import FitResult
     from headwater.heads.intervals import Interval
+    from headwater.heads.score_report import ScoreReport
 
 app = typer.Typer(help="Train, measure and export linear heads on a store's features.", no_args_is_help=True)
 
@@ -150,14 +151,18 @@ def fit(
 def evaluate(
     head: Annotated[Path, typer.Argument(help="A head's file.")],
     store: Annotated[Path, typer.Argument(help="A store made by the same recipe.")],
+    *,
     split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
     worst: Annotated[int, typer.Option(help="How many of the worst groups to list.", min=1)] = 20,
+    levels: Annotated[
+        str, typer.Option(help="Columns, with commas, of coarser levels of the classes, such as genus.")
+    ] = "",
     as_json: AsJson = False,
 ) -> None:
-    """Measure a head on a split of a store: overall, balanced, and by group."""
+    """Measure a head on a split of a store: overall, balanced, by group, by level, and its scores."""
     from headwater.heads.evaluation import evaluate as measure  # noqa: PLC0415
 
-    report = measure(head, store, split)
+    report = measure(head, store, split, levels=parts_of(levels))
     if as_json:
         print_json({"head": str(head), "store": str(store), "split": split, **report.to_dict()})
         return
@@ -177,8 +182,15 @@ def evaluate(
                 percent(worst_group.accuracy),
                 _ends(drawn["worst_group"]),
             ),
+            ("worst 10 to 50 % of the groups, the curve's area", percent(report.worst_curve().area), ""),
         ]
+    rows += [
+        (f"overall at level {visible(name)}", percent(level.overall), _ends(level.interval()))
+        for name, level in report.by_level.items()
+    ]
     print_table(f"{head.name} on {split}, {report.rows:,} rows", ["accuracy", "%", "95 %"], rows)
+    if report.scores is not None:
+        print_table("\nBy its scores", ["figure", "", "95 %"], _score_rows(report.scores))
     if not report.has_groups:
         typer.echo("No row has a known group, so there is nothing to say about groups.")
         return
@@ -224,6 +236,20 @@ def export(
         f"{done.path}: {done.architecture} with fc for {len(done.classes)} classes; "
         f"its logits equal the head's to {done.difference:.0e} of the largest"
     )
+
+
+def _score_rows(scores: ScoreReport) -> list[tuple[str, str, str]]:
+    drawn = scores.intervals()
+    log_loss = drawn["log_loss"]
+    return [
+        ("AUROC, %", percent(scores.auroc), _ends(drawn["auroc"])),
+        ("expected calibration error, %", percent(scores.ece), _ends(drawn["ece"])),
+        (
+            "log-loss, nats",
+            f"{scores.log_loss:.3f}",
+            "" if log_loss is None else f"{log_loss.low:.3f}-{log_loss.high:.3f}",
+        ),
+    ]
 
 
 def _print_fits(results: Sequence[FitResult], target: str, groups: str) -> None:

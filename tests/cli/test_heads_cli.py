@@ -216,3 +216,28 @@ def test_the_room_and_its_command_load_without_torch() -> None:
     )
     run = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert run.stdout.split() == ["False", "False"]
+
+
+def test_evaluating_shows_scores_and_levels(store: Path, tmp_path: Path, command: Command) -> None:
+    out = tmp_path / "head.safetensors"
+    keys = [f"{number}.jpg" for number in range(240)]
+    annotate(store, {"path": keys, "kingdom": ["animal"] * 240})
+    assert command("fit", store, "--groups", "place", "--out", out)[0] == 0
+    code, text, _ = command("evaluate", out, store, "--levels", "kingdom", "--json")
+    found = json.loads(text)
+    assert (code, found["by_level"]["kingdom"]["overall"]) == (0, 1.0)
+    code, shown, _ = command("evaluate", out, store, "--levels", "kingdom")
+    lines = [line.split() for line in shown.splitlines()]
+    assert code == 0
+    for start, value in (
+        (["overall", "at", "level", "kingdom"], "100.0"),
+        (["AUROC,", "%"], f"{100 * found['auroc']:.1f}"),
+        (["expected", "calibration", "error,", "%"], f"{100 * found['ece']:.1f}"),
+        (["log-loss,", "nats"], f"{found['log_loss']:.3f}"),
+        (["worst", "10", "to", "50", "%"], f"{100 * found['worst_curve']['area']:.1f}"),
+    ):
+        (line,) = [line for line in lines if line[: len(start)] == start]
+        assert value in line
+    code, _, error = command("evaluate", out, store, "--levels", "place")
+    assert code == 2
+    assert "'place' is no level above 'class'" in error
