@@ -57,7 +57,10 @@ def sweep(
             "cv_worst_group or oracle. [default: by what val holds]"
         ),
     ] = None,
-    folds: Annotated[int, typer.Option(help="Parts of val, to judge methods that read it.")] = 5,
+    folds: Annotated[
+        int | None,
+        typer.Option(help="Parts of val, to judge methods that read it. [default: 3, of a small val 5]"),
+    ] = None,
     split: Annotated[str, typer.Option(help="The column that says train, val or test.")] = "split",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     as_json: AsJson = False,
@@ -167,10 +170,7 @@ def _print(result: SweepResult) -> None:
         [
             (
                 each.method,
-                *(
-                    _percent(each.test.get(name))
-                    for name in ("worst_group", "balanced", "overall")
-                ),
+                *(_percent(each.test.get(name)) for name in ("worst_group", "balanced", "overall")),
                 *_counts(result, each.method),
             )
             for each in chosen

@@ -92,7 +92,7 @@ def key_of(candidate: Candidate, seed: int, fold: int | None = None) -> str:
     return f"{candidate.id}.s{seed}" + ("" if fold is None else f".f{fold}")
 
 
-def make_design(task: Task, wanted: Wanted, seeds: int | Sequence[int], folds: int) -> Design:
+def make_design(task: Task, wanted: Wanted, seeds: int | Sequence[int], folds: int | None) -> Design:
     """Check everything and lay it out; RequestError in one sentence for what cannot be meant.
 
     `seeds`: how many, or which. The settings are drawn by the first of them.

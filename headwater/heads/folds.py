@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from headwater.errors import RequestError
 from headwater.heads.task import Task
 
-FOLDS = 5
-# A group's accuracy on n rows moves by 1/n a row; folds are drawn anew until about so many judgements stand
-# behind it, but not more often than this.
-_JUDGEMENTS, _MOST_REPEATS = 100, 4
+# Where the smallest group of val has fewer rows, every row that is held out is missed in training, and an
+# accuracy moves by more than a point a row: there are more folds then, drawn anew a few times over.
+SMALL = 100
+_FOLDS, _FOLDS_OF_SMALL, _MOST_REPEATS = 3, 5, 4
 
 
 @dataclass(frozen=True)
@@ -50,13 +50,14 @@ class Folds:
             raise RequestError(f"{method} reads val, and {self.obstacle}")
 
 
-def cross_fits(task: Task, *, folds: int = FOLDS, repeats: int | None = None, seed: int = 0) -> Folds:
-    """Cut val into `folds` parts, in each of which every group has its share, `repeats` times over.
+def cross_fits(task: Task, *, folds: int | None = None, seed: int = 0) -> Folds:
+    """Cut val into `folds` parts, in each of which every group has its share.
 
-    Never more folds than the smallest group has rows, so that the rest of val holds every group. `repeats`
-    None: once, and more often (up to four times) where the smallest group has fewer than 100 rows.
+    Never more folds than the smallest group has rows, so that the rest of val holds every group. None: 3, or
+    5 where the smallest group has fewer than 100 rows. There val is cut anew, up to four times in all, until
+    about 100 judgements stand behind every group's accuracy.
     """
-    if folds < 2:
+    if folds is not None and folds < 2:
         raise RequestError(f"val is cut into at least 2 folds, not {folds}")
     if "val" not in task.splits:
         return Folds((), 0, 0, "there are no rows in split 'val'")
@@ -67,9 +68,8 @@ def cross_fits(task: Task, *, folds: int = FOLDS, repeats: int | None = None, se
     smallest = int(np.bincount(strata).min())
     if smallest < 2:
         return Folds((), 0, 0, "a group has a single row there, which cannot be both trained on and held out")
-    folds = min(folds, smallest)
-    if repeats is None:
-        repeats = min(_MOST_REPEATS, math.ceil(_JUDGEMENTS / smallest))
+    folds = min(folds or (_FOLDS if smallest >= SMALL else _FOLDS_OF_SMALL), smallest)
+    repeats = min(_MOST_REPEATS, math.ceil(SMALL / smallest))
     random = np.random.default_rng(seed)
     made = []
     for repeat in range(repeats):

@@ -14,6 +14,7 @@ import numpy as np
 
 from headwater.errors import RequestError
 from headwater.heads.columns import nearest
+from headwater.heads.folds import SMALL
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,6 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule("oracle", "worst_group", "test", "worst group on test, which nobody may look at"),
 )
-_SMALL = 100
 _TIES = ("balanced", "overall")  # on the rule's own split, higher first; then the log-loss, lower first
 
 
@@ -149,4 +149,4 @@ def default_rule(*, groups_known: bool, smallest: int) -> str:
     """
     if not groups_known:
         return "worst_class"
-    return "worst_group" if smallest >= _SMALL else "cv_worst_group"
+    return "worst_group" if smallest >= SMALL else "cv_worst_group"

@@ -18,7 +18,6 @@ from headwater.heads.columns import listed
 from headwater.heads.design import Design, make_design
 from headwater.heads.evaluation import report_on
 from headwater.heads.fitting import as_task
-from headwater.heads.folds import FOLDS
 from headwater.heads.methods import plan
 from headwater.heads.parts import FOLDER, read_parts, write_part
 from headwater.heads.recipes import Bank, Ended, FittedHead, Planned, run_rounds
@@ -67,7 +66,7 @@ def sweep(
     settings: Mapping[str, Any] | None = None,
     seeds: int | Sequence[int] = 3,
     select: str | None = None,
-    folds: int = FOLDS,
+    folds: int | None = None,
     out: str | os.PathLike[str] | None = None,
     device: str = "auto",
     bank: Bank | None = None,
@@ -88,7 +87,7 @@ def sweep(
         settings: `METHOD.key` or `key` to a value that all candidates share.
         seeds: how many, or which.
         select: the rule that decides which heads are saved; None: see `selection.default_rule`.
-        folds: parts of val for methods that read it, see `folds.cross_fits`.
+        folds: parts of val for judging methods that read it; None: see `folds.cross_fits`.
         out: the run's folder. A sweep that was stopped goes on with what is kept there; a finished one is
             left alone, or selects anew when `select` is another rule. None: nothing is kept.
         device: auto, cpu or cuda.

@@ -1,0 +1,156 @@
+"""Selection rules: each picks the best by its own figure, by brute force, and only one looks at test."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.optimize import minimize_scalar
+
+from headwater.errors import RequestError
+from headwater.heads import Task
+from headwater.heads.calibrated import worst_group_likelihood
+from headwater.heads.folds import cross_fits
+from headwater.heads.selection import RULES, Judged, best, default_rule, find_rule, pick_all
+
+NAMES = ("worst_group", "overall", "balanced", "worst_class", "log_loss", "worst_group_likelihood")
+
+
+def _judged(random: np.random.Generator, number: int, levels: int = 10_000) -> Judged:
+    def figures() -> dict[str, float]:
+        return dict(zip(NAMES, (random.integers(levels, size=len(NAMES)) / levels).tolist(), strict=True))
+
+    test = figures()
+    spread = random.normal(size=3) * 0.01
+    seeds = tuple((test["worst_group"] + spread - spread.mean()).tolist())
+    return Judged(f"M.{number:02}", "M", number, figures(), test, seeds)
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 10_000), count=st.integers(1, 12))
+def test_every_rule_picks_the_highest_of_its_own_figure(rule, seed: int, count: int) -> None:
+    random = np.random.default_rng(seed)
+    candidates = [_judged(random, number) for number in range(count)]
+    where = "test" if rule.name == "oracle" else "val"
+    figure = {"cv_worst_group": "worst_group_likelihood", "oracle": "worst_group"}.get(rule.name, rule.name)
+    picked = best(candidates, rule)
+    for other in candidates:
+        assert getattr(picked, where)[figure] >= getattr(other, where)[figure]
+
+
+def test_only_the_oracle_sees_test() -> None:
+    random = np.random.default_rng(0)
+    candidates = [_judged(random, number) for number in range(9)]
+    shuffled = [
+        Judged(each.id, each.method, each.number, each.val, other.test, other.test_worst_of_seeds)
+        for each, other in zip(candidates, candidates[::-1], strict=True)
+    ]
+    for rule in RULES:
+        same = best(candidates, rule).id == best(shuffled, rule).id  # type: ignore[union-attr]
+        assert same == rule.honest
+        assert rule.honest == (rule.name != "oracle")
+
+
+def test_a_higher_log_loss_breaks_no_tie_in_its_favour() -> None:
+    def one(number: int, **figures: float) -> Judged:
+        tied = {"worst_group": 0.8, "balanced": 0.9, "overall": 0.9, "log_loss": 0.3}
+        return Judged(f"M.{number:02}", "M", number, {**tied, **figures}, dict(tied))
+
+    rule = find_rule("worst_group")
+    assert best([one(0), one(1, balanced=0.91)], rule).number == 1  # type: ignore[union-attr]
+    assert best([one(0), one(1, overall=0.91)], rule).number == 1  # type: ignore[union-attr]
+    assert best([one(0), one(1, log_loss=0.2)], rule).number == 1  # type: ignore[union-attr]
+    assert best([one(0), one(1, log_loss=0.4)], rule).number == 0  # type: ignore[union-attr]
+    assert best([one(0), one(1)], rule).number == 0  # type: ignore[union-attr]
+    assert best([one(1), one(0, worst_group=0.8 + 1e-15)], rule).number == 1  # type: ignore[union-attr]
+    assert best([one(0), one(1, worst_group=math.nan)], rule).number == 0  # type: ignore[union-attr]
+    assert best([one(0, worst_group=math.nan)], rule) is None
+
+
+def test_the_cost_is_against_the_oracle_and_the_spread_over_seeds() -> None:
+    random = np.random.default_rng(3)
+    candidates = [_judged(random, number) for number in range(20)]
+    picks = {pick.rule: pick for pick in pick_all(candidates)}
+    highest = max(each.test["worst_group"] for each in candidates)
+    assert list(picks) == [rule.name for rule in RULES]
+    assert picks["oracle"].cost == 0
+    for pick in picks.values():
+        mine = next(each for each in candidates if each.id == pick.id)
+        assert pick.cost == pytest.approx(highest - mine.test["worst_group"])
+        assert pick.spread == pytest.approx(np.std(mine.test_worst_of_seeds, ddof=1))
+
+
+def test_a_rule_without_its_figure_is_left_out() -> None:
+    val = {"overall": 0.9, "worst_group": math.nan, "worst_class": 0.8, "balanced": math.nan}
+    picks = pick_all([Judged("M.00", "M", 0, val, {"worst_group": 0.5, "overall": 0.9})])
+    assert [pick.rule for pick in picks] == ["worst_class", "overall", "oracle"]
+    assert picks[0].spread is None
+
+
+def test_names_of_rules() -> None:
+    assert find_rule("Worst-Group").name == "worst_group"
+    with pytest.raises(RequestError, match=r"no selection rule 'worst_grup' .did you mean 'worst_group'"):
+        find_rule("worst_grup")
+    assert default_rule(groups_known=True, smallest=133) == "worst_group"
+    assert default_rule(groups_known=True, smallest=25) == "cv_worst_group"
+    assert default_rule(groups_known=False, smallest=500) == "worst_class"
+
+
+def test_the_likelihood_is_that_of_the_best_temperature_and_the_worst_group() -> None:
+    random = np.random.default_rng(1)
+    target, groups = random.integers(0, 3, 60), random.integers(-1, 3, 60)
+    logits = random.normal(size=(4, 60, 3)).astype("f4")
+    logits[np.arange(4)[:, None], np.arange(60), target] += 1
+    found = worst_group_likelihood(logits, target, groups)
+    for head in range(4):
+
+        def by_group(factor: float, head: int = head) -> np.ndarray:
+            chance = np.exp(factor * logits[head].astype("f8"))
+            chance /= chance.sum(axis=1, keepdims=True)
+            loss = -np.log(chance[np.arange(60), target])
+            return np.array([loss[groups == group].mean() for group in range(3)])
+
+        factor = minimize_scalar(lambda f: by_group(f).mean(), bounds=(1e-3, 50), method="bounded").x
+        assert found[head] == pytest.approx(np.exp(-by_group(factor).max()), rel=1e-3)
+    np.testing.assert_allclose(worst_group_likelihood(7 * logits, target, groups), found, rtol=1e-3)
+    assert np.isnan(worst_group_likelihood(logits, target, np.full(60, -1))).all()
+
+
+def _task(rows_per_group: int, rest: int = 40) -> Task:
+    label = np.repeat([0, 1, 0, 1], [rest, rest, rows_per_group, rest])
+    place = np.repeat([0, 0, 1, 1], [rest, rest, rows_per_group, rest])
+    order = np.random.default_rng(0).permutation(len(label))
+    label, place = np.tile(label[order], 2), np.tile(place[order], 2)
+    split = np.repeat(["train", "val"], len(order))
+    return Task.from_arrays(np.zeros((len(label), 2), "f4"), label, {"place": place}, split)
+
+
+@pytest.mark.parametrize(("smallest", "folds", "repeats"), [(3, 3, 4), (25, 5, 4), (60, 5, 2), (120, 3, 1)])
+def test_folds_hold_out_every_row_once_and_keep_every_group(smallest: int, folds: int, repeats: int) -> None:
+    task = _task(smallest, rest=200)
+    made = cross_fits(task)
+    val = task.rows("val").index
+    assert (made.per_repeat, made.repeats, len(made.folds)) == (folds, repeats, folds * repeats)
+    for repeat in range(repeats):
+        mine = [fold for fold in made.folds if fold.repeat == repeat]
+        held_out = np.concatenate([fold.held_out for fold in mine])
+        assert sorted(held_out) == list(range(len(val)))
+        for fold in mine:
+            kept = fold.task.rows("val").index
+            assert set(kept) == set(val) - set(val[fold.held_out])
+            counts = np.bincount(task.groups[val[fold.held_out]], minlength=4)
+            assert (np.abs(counts - task.group_counts("val") / folds) < 1).all()
+            np.testing.assert_array_equal(fold.task.rows("train").index, task.rows("train").index)
+    again = cross_fits(task)
+    assert all((a.held_out == b.held_out).all() for a, b in zip(made.folds, again.folds, strict=True))
+
+
+def test_val_that_cannot_be_cut_says_so() -> None:
+    with pytest.raises(RequestError, match="DFR-val reads val, and a group has a single row there"):
+        cross_fits(_task(1)).check("DFR-val")
+    with pytest.raises(RequestError, match="at least 2 folds, not 1"):
+        cross_fits(_task(5), folds=1)

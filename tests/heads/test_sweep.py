@@ -1,0 +1,369 @@
+"""A sweep: every figure as by hand, honest about val, kept through a kill, and refused where it must be."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pyarrow import csv
+
+import headwater as hw
+from headwater.errors import HeadwaterError, RequestError
+from headwater.heads import HeadBank, Task, load_head, load_sweep, run_recipes, sweep
+from headwater.heads.evaluation import report_on
+from headwater.heads.folds import cross_fits
+from headwater.heads.head import LinearHead
+from headwater.heads.methods import draw_settings, find_method, plan, random_for, registry
+from headwater.heads.methods.erm import TrainSettings
+from headwater.heads.recipes import Outcome, Recipe
+from headwater.heads.results import judged
+from headwater.heads.spec import HeadSpec, Penalty, Rows
+
+Store = Callable[..., Path]
+SMALL: dict[str, Any] = {
+    "methods": ["ERM", "SUBG", "DFR-val"],
+    "draws": 2,
+    "seeds": 2,
+    "settings": {"DFR-val.subsets": 2, "DFR-val.C": [1.0], "DFR-val.penalty": "l2"},
+}
+
+
+class Bank:
+    """The task's bank, counting calls, or failing where it must not be called."""
+
+    def __init__(self, task: Task, most: int = 1_000) -> None:
+        self._bank = HeadBank(task.features, task.target, len(task.classes))
+        self.calls: list[list[HeadSpec]] = []
+        self._most = most
+
+    def train(self, specs: Sequence[HeadSpec]) -> list[LinearHead]:
+        assert len(self.calls) < self._most, "nothing was left to train"
+        self.calls.append(list(specs))
+        return self._bank.train(specs)
+
+
+@pytest.fixture
+def register(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """Registers methods for one test."""
+    monkeypatch.setattr(registry, "_METHODS", dict(registry._METHODS))
+    return registry.method
+
+
+def _rows(table: Any) -> dict[str, dict[str, Any]]:
+    return {row["id"]: row for row in table.to_pylist()}
+
+
+def test_every_figure_of_every_split_is_the_group_reports(task: Task) -> None:
+    bank = Bank(task)
+    result = sweep(task, bank=bank, **SMALL)
+    rows = _rows(result.table)
+    assert len(rows) == result.table.num_rows == (2 + 2 + 1) * 2
+    for method, number, seed in (("ERM", 1, 0), ("SUBG", 0, 1), ("DFR-val", 0, 1)):
+        row = rows[f"{method}.{number:02}.s{seed}"]
+        settings = result.settings_of(f"{method}.{number:02}")
+        (fitted,) = run_recipes(task, [plan(task, method, settings, seed=seed)])
+        assert json.loads(row["settings"]) == settings
+        assert (row["method"], row["seed"], row["trained"]) == (method, seed, fitted.trained)
+        for split in ("train", "val", "test"):
+            (report,) = report_on(task, [fitted.head], split)
+            assert row[f"{split}.worst_group"] == pytest.approx(report.worst_group.accuracy, abs=0.04)
+            assert row[f"{split}.overall"] == pytest.approx(report.overall, abs=0.02)
+            assert row[f"{split}.balanced"] == pytest.approx(report.balanced, abs=0.02)
+            assert row[f"{split}.train_weighted"] == pytest.approx(report.train_weighted, abs=0.02)
+            assert row[f"{split}.worst_class"] == pytest.approx(report.worst_class.accuracy, abs=0.04)
+        for group in report.by_group:
+            assert row[f"test.group.{group.name}"] == pytest.approx(group.accuracy, abs=0.05)
+        assert 0 < row["test.log_loss"] < 1
+        assert 0 <= row["test.ece"] <= 1
+        assert 0.5 < row["test.auroc"] <= 1
+
+
+def test_each_round_is_one_call_and_equal_requests_are_trained_once(task: Task) -> None:
+    bank = Bank(task)
+    told: list[Any] = []
+    result = sweep(
+        task, methods=["RWG", "JTT"], grid={"l2": ["0.1", 0.1, 1]}, bank=bank, progress=told.append
+    )
+    assert len(result.table) == 2 * 2 * 3  # 0.1 and "0.1" are one setting
+    assert len(bank.calls) == max(row["rounds"] for row in result.table.to_pylist()) == 2
+    assert len(set(bank.calls[0])) < len(bank.calls[0])  # RWG ignores the seed
+    assert [at.round for at in told if at.heads] == [1, 2]
+    assert [at.ended for at in told] == [0, 6, 12]
+    assert {at.recipes for at in told} == {12}
+
+
+def test_the_first_candidate_is_the_published_one_and_draws_are_seeded(task: Task) -> None:
+    result = sweep(task, methods=["ERM"], draws=4, seeds=[5])
+    method = find_method("ERM")
+    random = random_for(method, 5, "settings")
+    expected = [
+        method.defaults(),
+        *({**method.defaults(), **draw_settings(method, random)} for _ in range(3)),
+    ]
+    assert [each["settings"] for each in result.request["candidates"]] == expected
+    fewer = sweep(task, methods=["ERM"], draws=2, seeds=[5])
+    assert fewer.request["candidates"] == result.request["candidates"][:2]
+    fixed = sweep(task, methods=["ERM"], draws=4, seeds=[5], settings={"l2": 0.5})
+    assert [each["settings"]["l2"] for each in fixed.request["candidates"]] == [0.5]
+
+
+def test_a_method_that_reads_val_is_judged_on_rows_it_never_saw(task: Task) -> None:
+    result = sweep(task, **SMALL)
+    folds = cross_fits(task)
+    assert (folds.per_repeat, folds.repeats) == (result.request["folds"], result.request["repeats"])
+    settings = result.settings_of("DFR-val.00")
+    val = task.rows("val").index
+    by_group, likely = [], []
+    for repeat in range(folds.repeats):
+        predicted = np.full(len(val), -1)
+        for fold in folds.folds:
+            if fold.repeat == repeat:
+                (twin,) = run_recipes(task, [plan(fold.task, "DFR-val", settings, seed=1)])
+                rows = val[fold.held_out]
+                predicted[fold.held_out] = twin.head.predict(task.features[rows])
+        right = predicted == task.target[val]
+        likely.append(right.mean())
+        by_group.append([right[task.groups[val] == group].mean() for group in range(4)])
+    row = _rows(result.table)["DFR-val.00.s1"]
+    assert row["cv.overall"] == pytest.approx(np.mean(likely), abs=0.01)
+    assert row["cv.worst_group"] == pytest.approx(np.mean(by_group, axis=0).min(), abs=0.02)
+    assert row["reads_val"]
+    assert _rows(result.table)["ERM.00.s0"]["cv.overall"] is None
+    seen = {each.id: each.val["overall"] for each in judged(result.table)}
+    of_seeds = [_rows(result.table)[f"DFR-val.00.s{seed}"]["cv.overall"] for seed in (0, 1)]
+    assert seen["DFR-val.00"] == pytest.approx(np.mean(of_seeds))
+    assert seen["ERM.00"] == _rows(result.table)["ERM.00.s0"]["val.overall"]
+
+
+def test_learning_val_by_heart_does_not_win(world: Callable[..., dict[str, Any]], register: Any) -> None:
+    made = world(dim=60)
+    task = Task.from_arrays(made["features"], made["class"], {"place": made["place"]}, made["split"])
+
+    @register("Peeker", settings=TrainSettings, needs=registry.Needs(splits=("val",)), paper="none")
+    def peeker(task: Task, settings: TrainSettings, random: np.random.Generator) -> Recipe:
+        """Learns val by heart."""
+        (head,) = yield [HeadSpec(task.rows("val"), Penalty(l2=1e-6))]
+        return Outcome(head)
+
+    result = sweep(task, methods=["ERM", "RWG", "Peeker"], draws=1, seeds=1)
+    rows = _rows(result.table)
+    assert rows["Peeker.00.s0"]["val.overall"] == 1 > rows["RWG.00.s0"]["val.overall"]
+    assert rows["Peeker.00.s0"]["cv.overall"] < rows["RWG.00.s0"]["val.overall"]
+    assert next(pick.method for pick in result.picks if pick.rule == "overall") != "Peeker"
+
+
+def test_a_recipe_that_fails_loses_nothing_but_itself(task: Task, register: Any) -> None:
+    @register("Broken", settings=TrainSettings, needs=registry.Needs(), paper="none")
+    def broken(task: Task, settings: TrainSettings, random: np.random.Generator) -> Recipe:
+        """Raises in its second round."""
+        yield [HeadSpec(task.rows("train"), Penalty(l2=1))]
+        raise ZeroDivisionError("a weight is 1/0")
+
+    @register("Refused", settings=TrainSettings, needs=registry.Needs(), paper="none")
+    def refused(task: Task, settings: TrainSettings, random: np.random.Generator) -> Recipe:
+        """Asks for what the bank refuses."""
+        one_class = np.flatnonzero(task.target == 0)
+        (head,) = yield [HeadSpec(Rows(one_class), Penalty(l2=1))]
+        return Outcome(head)
+
+    result = sweep(task, methods=["ERM", "Broken", "RWG", "Refused"], draws=2, seeds=2)
+    alone = sweep(task, methods=["ERM", "RWG"], draws=2, seeds=2)
+    failed = dict(result.failed)
+    assert set(failed) == {f"{name}.00.s{seed}" for name in ("Broken", "Refused") for seed in (0, 1)}
+    assert failed["Broken.00.s1"] == "ZeroDivisionError: a weight is 1/0"
+    assert "a head needs rows of two classes" in failed["Refused.00.s0"]
+    rows, expected = _rows(result.table), _rows(alone.table)
+    for key, row in expected.items():
+        assert rows[key]["test.log_loss"] == pytest.approx(row["test.log_loss"], rel=1e-3)
+    assert rows["Broken.00.s0"]["test.overall"] is None
+    assert [pick.id for pick in result.picks] == [pick.id for pick in alone.picks]
+
+
+def test_what_the_task_lacks_skips_a_method_among_all_and_refuses_it_by_name(
+    world: Callable[..., dict[str, Any]],
+) -> None:
+    made = world(counts={"train": (30, 0, 8, 30), "val": (20, 15, 11, 24), "test": (9, 9, 9, 9)})
+    task = Task.from_arrays(made["features"], made["class"], {"place": made["place"]}, made["split"])
+    skipped = {each.method: each.reason for each in _design_of(task).skipped}
+    assert "needs at least 1 row(s) of every group in split 'train'" in skipped["RWG"]
+    assert "ERM" not in skipped
+    with pytest.raises(RequestError, match=r"RWG needs at least 1 row\(s\) of every group in split 'train'"):
+        sweep(task, methods=["ERM", "RWG"])
+
+
+def _design_of(task: Task) -> Any:
+    from headwater.heads.candidates import Wanted
+    from headwater.heads.design import make_design
+
+    return make_design(task, Wanted(draws=1), 1, None)
+
+
+def test_a_run_on_disk_is_what_was_measured_and_is_left_alone_when_done(
+    store_at: Store, tmp_path: Path
+) -> None:
+    path, out = store_at(), tmp_path / "run"
+    request = {**SMALL, "groups": ["place"], "out": out}
+    result = hw.heads.sweep(path, **request)
+    assert not result.already_done
+    there = {file: file.read_bytes() for file in out.rglob("*") if file.is_file()}
+    task = Task.from_store(hw.open_store(path), "class", ("place",))
+    again = hw.heads.sweep(path, bank=Bank(task, most=0), **request)
+    assert again.already_done
+    assert {file: file.read_bytes() for file in out.rglob("*") if file.is_file()} == there
+    loaded = load_sweep(out)
+    assert loaded.table.equals(result.table)
+    assert (loaded.picks, loaded.rule, loaded.skipped) == (result.picks, "cv_worst_group", ())
+    text = csv.read_csv(out / "results.csv")
+    assert text.column_names == result.table.column_names
+    np.testing.assert_allclose(
+        text["test.overall"].to_numpy(), result.table["test.overall"].to_numpy(), rtol=1e-12
+    )
+    for name in ("ERM", "SUBG", "DFR-val"):
+        head, info = load_head(out / "heads" / f"{name}.safetensors")
+        (report,) = report_on(task, [head], "test")
+        assert info.summary["test"]["overall"] == report.overall
+    assert load_head(out / "picked.safetensors")[1].method == loaded.pick.method  # type: ignore[union-attr]
+
+
+def test_another_rule_selects_anew_without_training(task: Task, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    first = sweep(task, out=out, select="worst_group", **SMALL)
+    second = sweep(task, out=out, select="oracle", bank=Bank(task, most=0), **SMALL)
+    assert (first.rule, second.rule, load_sweep(out).rule) == ("worst_group", "oracle", "oracle")
+    assert second.already_done
+    head, info = load_head(out / "picked.safetensors")
+    assert second.pick is not None
+    assert info.method == second.pick.method
+    (report,) = report_on(task, [head], "test")
+    row = _rows(second.table)[f"{second.pick.id}.s0"]
+    assert report.worst_group.accuracy == pytest.approx(row["test.worst_group"])
+    assert sweep(task, out=out, bank=Bank(task, most=0), **SMALL).rule == "oracle"  # none asked for: kept
+
+
+def test_a_killed_sweep_goes_on_with_what_it_kept(store_at: Store, tmp_path: Path) -> None:
+    path, out = store_at(), tmp_path / "run"
+    request = {**SMALL, "methods": ["ERM", "JTT", "DFR-val"], "groups": ["place"], "out": str(out)}
+    child = f"""
+import os, signal
+from headwater.heads import HeadBank, sweep
+train, calls = HeadBank.train, []
+def train_once(self, specs):
+    if calls:
+        os.kill(os.getpid(), signal.SIGKILL)
+    calls.append(1)
+    return train(self, specs)
+HeadBank.train = train_once
+sweep({str(path)!r}, **{request!r})
+"""
+    killed = subprocess.run([sys.executable, "-c", child], check=False, timeout=120)
+    assert killed.returncode == -signal.SIGKILL
+    assert not (out / "results.parquet").exists()
+    with pytest.raises(RequestError, match="is not finished; give its command again"):
+        load_sweep(out)
+    task = Task.from_store(hw.open_store(path), "class", ("place",))
+    bank = Bank(task)
+    told: list[Any] = []
+    result = hw.heads.sweep(path, bank=bank, progress=told.append, **request)
+    assert told[0].ended > 0
+    assert len(_rows(result.table)) == 10
+    assert not any(spec.penalty.l2 == 1e-3 and spec.weights is None for spec in bank.calls[1])
+    fresh = _rows(sweep(task, **{**request, "out": None}).table)
+    for key, row in _rows(result.table).items():
+        assert row["test.log_loss"] == pytest.approx(fresh[key]["test.log_loss"], rel=1e-3)
+        assert row["trained"] == fresh[key]["trained"]
+    assert not list(out.rglob("*.tmp"))
+
+
+def test_a_folder_with_something_else_is_refused_by_name_and_untouched(task: Task, tmp_path: Path) -> None:
+    taken = tmp_path / "taken"
+    taken.mkdir()
+    (taken / "thesis.txt").write_text("mine")
+    bank = Bank(task, most=0)
+    with pytest.raises(RequestError, match="holds something that is no sweep"):
+        sweep(task, methods=["ERM"], out=taken, bank=bank)
+    with pytest.raises(RequestError, match="is a file"):
+        sweep(task, methods=["ERM"], out=taken / "thesis.txt", bank=bank)
+    assert [file.name for file in taken.iterdir()] == ["thesis.txt"]
+    out = tmp_path / "run"
+    sweep(task, methods=["ERM"], draws=2, seeds=1, out=out)
+    there = {file: file.read_bytes() for file in out.rglob("*") if file.is_file()}
+    other = Task.from_arrays(task.features, 1 - task.target, task.groups, _split(task))
+    for wanted, what in (
+        ({"methods": ["RWY"], "draws": 2, "seeds": 1}, "differs in methods;"),
+        ({"methods": ["ERM"], "draws": 3, "seeds": 2}, "differs in draws, seeds;"),
+        ({"methods": ["ERM"], "grid": {"l2": [1]}, "seeds": 1}, "differs in draws, grid;"),
+        ({"methods": ["ERM"], "draws": 2, "seeds": 1, "settings": {"l2": 1}}, "differs in settings;"),
+    ):
+        with pytest.raises(RequestError, match=what):
+            sweep(task, out=out, bank=bank, **wanted)  # type: ignore[arg-type]
+    with pytest.raises(RequestError, match="the values in those columns"):
+        sweep(other, methods=["ERM"], draws=2, seeds=1, out=out, bank=bank)
+    assert {file: file.read_bytes() for file in out.rglob("*") if file.is_file()} == there
+
+
+def _split(task: Task) -> list[str]:
+    split = [""] * len(task.target)
+    for name, rows in task.splits.items():
+        for row in rows:
+            split[row] = name
+    return split
+
+
+def test_a_damaged_part_is_named(task: Task, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    sweep(task, methods=["ERM"], draws=2, seeds=1, out=out)
+    (part,) = (out / "trained").iterdir()
+    part.write_bytes(part.read_bytes()[:-100])
+    (out / "selection.json").unlink()
+    with pytest.raises(HeadwaterError, match=r"00000\.safetensors' is damaged; delete it"):
+        sweep(task, methods=["ERM"], draws=2, seeds=1, out=out)
+    part.unlink()
+    assert sweep(task, methods=["ERM"], draws=2, seeds=1, out=out).table.num_rows == 2
+
+
+@pytest.mark.parametrize(
+    ("wanted", "sentence"),
+    [
+        ({"methods": ["ERN"]}, "there is no method 'ERN' .did you mean 'ERM'"),
+        ({"methods": []}, "no method is named"),
+        ({"methods": ["all", "ERM"]}, "give either `all` or names"),
+        ({"draws": 0}, "at least one draw is needed"),
+        ({"seeds": 0}, "at least one seed"),
+        ({"seeds": [1, 1]}, "must be different and not negative"),
+        ({"select": "worst"}, "there is no selection rule 'worst'"),
+        ({"folds": 1}, "at least 2 folds"),
+        ({"methods": ["ERM"], "grid": {"L2": [1]}}, "none of the methods has a setting 'L2'"),
+        ({"methods": ["ERM"], "grid": {"RWG.l2": [1]}}, "RWG, which is not among the methods"),
+        ({"methods": ["ERM"], "grid": {"ERM.L2": [1]}}, "ERM has no setting 'L2' .did you mean 'l2'"),
+        ({"methods": ["ERM"], "grid": {"l2": [-1]}}, "ERM cannot take l2 = -1"),
+    ],
+)
+def test_a_wrong_request_is_refused_before_any_training(
+    wanted: dict[str, Any], sentence: str, task: Task, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    with pytest.raises(RequestError, match=sentence) as error:
+        sweep(task, bank=Bank(task, most=0), out=out, **wanted)
+    assert "\n" not in str(error.value)
+    assert not out.exists()
+
+
+def test_rules_need_what_they_look_at(task: Task, world: Callable[..., dict[str, Any]]) -> None:
+    made = world(counts={"train": (30, 9, 8, 30), "test": (9, 9, 9, 9)})
+    no_val = Task.from_arrays(made["features"], made["class"], {"place": made["place"]}, made["split"])
+    with pytest.raises(RequestError, match="no rows in split 'val', and every honest rule"):
+        sweep(no_val, methods=["ERM"])
+    result = sweep(no_val, methods=["ERM"], draws=1, seeds=1, select="oracle")
+    assert [pick.rule for pick in result.picks] == ["oracle"]
+    unknown = np.where(np.isin(np.arange(len(task.target)), task.rows("val").index), -1, task.groups)
+    blind = Task.from_arrays(task.features, task.target, unknown, _split(task))
+    with pytest.raises(RequestError, match="rule 'balanced' needs groups"):
+        sweep(blind, methods=["ERM"], select="balanced")
+    assert sweep(blind, methods=["ERM"], draws=1, seeds=1).rule == "worst_class"
