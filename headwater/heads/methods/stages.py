@@ -25,7 +25,7 @@ NotNegatives = Annotated[
 ]
 
 # Few values, so that many draws of a sweep share a first head and the bank trains it once.
-FIRST_L2_SPACE = Among((1e-4, 1e-3, 1e-2, 0.1))
+FIRST_L2_SPACE = Among((1e-3, 1e-2, 0.1, 1.0))
 IDENTIFICATION_L2_SPACE = Among((0.1, 1.0, 10.0))
 
 
