@@ -125,32 +125,22 @@ def area_under(scores: Floats, positive: NDArray[np.bool_]) -> NDArray[np.float6
 
     `scores` (heads, rows), `positive` (rows,); exact, from the ranks (Mann & Whitney 1947). NaN scores: NaN.
     """
-    areas = np.full(len(scores), np.nan)
-    sound = ~np.isnan(scores).any(axis=1)
-    if scores.dtype != np.float32:
-        for head in np.flatnonzero(sound):
-            areas[head] = _area_by_search(scores[head], positive)
-        return areas
-    # float32 leaves room for the label in a 64-bit key: one sort then orders scores and labels together,
-    # several times faster than finding an order first. Among equal scores negatives come first.
-    bits = (scores + np.float32(0)).view(np.int32)  # + 0 makes -0 the same as 0
-    keys = (bits ^ ((bits >> 31) & 0x7FFFFFFF)).astype(np.int64)
-    keys <<= 1
-    keys |= positive
-    keys.sort(axis=1)
-    count = int(positive.sum())
-    ranks = (keys & 1) @ np.arange(1, len(positive) + 1)
-    areas[sound] = ((ranks - count * (count + 1) / 2) / (count * (len(positive) - count)))[sound]
-    tied = ((keys[:, 1:] ^ keys[:, :-1]) == 1).any(axis=1)  # a negative and a positive of the same score
-    for head in np.flatnonzero(tied & sound):
-        areas[head] = _area_by_search(scores[head], positive)
-    return areas
+    few = positive if 2 * positive.sum() <= len(positive) else ~positive
+    ascending, mine = np.sort(scores, axis=1), np.sort(scores[:, few], axis=1)
+    wins = np.array([_wins(*pair) for pair in zip(ascending, mine, strict=True)])
+    areas: NDArray[np.float64] = wins / (mine.shape[1] * (scores.shape[1] - mine.shape[1]))
+    areas[np.isnan(ascending[:, -1])] = np.nan  # NaN is sorted to the end
+    return areas if few is positive else 1 - areas
 
 
-def _area_by_search(scores: Floats, positive: NDArray[np.bool_]) -> float:
-    above, below = scores[positive], np.sort(scores[~positive])
-    wins = below.searchsorted(above, "left").sum() + below.searchsorted(above, "right").sum()
-    return float(wins / (2 * len(above) * len(below)))
+def _wins(ascending: Floats, mine: Floats) -> float:
+    """How many of the other rows lie below mine, ties by half; `mine` are some of `ascending`, in order."""
+    below = ascending.searchsorted(mine)
+    beside = ascending[np.minimum(below + 1, len(ascending) - 1)] == mine
+    tied = beside & (below + 1 < len(ascending))
+    upto = below + 1
+    upto[tied] = ascending.searchsorted(mine[tied], "right")
+    return float((below.sum() + upto.sum() - len(mine) ** 2) / 2)
 
 
 @dataclass(frozen=True, eq=False)
