@@ -108,7 +108,9 @@ def _showing() -> Iterator[Callable[[SweepProgress], None]]:
         MofNCompleteColumn(),
         TimeElapsedColumn(),
     )
-    with Progress(*columns, console=progress_console(), transient=True) as bar:
+    console = progress_console()
+    # Away from a terminal it would leave an empty line behind.
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         place = bar.add_task("reading the store", total=None)
 
         def show(at: SweepProgress) -> None:
@@ -148,7 +150,7 @@ def _print(result: SweepResult) -> None:
     split = "test" if "test" in request["rows"] else "val"
     names = {rule.rule: f"{rule.rule} *" if rule.rule == result.rule else rule.rule for rule in result.picks}
     print_table(
-        f"What each rule would pick; accuracy on test in %, mean of {len(request['seeds'])} seed(s)",
+        f"What each rule would pick; accuracy on test in %{_over(len(request['seeds']))}",
         ["rule", "picks", "saw", "worst", "+-", "overall", "cost"],
         [
             (
@@ -191,10 +193,14 @@ def _print(result: SweepResult) -> None:
     if result.pick is not None:
         settings = result.settings_of(result.pick.id)
         said = ", ".join(f"{key} = {shown(value)}" for key, value in settings.items())
-        typer.echo(f"{result.rule} picks {result.pick.id}: {said}")
+        typer.echo(f"* {result.rule}, which decides here, picks {result.pick.id}: {said}")
     if result.folder is not None:
         done = "done already, nothing was trained; " if result.already_done else ""
         typer.echo(f"{done}{table.num_rows:,} heads in {visible(str(result.folder))}")
+
+
+def _over(seeds: int) -> str:
+    return f", mean of {seeds} seeds" if seeds > 1 else ""
 
 
 def _best_of_each(result: SweepResult) -> list[Judged]:

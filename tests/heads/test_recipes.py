@@ -7,9 +7,19 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
+from headwater.errors import RequestError
 from headwater.heads.head import Convergence, LinearHead
 from headwater.heads.methods import plan
-from headwater.heads.recipes import Outcome, Planned, Recipe, average, run_recipes
+from headwater.heads.recipes import (
+    FailedRecipe,
+    FittedHead,
+    Outcome,
+    Planned,
+    Recipe,
+    average,
+    run_recipes,
+    run_rounds,
+)
 from headwater.heads.spec import HeadSpec, Penalty, Rows
 from headwater.heads.task import Task
 
@@ -108,3 +118,47 @@ def test_a_broken_recipe_is_not_hidden(task: Task) -> None:
 
     with pytest.raises(RuntimeError, match="this recipe is broken"):
         run_recipes(task, [Planned("m", {}, 0, broken())], bank=CountingBank())
+
+
+class RefusingBank(CountingBank):
+    """Refuses any list that holds a head on row 7, as the real bank refuses what it cannot train."""
+
+    def train(self, specs: Sequence[HeadSpec]) -> list[LinearHead]:
+        heads = super().train(specs)
+        if any(7 in spec.rows.index for spec in specs):
+            raise RequestError("row 7 has no\nlabel")
+        return heads
+
+
+def test_a_round_that_is_refused_is_tried_again_without_those_at_fault() -> None:
+    def on_row(row: int) -> Recipe:
+        (head,) = yield [HeadSpec(Rows([row]), Penalty())]
+        (head,) = yield [HeadSpec(Rows([row]), Penalty())]
+        return Outcome(head)
+
+    bank = RefusingBank()
+    recipes = [Planned(f"m{row}", {}, 0, on_row(row)) for row in range(5, 13)]
+    rounds = list(run_rounds(bank, recipes, tolerant=True))
+    ended = {place: each for finished in rounds for place, each in finished.items()}
+    assert ended[2] == FailedRecipe("m7", {}, 0, "row 7 has no label")
+    fitted = {place: each for place, each in ended.items() if isinstance(each, FittedHead)}
+    assert {place: float(each.head.bias[0]) for place, each in fitted.items()} == {
+        place: place + 5 for place in range(8) if place != 2
+    }
+    assert [list(each) for each in rounds] == [[], [2], [0, 1, 3, 4, 5, 6, 7]]
+    assert [len(call) for call in bank.calls] == [8, 4, 2, 2, 1, 1, 4, 7]
+    with pytest.raises(RequestError, match="row 7"):
+        list(run_rounds(RefusingBank(), [Planned("m7", {}, 0, on_row(7))]))
+
+
+def test_a_recipe_that_raises_at_once_ends_before_the_first_round(caplog: pytest.LogCaptureFixture) -> None:
+    def broken() -> Recipe:
+        raise ValueError("no such thing")
+        yield []
+
+    fine = Planned("fine", {}, 3, _counting([1]))
+    first, second = run_rounds(CountingBank(), [Planned("m", {}, 1, broken()), fine], tolerant=True)
+    assert first == {0: FailedRecipe("m", {}, 1, "ValueError: no such thing")}
+    assert list(second) == [1]
+    assert "m with seed 1 failed" in caplog.text
+    assert "no such thing" in caplog.text

@@ -1,0 +1,173 @@
+"""The sweep command: what it prints and writes, how it goes on, and its refusals, as a user meets them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from headwater.cli import main as entry
+from headwater.heads import HeadBank, load_head, load_sweep
+from headwater.store import Plan, ShardRows, StoreWriter, annotate
+
+Command = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    random = np.random.default_rng(0)
+    label, place = random.integers(0, 2, 240), random.integers(0, 2, 240)
+    features = random.normal(size=(240, 6)).astype("f4")
+    features[:, 0] += 2 * label
+    keys = [f"{number}.jpg" for number in range(240)]
+    plan = Plan.for_keys(keys, recipe={"backbone": "pixels"}, dim=6, dtype="float32")
+    zeros = np.zeros(240, dtype=np.int32)
+    with StoreWriter(tmp_path / "birds.store", plan, keys) as writer:
+        writer.write(0, ShardRows(features, None, zeros.astype("u1"), [""] * 240, zeros, zeros))
+        writer.finish({})
+    columns = {
+        "class": np.array(["land\nbird", "water"])[label].tolist(),
+        "place": np.array(["forest", "sea"])[place].tolist(),
+        "split": np.array(["train", "val", "test"])[np.arange(240) % 3].tolist(),
+    }
+    annotate(tmp_path / "birds.store", {"path": keys, **columns})
+    return tmp_path / "birds.store"
+
+
+@pytest.fixture
+def command(
+    store: Path, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
+) -> Command:
+    """Runs `headwater heads sweep STORE …` in this process; exit code, standard output, standard error."""
+
+    def run(*arguments: object, columns: int = 100) -> tuple[int, str, str]:
+        monkeypatch.setenv("COLUMNS", str(columns))
+        monkeypatch.setattr(sys, "argv", ["headwater", "heads", "sweep", str(store), *map(str, arguments)])
+        code = 0
+        try:
+            entry.main()
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        out, err = capfdbinary.readouterr()
+        return code, out.decode(), err.decode()
+
+    return run
+
+
+@pytest.mark.parametrize("columns", [60, 160])
+def test_tables_that_fit_and_a_second_time_nothing_to_do(
+    tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch, columns: int
+) -> None:
+    asked = (
+        "--groups", "place", "--methods", "erm,RWG,SUBG", "--draws", 3, "--seeds", "0,4",
+        "--set", "RWG.l2=0.5", "--out", tmp_path / "run",
+    )  # fmt: skip
+    code, text, err = command(*asked, columns=columns)
+    assert code == 0
+    assert "error" not in err
+    shown, _, where = text.rpartition("heads in ")
+    for line in shown.splitlines():
+        assert len(line) <= columns or " picks " in line or line.startswith("skipped")
+    done = load_sweep(tmp_path / "run")
+    assert where.strip().replace("\n", "") == str(tmp_path / "run")
+    assert [len(done.table), done.rule] == [(3 + 1 + 3) * 2, "cv_worst_group"]
+    assert done.pick is not None
+    for pick in done.picks:
+        assert pick.rule[:11] in text  # longer ones wrap
+        assert f"{100 * pick.test['worst_group']:.1f}" in text
+    assert f"* cv_worst_group, which decides here, picks {done.pick.id}: " in text
+    assert "sees test" in " ".join(text.split())
+    monkeypatch.setattr(HeadBank, "train", lambda *_: pytest.fail("trained"))
+    code, again, _ = command(*asked, columns=columns)
+    assert code == 0
+    assert "done already, nothing was trained" in again
+    code, _, err = command(*asked[:4], "--out", tmp_path / "run")
+    assert code == 2
+    assert "holds another sweep, which differs in" in err
+    assert "draws, settings, seeds" in " ".join(err.split())
+
+
+def test_json_is_the_whole_selection(tmp_path: Path, command: Command) -> None:
+    out = tmp_path / "run"
+    code, text, _ = command(
+        "--methods", "RWY,SUBY", "--grid", "RWY.l2=0.1,1", "--seeds", 2, "--out", out, "--json",
+        "--select", "overall",
+    )  # fmt: skip
+    found = json.loads(text)
+    assert code == 0
+    assert (found["rule"], found["heads"], found["failed"], found["skipped"]) == ("overall", 6, [], [])
+    picks = {pick["rule"]: pick for pick in found["picks"]}
+    assert picks["oracle"]["honest"] is False
+    assert picks["overall"]["settings"] == found["methods"][picks["overall"]["method"]]["settings"]
+    assert picks["overall"]["test"]["overall"] <= 1
+    assert [each["settings"]["l2"] for each in load_sweep(out).request["candidates"]] == [0.1, 1.0, 1e-3]
+    assert load_head(out / "picked.safetensors")[1].method == picks["overall"]["method"]
+
+
+def test_all_skips_what_the_columns_do_not_allow(
+    tmp_path: Path, store: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from headwater.heads.methods import registry
+
+    kept = {name: registry._METHODS[name] for name in ("ERM", "RWG")}
+    monkeypatch.setattr(registry, "_METHODS", kept)
+    place = np.where(np.arange(240) % 3 == 0, "", "sea").tolist()  # unknown on train
+    annotate(store, {"path": [f"{n}.jpg" for n in range(240)], "where": place})
+    code, text, _ = command("--groups", "where", "--draws", 1, "--seeds", "1,", "--out", tmp_path / "run")
+    assert code == 0
+    assert "skipped RWG: RWG needs the group of every row in split 'train'" in text
+    assert load_sweep(tmp_path / "run").request["seeds"] == [1]
+    code, _, err = command("--groups", "where", "--methods", "RWG", "--out", tmp_path / "other")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "RWG needs the group of every row" in err
+
+
+def test_a_failed_recipe_is_shown_and_ends_with_exit_1(
+    tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from headwater.heads.methods import reweighting
+
+    def fail(*_: object) -> None:
+        raise FloatingPointError("overflow")
+
+    monkeypatch.setattr(reweighting, "inverse_counts", fail)
+    code, text, err = command("--methods", "ERM,RWY", "--draws", 1, "--seeds", 1, "--out", tmp_path / "run")
+    assert code == 1
+    assert "failed RWY.00.s0: FloatingPointError: overflow" in text
+    assert "RWY: no candidate ended with every seed" in text
+    assert "error: 1 of 2 heads failed, such as RWY.00.s0" in err
+    assert [path.name for path in (tmp_path / "run" / "heads").iterdir()] == ["ERM.safetensors"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--methods", "ERN"], "there is no method 'ERN' (did you mean 'ERM'?)"),
+        (["--select", "worst"], "there is no selection rule 'worst'"),
+        (["--grid", "l2"], "--grid takes key=v1,v2, not 'l2'"),
+        (["--grid", "l2="], "--grid takes key=v1,v2, not 'l2='"),
+        (["--grid", "l2=1", "--grid", "l2=2"], "--grid names 'l2' twice"),
+        (["--grid", "l2=1", "--draws", "3"], "give either --draws or --grid"),
+        (["--grid", "ERM.l2=a,b"], "ERM cannot take l2 = 'a'"),
+        (["--set", "l2"], "--set takes key=value, not 'l2'"),
+        (["--seeds", "one"], "--seeds takes a number, or numbers with commas"),
+        (["--seeds", "0"], "at least one seed"),
+        (["--draws", "0"], "at least one draw"),
+        (["--target", "clas"], "no column 'clas' for the target (did you mean 'class'?)"),
+        (["--out", "birds.store"], "holds something that is no sweep"),
+    ],
+)
+def test_a_wrong_request_is_one_line_and_exit_2(
+    arguments: list[str], sentence: str, store: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(store.parent)
+    monkeypatch.setattr(HeadBank, "train", lambda *_: pytest.fail("trained"))
+    code, out, err = command("--out", "run", "--methods", "ERM", *arguments)
+    assert (code, out) == (2, "")
+    assert sentence in err
+    assert err.count("\n") == 1
+    assert [path.name for path in store.parent.iterdir()] == ["birds.store"]
