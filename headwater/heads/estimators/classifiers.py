@@ -1,6 +1,6 @@
 """One class per main method, and `RobustClassifier` for all the others.
 
-A class is its method's name and settings; the defaults are the method's, which a test holds them to.
+A class is its method's name and settings, with the method's defaults.
 """
 
 from __future__ import annotations
@@ -10,6 +10,13 @@ from typing import Any
 
 from headwater.heads.estimators.base import HeadClassifier
 from headwater.heads.methods import find_method
+from headwater.heads.methods.afr import AFRSettings
+from headwater.heads.methods.dfr import DFRValSettings
+from headwater.heads.methods.erm import TrainSettings
+from headwater.heads.methods.jtt import JTTSettings
+
+_TRAIN, _JTT = TrainSettings.model_validate({}), JTTSettings.model_validate({})
+_DFR, _AFR = DFRValSettings.model_validate({}), AFRSettings.model_validate({})
 
 
 class RobustClassifier(HeadClassifier):
@@ -42,9 +49,9 @@ class _Weighted(HeadClassifier):
     def __init__(
         self,
         *,
-        l2: float = 1e-3,
-        standardise: bool = True,
-        max_iterations: int = 500,
+        l2: float = _TRAIN.l2,
+        standardise: bool = _TRAIN.standardise,
+        max_iterations: int = _TRAIN.max_iterations,
         random_state: Any = None,
         device: str = "auto",
     ) -> None:
@@ -97,12 +104,12 @@ class DFR(HeadClassifier):
     def __init__(
         self,
         *,
-        C: Any = (1.0, 0.7, 0.3, 0.1, 0.07, 0.03, 0.01),
-        penalty: str = "l1",
-        subsets: int = 20,
-        scaler: str = "train",
-        halvings: int = 1,
-        max_iterations: int = 500,
+        C: Any = _DFR.C,
+        penalty: str = _DFR.penalty,
+        subsets: int = _DFR.subsets,
+        scaler: str = _DFR.scaler,
+        halvings: int = _DFR.halvings,
+        max_iterations: int = _DFR.max_iterations,
         random_state: Any = None,
         device: str = "auto",
     ) -> None:
@@ -128,13 +135,13 @@ class AFR(HeadClassifier):
     def __init__(
         self,
         *,
-        gamma: Any = (4.0, 6.0, 8.0, 10.0, 12.0, 14.0, 16.0, 18.0, 20.0),
-        strength: Any = (0.0, 0.1, 0.2, 0.3),
-        share: float = 0.2,
-        stopping: float = 0.1,
-        l2: float = 1e-3,
-        standardise: bool = True,
-        max_iterations: int = 500,
+        gamma: Any = _AFR.gamma,
+        strength: Any = _AFR.strength,
+        share: float = _AFR.share,
+        stopping: float = _AFR.stopping,
+        l2: float = _AFR.l2,
+        standardise: bool = _AFR.standardise,
+        max_iterations: int = _AFR.max_iterations,
         validation_fraction: float = 0.2,
         random_state: Any = None,
         device: str = "auto",
@@ -162,11 +169,11 @@ class JTT(HeadClassifier):
     def __init__(
         self,
         *,
-        upweight: float = 100.0,
-        identification_l2: float = 1.0,
-        l2: float = 1e-3,
-        standardise: bool = True,
-        max_iterations: int = 500,
+        upweight: float = _JTT.upweight,
+        identification_l2: float = _JTT.identification_l2,
+        l2: float = _JTT.l2,
+        standardise: bool = _JTT.standardise,
+        max_iterations: int = _JTT.max_iterations,
         random_state: Any = None,
         device: str = "auto",
     ) -> None:
