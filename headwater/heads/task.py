@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from headwater.heads.head import LinearHead
     from headwater.store import Store
 
+_REMEMBERED = 16  # single heads whose scores are kept
 _BLOCK = 16_384  # rows gathered at once when heads are applied, so that memory stays bounded
 
 
@@ -248,8 +249,26 @@ class Task:
         return np.bincount(groups[groups >= 0], minlength=len(self.group_names))
 
     def logits(self, heads: Sequence[LinearHead], rows: ArrayLike) -> NDArray[np.float32]:
-        """Scores of many heads on the same rows, shape (heads, rows, classes); the features are read once."""
+        """Scores of many heads on the same rows, shape (heads, rows, classes); the features are read once.
+
+        Read-only. What a single head says is remembered for a while: in a sweep many recipes ask for the
+        same first head and then for its scores.
+        """
         index = np.asarray(rows, dtype=np.int64)
+        if len(heads) != 1:
+            return self._score(heads, index)
+        key = (heads[0], Rows(index))
+        if key not in self._remembered:
+            self._remembered[key] = self._score(heads, index)
+            while len(self._remembered) > _REMEMBERED:
+                del self._remembered[next(iter(self._remembered))]
+        return self._remembered[key]
+
+    @cached_property
+    def _remembered(self) -> dict[tuple[LinearHead, Rows], NDArray[np.float32]]:
+        return {}
+
+    def _score(self, heads: Sequence[LinearHead], index: NDArray[np.int64]) -> NDArray[np.float32]:
         weight = np.concatenate([head.weight for head in heads]).T
         bias = np.concatenate([head.bias for head in heads])
         out = np.empty((len(heads), len(index), len(self.classes)), dtype=np.float32)
@@ -257,6 +276,7 @@ class Task:
             block = np.asarray(self.features[index[first : first + _BLOCK]], dtype=np.float32)
             scores = (block @ weight + bias).reshape(len(block), len(heads), -1)
             out[:, first : first + len(block)] = scores.transpose(1, 0, 2)
+        out.flags.writeable = False
         return out
 
     def predict(self, heads: Sequence[LinearHead], rows: ArrayLike) -> NDArray[np.int64]:

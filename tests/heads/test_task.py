@@ -200,3 +200,22 @@ def test_missing_labels_leave_rows_out_whatever_the_others_are(labels: list[Any]
         task = Task.from_arrays(np.zeros((4, 1)), target if missing != -1 else target.astype(float))
         assert task.target.tolist() == [0, 1, -1, 0]
         assert task.left_out.without_target == 1
+
+
+def test_a_single_heads_scores_are_remembered_and_are_what_they_were(task: Task) -> None:
+    random = np.random.default_rng(0)
+    record = Convergence(True, 1, 0.0, 0.0)
+    heads = [
+        LinearHead(random.normal(size=(2, 12)).astype("f4"), np.zeros(2, "f4"), record) for _ in range(40)
+    ]
+    train, val = task.rows("train").index, task.rows("val").index
+    for _ in range(2):
+        for head in heads:
+            for rows in (train, val):
+                np.testing.assert_allclose(
+                    task.logits([head], rows)[0], task.features[rows] @ head.weight.T, rtol=1e-4, atol=1e-4
+                )
+    assert task.logits(heads[:1], val) is task.logits([heads[0]], val.copy())
+    assert task.logits(heads[:1], val) is not task.logits(heads[1:2], val)
+    with pytest.raises(ValueError, match="read-only"):
+        task.logits(heads[:1], val)[0, 0, 0] = 1
