@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.integrate import trapezoid
 from scipy.stats import binomtest
 
 from headwater.errors import RequestError
@@ -242,7 +243,7 @@ def test_the_worst_curve_is_the_naive_one_and_rises(right: list[int], percents: 
     assert list(curve.accuracies) == sorted(curve.accuracies)
     assert report.worst_curve([100]).accuracies[0] == pytest.approx(report.balanced)
     if len(percents) > 1:
-        expected_area = np.trapezoid(curve.accuracies, percents) / (percents[-1] - percents[0])
+        expected_area = trapezoid(curve.accuracies, x=percents) / (percents[-1] - percents[0])
         assert curve.area == pytest.approx(expected_area)
     else:
         assert curve.area == curve.accuracies[0]
