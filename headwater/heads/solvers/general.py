@@ -31,7 +31,8 @@ class Problem:
 
     `x` (n, d) has columns of mean zero, `basis` is the eigenbasis of its Gram matrix. `offset` (n, K, H) are
     the logits of the weights W is to stay near, None where there are none; `weight` and `bias` are the start.
-    `l2`, `tolerance` (H,) float64; `max_iterations` (H,).
+    `l2`, `tolerance` (H,) float64; `max_iterations` (H,). `slack` (H,) is a gap that is small enough whatever
+    the objective, None where only the relative one counts.
     """
 
     x: Tensor
@@ -43,6 +44,7 @@ class Problem:
     tolerance: Tensor
     max_iterations: Tensor
     offset: Tensor | None = None
+    slack: Tensor | None = None
 
     @property
     def heads(self) -> int:
@@ -60,6 +62,7 @@ class Problem:
             tolerance=self.tolerance[keep],
             max_iterations=self.max_iterations[keep],
             offset=None if self.offset is None else self.offset[:, :, keep],
+            slack=None if self.slack is None else self.slack[keep],
         )
 
     def empty(self) -> Solved:
@@ -270,6 +273,8 @@ def _finish(run: _Run, problem: Problem, answers: Solved, slope: Tensor, curvatu
     bound = _dot(weight, weight) / (2 * run.l2) + bias_part
     bound = torch.where(run.l2 > 0, bound, torch.inf)
     target = problem.tolerance[run.heads] * run.value.abs()
+    if problem.slack is not None:
+        target = torch.maximum(target, problem.slack[run.heads])
     certified = bound <= target
     if not run.objective.is_convex:
         certified = torch.zeros_like(certified)
