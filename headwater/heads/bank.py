@@ -37,6 +37,7 @@ from headwater.heads.workspace import SMALL, Passes, Prepared, Workspace
 
 # Products of fewer multiplications than this run on one thread.
 _LIGHT = 100_000_000
+_LIGHT_ROWS = 10_000
 # The heads solved at once may take this share of the memory, and no more than this many bytes.
 _HEADS_SHARE, _HEADS_BYTES = 6, 1 << 28
 # The logit buffers of sparse heads may take this share of the features' memory, or this many bytes.
@@ -116,6 +117,8 @@ class HeadBank:
         return rows * (rows if self._is_spanned(group) else self._dim) <= SMALL
 
     def _is_light(self, group: Group) -> bool:
+        if group.sparse:  # most of its time goes into small systems of equations
+            return len(group.rows) < _LIGHT_ROWS
         return len(group.rows) * self._dim * group.columns * len(group.specs) < _LIGHT or self._is_small(
             group
         )
@@ -126,8 +129,8 @@ class HeadBank:
             prepared = self._workspace.prepare(group.rows, scaler)
             frame = Frame(prepared.centre, prepared.scale, group.classes, group.columns, self._n_classes)
             stack = self._stack(group, prepared.x, frame)
-            families = torch.tensor(group.families)
-            solved = solve_sparse(stack, families, self._widest(prepared.x, group.columns))
+            shift = self._shift(prepared, scaler) if group.specs[0].penalty.bias else None
+            solved = solve_sparse(stack, self._widest(prepared.x, group.columns), shift)
         else:
             frame, solved = self._solve_smooth(group, scaler)
         return [
@@ -158,6 +161,11 @@ class HeadBank:
         thorough = products > dim**2 * (25 * dim + min(rows, 16 * dim)) or dim <= _SMALL_DIM
         directions = passes.directions if thorough else passes.leading
         return frame, solve_path(stack, directions, group.families, widest)
+
+    def _shift(self, prepared: Prepared, scaler: Rows | None) -> Tensor:
+        """From the working copy's origin, its own rows' mean, to the scaler's, where biases are penalised."""
+        origin = 0.0 if scaler is None else self._reader.moments(scaler).mean
+        return torch.tensor((prepared.centre - origin) / prepared.scale).to(prepared.x)
 
     def _widest(self, x: Tensor, columns: int) -> int:
         """How many sparse heads may be solved at once: three buffers of logits each."""

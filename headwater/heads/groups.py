@@ -18,6 +18,8 @@ from headwater.heads.spec import HeadSpec, Rows
 
 # Over a union of rows, arithmetic may grow by this factor against separate copies of the features.
 _WASTE = 1.5
+# Sparse heads leave the rows of others out of most of their work.
+_SPARSE_WASTE = 6.0
 
 
 @dataclass(frozen=True)
@@ -62,14 +64,20 @@ def _unique_rows(specs: Sequence[HeadSpec]) -> dict[Rows, Rows]:
 
 
 def _merge(parts: list[_Part], dim: int) -> list[_Part]:
-    """Joins parts of nearly the same rows, largest first; those of fewer rows than `dim` stay apart."""
+    """Joins parts of nearly the same rows, largest first.
+
+    Smooth heads on fewer rows than `dim` stay apart, to be solved in the span of their rows; sparse ones on
+    so few rows are joined with others of rather different ones.
+    """
     merged: list[_Part] = []
+    sparse = parts[0].specs[0].penalty.l1 > 0
     for part in sorted(parts, key=lambda part: len(part.rows), reverse=True):
-        if len(part.rows) >= dim:
+        if sparse or len(part.rows) >= dim:
+            waste = _SPARSE_WASTE if len(part.rows) < dim else _WASTE
             for i, other in enumerate(merged):
                 union = np.union1d(other.rows.index, part.rows.index)
                 apart = len(other.rows) * len(other.specs) + len(part.rows) * len(part.specs)
-                if len(union) * (len(other.specs) + len(part.specs)) <= _WASTE * apart:
+                if len(union) * (len(other.specs) + len(part.specs)) <= waste * apart:
                     merged[i] = _Part(Rows(union), other.specs + part.specs)
                     break
             else:
@@ -88,7 +96,8 @@ def group_specs(
     classes: dict[Hashable, NDArray[np.int64]] = {}
     for spec in specs:
         present = _present(spec, target)
-        key: Hashable = (spec.scaler_rows, present.tobytes(), spec.penalty.l1 > 0)
+        stepped = spec.minibatch is not None
+        key: Hashable = (spec.scaler_rows, present.tobytes(), spec.penalty.l1 > 0, spec.penalty.bias, stepped)
         classes[key] = present
         kinds[key][unique[spec.rows]].append(spec)
     groups = []

@@ -1,8 +1,8 @@
 """Deep feature reweighting: the mean of many sparse heads, each trained on a group-balanced subset.
 
 Follows Kirichenko, Izmailov, Wilson 2023, "Last layer re-training is sufficient for robustness to spurious
-correlations", and its authors' code. Two things differ from that code's liblinear: the intercept is not
-penalised, and more than two classes share one softmax instead of one head against the rest.
+correlations", and its authors' code. With L1 the intercept counts as one more weight, as in that code's
+liblinear; unlike there, more than two classes share one softmax instead of one head against the rest.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ def _spec(settings: DFRSettings, c: float, rows: Rows, scaler: Rows) -> HeadSpec
     strength = 1.0 / (c * len(rows))
     return HeadSpec(
         rows=rows,
-        penalty=Penalty(l1=strength) if settings.penalty == "l1" else Penalty(l2=strength),
+        penalty=Penalty(l1=strength, bias=True) if settings.penalty == "l1" else Penalty(l2=strength),
         scaler_rows=scaler,
         max_iterations=settings.max_iterations,
     )
