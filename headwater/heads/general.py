@@ -20,8 +20,8 @@ from headwater.errors import RequestError
 from headwater.heads.folding import Frame
 from headwater.heads.head import MAX_ITERATIONS_REACHED, Convergence, LinearHead
 from headwater.heads.objectives.build import Layout, check_criterion, kind_of, objective_of
-from headwater.heads.solvers.curvature import Basis
 from headwater.heads.solvers.general import SEPARATED, Problem, solve_general
+from headwater.heads.solvers.preconditioner import Directions
 from headwater.heads.spec import HeadSpec, Rows
 from headwater.heads.stack import Solved
 from headwater.heads.threads import threads
@@ -29,7 +29,9 @@ from headwater.heads.workspace import SMALL, Prepared, Workspace
 
 # What the heads solved at once may hold: logits, gradients and the solver's memory of its last steps.
 _ROOM = 1 << 29
-_LOGITS, _STEPS = 8, 28  # about how many arrays of each size a solver holds
+_LOGITS, _STEPS = 8, 40  # about how many arrays of each size a solver holds
+# Up to this dimension all directions of the features cost nothing worth saving.
+_SMALL_DIM = 512
 
 
 def train_general(
@@ -70,7 +72,7 @@ class _Coordinates:
     """The features in the coordinates that are solved in, and weights into them and out of them."""
 
     x: Tensor
-    basis: Basis
+    directions: Directions
     into: Callable[[Tensor], Tensor]
     out: Callable[[Tensor], Tensor]
 
@@ -78,8 +80,10 @@ class _Coordinates:
     def of(prepared: Prepared) -> _Coordinates:
         if prepared.is_spanned:
             span = prepared.span
-            return _Coordinates(span.rows, span.basis, span.into, span.out)
-        return _Coordinates(prepared.x, prepared.basis, lambda weight: weight, lambda weight: weight)
+            return _Coordinates(span.rows, Directions(None, span.basis.values), span.into, span.out)
+        thorough = prepared.x.shape[1] <= _SMALL_DIM
+        directions = prepared.directions if thorough else prepared.leading
+        return _Coordinates(prepared.x, directions, lambda weight: weight, lambda weight: weight)
 
 
 def _solve(prepared: Prepared, layout: Layout, n_classes: int, specs: Sequence[HeadSpec]) -> list[LinearHead]:
@@ -109,7 +113,7 @@ def _solve_together(
         offset = flat.view(len(flat), *near.shape[1:])
     problem = Problem(
         x=x,
-        basis=coordinates.basis,
+        directions=coordinates.directions,
         objective=objective_of(specs, layout, x.device, x.dtype),
         l2=torch.tensor([spec.penalty.l2 for spec in specs], dtype=torch.float64, device=x.device),
         weight=coordinates.into(torch.tensor(weight - anchor, device=x.device).to(x.dtype)),
@@ -131,7 +135,7 @@ def _solve_together(
 def _solver_for(spec: HeadSpec) -> Callable[[Problem], Solved]:
     if spec.risk is None:
         return solve_general
-    from headwater.heads.solvers.minmax import solve_minmax  # type: ignore[import-not-found] # noqa: PLC0415
+    from headwater.heads.solvers.minmax import solve_minmax  # noqa: PLC0415
 
     solver: Callable[[Problem], Solved] = solve_minmax
     return solver

@@ -2,7 +2,7 @@
 
 The line search moves along logits and needs none. Every head has its own line search and stopping, and leaves
 when it is done. What is minimised lives in `headwater.heads.objectives`; the metric that the quasi-Newton
-updates start from in `curvature`.
+updates start from in `compact`, with their memory.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from headwater.heads.objectives.base import Objective
-from headwater.heads.solvers.curvature import Basis, Metric
+from headwater.heads.solvers.compact import CompactHistory, Metric, dot
+from headwater.heads.solvers.preconditioner import Directions
 from headwater.heads.stack import Solved
 
 _MEMORY = 10
@@ -21,6 +22,8 @@ _TRIALS = 20
 _SUFFICIENT, _CURVATURE = 1e-4, 0.5
 # The estimate of the gap, half the squared gradient in the quasi-Newton metric, may be short by a factor.
 _SAFETY = 8.0
+# Heads that are done leave when they are this share of those that run: leaving copies what the others hold.
+_LEAVING = 0.125
 # Without a penalty, an objective below this means classes that can be told apart without error.
 SEPARATED = 1e-8
 
@@ -29,14 +32,14 @@ SEPARATED = 1e-8
 class Problem:
     """H heads: minimise objective(offset + x·W + b) + l2/2·‖W‖² over W (d, K, H) and b (K, H).
 
-    `x` (n, d) has columns of mean zero, `basis` is the eigenbasis of its Gram matrix. `offset` (n, K, H) are
+    `x` (n, d) has columns of mean zero, `directions` are those of its second moments. `offset` (n, K, H) are
     the logits of the weights W is to stay near, None where there are none; `weight` and `bias` are the start.
     `l2`, `tolerance` (H,) float64; `max_iterations` (H,). `slack` (H,) is a gap that is small enough whatever
     the objective, None where only the relative one counts.
     """
 
     x: Tensor
-    basis: Basis
+    directions: Directions
     objective: Objective
     l2: Tensor
     weight: Tensor
@@ -80,78 +83,51 @@ class Problem:
         )
 
 
-def _dot(a: Tensor, b: Tensor) -> Tensor:
-    """Inner product per head of (d + 1, K, H) arrays: (H,) float64."""
-    return torch.sum((a * b).sum(1, dtype=torch.float64), dim=0)
-
-
-class _History:
-    """The last steps and gradient changes of every head, and the inverse Hessian they imply."""
-
-    def __init__(self) -> None:
-        self._pairs: list[tuple[Tensor, Tensor, Tensor]] = []  # step, change, 1 / their product or 0
-
-    def push(self, step: Tensor, change: Tensor) -> None:
-        product = _dot(step, change)
-        size = (_dot(step, step) * _dot(change, change)).sqrt()
-        rho = torch.where(product > 1e-8 * size, 1 / product.clamp_min(1e-300), 0)
-        self._pairs = [*self._pairs, (step, change, rho)][-_MEMORY:]
-
-    def of(self, keep: Tensor) -> None:
-        self._pairs = [(s[..., keep], y[..., keep], rho[keep]) for s, y, rho in self._pairs]
-
-    def forget(self, heads: Tensor) -> None:
-        for _, _, rho in self._pairs:
-            rho[heads] = 0
-
-    def direction(self, gradient: Tensor, metric: Metric) -> Tensor:
-        """Minus the inverse Hessian estimate applied to the gradient (Nocedal 1980, two loops)."""
-        q = gradient.clone()
-        alphas = []
-        for s, y, rho in reversed(self._pairs):
-            alpha = rho * _dot(s, q)
-            alphas.append(alpha)
-            q -= alpha.to(q.dtype) * y
-        weight, bias = metric.solve(q[:-1], q[-1])
-        q = torch.cat([weight, bias.unsqueeze(0)])
-        for (s, y, rho), alpha in zip(self._pairs, reversed(alphas), strict=True):
-            q += (alpha - rho * _dot(y, q)).to(q.dtype) * s
-        return q.neg_()
-
-
 class _Run:
-    """The heads that are still running: parameters in the basis with the bias last, logits, gradient."""
+    """The heads that are still running: parameters (H, K, d + 1) with the bias last, logits, gradient.
+
+    `done` (H,) have been written down and stand still until they leave.
+    """
 
     def __init__(self, problem: Problem) -> None:
-        self.x, self.basis, self.objective, self.l2 = problem.x, problem.basis, problem.objective, problem.l2
+        self.x, self.objective, self.l2 = problem.x, problem.objective, problem.l2
         self.heads = torch.arange(problem.heads, device=self.x.device)
         self.iteration = 0
         self.stalled = torch.zeros_like(self.heads)
-        self.theta = torch.cat([self.basis.into(problem.weight), problem.bias.unsqueeze(0)])
+        self.done = torch.zeros_like(self.heads, dtype=torch.bool)
+        start = torch.cat([problem.weight, problem.bias.unsqueeze(0)])
+        self.theta = start.permute(2, 1, 0).contiguous()
         self.z = self.logits(self.theta)
         if problem.offset is not None:
             self.z += problem.offset
         value, self.residual = self.objective.at(self.z)
-        self.value = value + self.l2 / 2 * _dot(self.theta[:-1], self.theta[:-1])
+        self.value = value + self.l2 / 2 * self.square(self.theta)
         self.gradient = self.differentiate()
 
+    @staticmethod
+    def square(theta: Tensor) -> Tensor:
+        return dot(theta[..., :-1], theta[..., :-1])
+
     def logits(self, theta: Tensor) -> Tensor:
-        """The logits of weights given in the basis: the first of the two products."""
-        weight = self.basis.out(theta[:-1])
-        flat = torch.addmm(theta[-1].reshape(1, -1), self.x, weight.reshape(len(weight), -1))
-        return flat.view(len(self.x), *theta.shape[1:])
+        """The logits (n, K, H) of parameters: the first of the two products."""
+        flat = theta.permute(2, 1, 0).reshape(theta.shape[2], -1)
+        return torch.addmm(flat[-1:], self.x, flat[:-1]).view(len(self.x), theta.shape[1], -1)
 
     def differentiate(self) -> Tensor:
         """The gradient at the present residual: the second of the two products."""
-        flat = self.residual.view(len(self.x), -1)
-        weight = self.basis.into((self.x.T @ flat).view(-1, *self.residual.shape[1:]))
-        weight += self.l2.to(weight.dtype) * self.theta[:-1]
-        return torch.cat([weight, self.residual.sum(0, keepdim=True)])
+        heads, columns, _ = self.theta.shape
+        flat = self.residual.view(len(self.x), -1).T @ self.x
+        gradient = torch.empty_like(self.theta)
+        gradient[..., :-1] = flat.view(columns, heads, -1).transpose(0, 1)
+        gradient[..., :-1] += self.l2.to(flat.dtype).view(-1, 1, 1) * self.theta[..., :-1]
+        gradient[..., -1] = self.residual.sum(0).T
+        return gradient
 
     def of(self, keep: Tensor) -> None:
         self.objective = self.objective.of(keep)
-        for name in ("l2", "heads", "theta", "z", "gradient", "value", "stalled"):
-            setattr(self, name, getattr(self, name)[..., keep].contiguous())
+        for name in ("l2", "heads", "theta", "gradient", "value", "stalled", "done"):
+            setattr(self, name, getattr(self, name)[keep])
+        self.z = self.z[..., keep].contiguous()
         self.residual = torch.empty_like(self.z)
 
     def search(self, step: Tensor, moved: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:
@@ -160,14 +136,14 @@ class _Run:
         Weak Wolfe conditions, in the approximate form of Hager and Zhang (2005) where the change is below its
         rounding. Leaves `self.residual` and `self.value` at the accepted points.
         """
-        square, across = (_dot(self.theta[:-1], other[:-1]) for other in (self.theta, step))
-        along = _dot(step[:-1], step[:-1])
+        square, along = self.square(self.theta), self.square(step)
+        across = dot(self.theta[..., :-1], step[..., :-1])
         noise = self.value.abs() * (1e-7 if self.z.dtype == torch.float32 else 1e-14)
         start = self.value.clone()
         t = torch.ones_like(slope)
         low, high = torch.zeros_like(t), torch.full_like(t, torch.inf)
         slope_low, slope_high = slope.clone(), torch.full_like(t, torch.inf)
-        found = torch.zeros_like(t, dtype=torch.bool)
+        found = self.done.clone()
         pending = torch.arange(len(t), device=t.device)
         for _ in range(_TRIALS):
             now = t[pending]
@@ -188,11 +164,12 @@ class _Run:
             enough &= torch.isfinite(value) & torch.isfinite(rise)
             far = rise >= _CURVATURE * down
             self.value[pending] = value
-            found[pending[enough & far]] = True
+            good = (enough & far) | self.done[pending]
+            found[pending[good]] = True
             over, under = ~enough, enough & ~far
             high[pending[over]], slope_high[pending[over]] = now[over], rise[over]
             low[pending[under]], slope_low[pending[under]] = now[under], rise[under]
-            pending = pending[~(enough & far)]
+            pending = pending[~good]
             if len(pending) == 0:
                 return t, found
             t[pending] = _next_length(low, high, slope_low, slope_high, slope)[pending]
@@ -225,52 +202,56 @@ def solve_general(problem: Problem) -> Solved:
     """
     answers = problem.empty()
     run = _Run(problem)
-    history = _History()
+    history = CompactHistory(run.theta, _MEMORY)
     refresh = 0
     while True:
         if run.iteration >= refresh:
             curvature = run.objective.curvature(run.z)
-            metric = Metric(run.basis, curvature, run.l2, run.x.dtype)
+            metric = Metric(problem.directions, curvature, run.l2, run.x.dtype)
+            history.renew(metric, run.theta.shape)
+            answer = metric.solve(run.gradient)
             refresh = 2 * run.iteration + 1
-        step = history.direction(run.gradient, metric)
-        slope = _dot(run.gradient, step)
-        bad = ~(slope < 0) & (_dot(run.gradient, run.gradient) > 0)
+        step = history.direction(run.gradient, answer)
+        slope = dot(run.gradient, step)
+        bad = ~(slope < 0) & (dot(run.gradient, run.gradient) > 0)
         if bool(bad.any()):
             history.forget(bad)
-            step = history.direction(run.gradient, metric)
-            slope = _dot(run.gradient, step)
-        finished = _finish(run, problem, answers, slope, curvature)
-        if bool(finished.all()):
+            step[bad] = -answer[bad]
+            slope = dot(run.gradient, step)
+        run.done |= _finish(run, problem, answers, slope, curvature)
+        if bool(run.done.all()):
             return answers
-        if bool(finished.any()):
-            keep = torch.nonzero(~finished).flatten()
+        if float(run.done.float().mean()) >= _LEAVING:
+            keep = torch.nonzero(~run.done).flatten()
             run.of(keep)
             history.of(keep)
             metric, curvature = metric.of(keep), curvature[keep]
-            step, slope = step[..., keep].contiguous(), slope[keep]
+            step, slope, answer = step[keep], slope[keep], answer[keep]
+        step[run.done], slope[run.done] = 0, 0
         moved = run.logits(step)
-        before = run.gradient
         t, found = run.search(step, moved, slope)
         run.stalled = torch.where(found, 0, run.stalled + 1)
         length = t.to(step.dtype)
         run.z.addcmul_(moved, length)
-        taken = step * length
+        taken = step * length.view(-1, 1, 1)
         run.theta += taken
+        before, answered = run.gradient, answer
         run.gradient = run.differentiate()
-        history.push(taken, run.gradient - before)
+        answer = metric.solve(run.gradient)
+        history.push(taken, run.gradient - before, answer - answered)
         if not bool(found.all()):
             history.forget(~found)
         run.iteration += 1
 
 
 def _finish(run: _Run, problem: Problem, answers: Solved, slope: Tensor, curvature: Tensor) -> Tensor:
-    """Writes down the heads that are done, (H,) bool."""
+    """Writes down the heads that are done now, (H,) bool."""
     estimate = -slope / 2 * _SAFETY
-    weight, bias = run.gradient[:-1], run.gradient[-1].double()
-    ridge = 1e-12 * torch.eye(len(bias), dtype=torch.float64, device=bias.device)
+    weight, bias = run.gradient[..., :-1], run.gradient[..., -1].double()
+    ridge = 1e-12 * torch.eye(bias.shape[1], dtype=torch.float64, device=bias.device)
     inverse = torch.linalg.pinv(curvature + ridge, hermitian=True)
-    bias_part = torch.einsum("kh,hkj,jh->h", bias, inverse, bias)
-    bound = _dot(weight, weight) / (2 * run.l2) + bias_part
+    bias_part = torch.einsum("hk,hkj,hj->h", bias, inverse, bias)
+    bound = dot(weight, weight) / (2 * run.l2) + bias_part
     bound = torch.where(run.l2 > 0, bound, torch.inf)
     target = problem.tolerance[run.heads] * run.value.abs()
     if problem.slack is not None:
@@ -282,16 +263,17 @@ def _finish(run: _Run, problem: Problem, answers: Solved, slope: Tensor, curvatu
     converged = (certified | (estimate <= target)) & ~unbounded
     finished = converged | unbounded | (run.stalled > 1) | ~torch.isfinite(run.value)
     finished |= run.iteration >= problem.max_iterations[run.heads]
+    finished &= ~run.done
     done = torch.nonzero(finished).flatten()
     if len(done):
         heads = run.heads[done]
         answers.put(
             heads,
             Solved(
-                weight=run.basis.out(run.theta[:-1, :, done].contiguous()),
-                bias=run.theta[-1][:, done],
+                weight=run.theta[done, :, :-1].permute(2, 1, 0),
+                bias=run.theta[done, :, -1].T,
                 objective=run.value[done],
-                gradient_norm=_dot(run.gradient, run.gradient).sqrt()[done],
+                gradient_norm=dot(run.gradient, run.gradient).sqrt()[done],
                 gap=torch.where(certified, bound, estimate)[done],
                 certified=certified[done],
                 iterations=torch.full_like(heads, run.iteration),

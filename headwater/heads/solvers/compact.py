@@ -1,0 +1,136 @@
+"""L-BFGS in its compact form (Byrd, Nocedal, Schnabel 1994, eq. 3.1), and the metric that it starts from.
+
+All heads keep their last steps and gradient changes in one array, so that a direction reads it twice, where
+two loops over the pairs read and write vectors forty times.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from headwater.heads.solvers.preconditioner import Directions
+
+# Eigenvalues of A below this share of the largest belong to shifts of all logits, which the loss cannot see.
+_FLOOR = 1e-4
+
+
+def dot(a: Tensor, b: Tensor) -> Tensor:
+    """Inner product per head of (H, K, d + 1) arrays: (H,) float64."""
+    return (a * b).flatten(1).sum(1).double()
+
+
+class Metric:
+    """The inverse of A ⊗ G + λI for each head, applied to gradients (H, K, d + 1), the bias last.
+
+    A (H, K, K) is the mean curvature of the head's loss by a row's logits, and G the features' second
+    moments, known in some directions, with one number for all others.
+    """
+
+    def __init__(self, directions: Directions, curvature: Tensor, l2: Tensor, dtype: torch.dtype) -> None:
+        values, vectors = torch.linalg.eigh(curvature)  # (H, K), (H, K, K)
+        values = torch.maximum(values, _FLOOR * values[:, -1:]).clamp_min(1e-12)
+        self._rotate = vectors.to(dtype)
+        self._vectors = directions.vectors
+        floor = 1e-7 * directions.values.max() * values.amax(1)
+        ridge = torch.maximum(l2, floor).view(-1, 1, 1)
+        inverse = 1 / (values.unsqueeze(2) * directions.values + ridge)
+        self._rest: Tensor | None = None
+        if directions.rest is not None:
+            rest = 1 / (values.unsqueeze(2) * directions.rest + ridge)
+            self._rest, inverse = rest.to(dtype), inverse - rest
+        self._inverse = inverse.to(dtype)  # (H, K, r)
+        self._bias = (1 / values).to(dtype).unsqueeze(2)
+
+    def of(self, keep: Tensor) -> Metric:
+        """That of some of the heads only."""
+        kept = object.__new__(Metric)
+        kept._vectors = self._vectors
+        kept._rest = None if self._rest is None else self._rest[keep]
+        kept._rotate, kept._inverse, kept._bias = self._rotate[keep], self._inverse[keep], self._bias[keep]
+        return kept
+
+    def solve(self, gradient: Tensor) -> Tensor:
+        """The inverse applied to (H, K, d + 1)."""
+        turned = gradient if gradient.shape[1] == 1 else self._rotate.transpose(1, 2) @ gradient
+        weight = turned[..., :-1]
+        if self._vectors is None:
+            out = weight * self._inverse
+        else:
+            flat = weight.reshape(-1, weight.shape[2])
+            inner = (flat @ self._vectors).view_as(self._inverse).mul_(self._inverse)
+            out = (inner.view(len(flat), -1) @ self._vectors.T).view_as(weight)
+            if self._rest is not None:
+                out += weight * self._rest
+        out = torch.cat([out, turned[..., -1:] * self._bias], dim=2)
+        return out if gradient.shape[1] == 1 else self._rotate @ out
+
+
+class CompactHistory:
+    """The last `size` steps of H heads with parameters (H, K, d + 1), and the inverse Hessian they imply."""
+
+    def __init__(self, like: Tensor, size: int) -> None:
+        heads, length = len(like), like[0].numel()
+        self._size = size
+        self._order: list[int] = []  # places of the pairs, oldest first
+        # Steps, then the metric's answers to the gradient changes; the changes themselves.
+        self._pairs = like.new_zeros(heads, 2 * size, length)
+        self._changes = like.new_zeros(heads, size, length)
+        # Inner products of steps and changes, of changes and answers. An unused pair has step·change = 1.
+        self._sy = torch.eye(size, dtype=torch.float64, device=like.device).repeat(heads, 1, 1)
+        self._yhy = torch.zeros_like(self._sy)
+
+    def of(self, keep: Tensor) -> None:
+        """Keep some of the heads only."""
+        for name in ("_pairs", "_changes", "_sy", "_yhy"):
+            setattr(self, name, getattr(self, name)[keep])
+
+    def forget(self, heads: Tensor) -> None:
+        """Start anew for these heads, (H,) bool."""
+        self._pairs[heads] = 0
+        self._changes[heads] = 0
+        self._yhy[heads] = 0
+        self._sy[heads] = torch.eye(self._size, dtype=torch.float64, device=self._sy.device)
+
+    def push(self, step: Tensor, change: Tensor, answer: Tensor) -> None:
+        """Remember a step, what it changed in the gradient, and the metric's inverse applied to that change.
+
+        A head whose change is no positive curvature forgets its oldest step all the same.
+        """
+        place = self._order.pop(0) if len(self._order) == self._size else len(self._order)
+        self._order.append(place)
+        product = dot(step, change)
+        usable = product > 1e-8 * (dot(step, step) * dot(change, change)).sqrt()
+        kept = usable.to(step.dtype).unsqueeze(1)
+        change = change.flatten(1) * kept
+        self._pairs[:, place] = step.flatten(1) * kept
+        self._pairs[:, self._size + place] = answer.flatten(1) * kept
+        self._changes[:, place] = change
+        inner = torch.bmm(self._pairs, change.unsqueeze(2)).squeeze(2).double()
+        self._sy[:, :, place] = inner[:, : self._size]
+        self._sy[:, place, place] = torch.where(usable, product, 1.0)
+        self._yhy[:, :, place] = self._yhy[:, place] = inner[:, self._size :]
+
+    def renew(self, metric: Metric, shape: torch.Size) -> None:
+        """Take another metric; `shape` is that of the parameters."""
+        for place in self._order:
+            answer = metric.solve(self._changes[:, place].view(shape))
+            self._pairs[:, self._size + place] = answer.flatten(1)
+        answers = self._pairs[:, self._size :]
+        self._yhy = torch.bmm(answers, self._changes.transpose(1, 2)).double()
+
+    def direction(self, gradient: Tensor, answer: Tensor) -> Tensor:
+        """Minus the inverse Hessian applied to the gradient, of which `answer` is the metric's part."""
+        if not self._order:
+            return -answer
+        inner = torch.bmm(self._pairs, gradient.flatten(1).unsqueeze(2)).double()
+        order = torch.tensor(self._order, device=gradient.device)
+        upper = self._sy[:, order][:, :, order].triu()
+        middle = self._yhy[:, order][:, :, order] + torch.diag_embed(upper.diagonal(dim1=1, dim2=2))
+        first = torch.linalg.solve_triangular(upper, inner[:, order], upper=True)
+        second = middle @ first - inner[:, self._size + order]
+        second = torch.linalg.solve_triangular(upper.transpose(1, 2), second, upper=False)
+        shares = torch.zeros_like(inner)
+        shares[:, order], shares[:, self._size + order] = second, -first
+        mixed = torch.bmm(shares.to(gradient.dtype).transpose(1, 2), self._pairs)
+        return -(answer + mixed.view_as(answer))
