@@ -25,27 +25,32 @@ def worst_group_likelihood(
         return np.full(len(logits), np.nan)
     _, group = np.unique(groups[known], return_inverse=True)
     count = np.bincount(group)
-    z = logits[:, known].astype(np.float64)
-    # Against the true class's score; its own difference is zero.
-    z -= np.take_along_axis(z, np.broadcast_to(target[known][None, :, None], (*z.shape[:2], 1)), axis=2)
-    weight = 1.0 / (count[group] * len(count))
+    z = logits[:, known]
+    # Against the true class's score, whose own difference is zero and left out.
+    z = z - np.take_along_axis(z, np.broadcast_to(target[known][None, :, None], (*z.shape[:2], 1)), axis=2)
+    wrong = np.arange(z.shape[2]) != target[known][:, None]
+    z = z[:, wrong].reshape(len(z), len(known), -1)
+    weight = (1.0 / (count[group] * len(count))).astype(z.dtype)
     low, high = np.full(len(z), _LOWEST), np.full(len(z), _HIGHEST)
     for _ in range(_STEPS):
         middle = (low + high) / 2
-        rising = (_softmax(z, middle) * z).sum(axis=2) @ weight > 0  # the log-loss, with the factor
-        low, high = np.where(rising, low, middle), np.where(rising, middle, high)
-    scaled = z * np.exp((low + high) / 2)[:, None, None]
-    highest = scaled.max(axis=2)
-    loss = highest + np.log(np.exp(scaled - highest[:, :, None]).sum(axis=2))
+        scaled, highest, total = _exponentials(z, middle)
+        slope = (np.multiply(scaled, z, out=scaled).sum(axis=2) / total) @ weight  # of the log-loss
+        low, high = np.where(slope > 0, low, middle), np.where(slope > 0, middle, high)
+    _, highest, total = _exponentials(z, (low + high) / 2)
+    loss = highest + np.log(total)
     order = np.argsort(group, kind="stable")
-    by_group = np.add.reduceat(loss[:, order], np.cumsum(count) - count, axis=1) / count
+    by_group = np.add.reduceat(loss[:, order], np.cumsum(count) - count, axis=1, dtype=np.float64) / count
     found: NDArray[np.float64] = np.exp(-by_group.max(axis=1))
     return found
 
 
-def _softmax(z: NDArray[np.float64], log_factor: NDArray[np.float64]) -> NDArray[np.float64]:
-    scaled = z * np.exp(log_factor)[:, None, None]
-    scaled -= scaled.max(axis=2, keepdims=True)
+def _exponentials(
+    z: NDArray[np.float32], log_factor: NDArray[np.float64]
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+    """exp(factor·z - highest), the highest of the scaled scores and 0, and the sum with the true class's."""
+    scaled = z * np.exp(log_factor).astype(z.dtype)[:, None, None]
+    highest = np.maximum(scaled.max(axis=2), 0)
+    scaled -= highest[:, :, None]
     np.exp(scaled, out=scaled)
-    scaled /= scaled.sum(axis=2, keepdims=True)
-    return scaled
+    return scaled, highest, scaled.sum(axis=2) + np.exp(-highest)
