@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.optimize import minimize
 
 from headwater.errors import RequestError
 from headwater.heads.criterion import GeneralizedCrossEntropy, GroupRisk, Invariance
@@ -171,6 +172,15 @@ def test_self_on_every_row_without_a_tie_is_retraining_on_val(noisy: Task) -> No
     same(fitted.head, run(noisy, "LLR-class", l2=0)[0].head)
     tied, _, sent = run(noisy, "SELF", rows=20, finetune=1e7)
     np.testing.assert_allclose(tied.head.weight, sent[0][0].weight, atol=1e-4)
+
+
+def test_self_drops_as_many_features_as_it_is_told(task: Task) -> None:
+    picked = [
+        set(run(task, "SELF", by="dropout", rows=12, dropout=dropout)[1][1][0].rows.index.tolist())
+        for dropout in (0.1, 0.9, 0.9)
+    ]
+    assert picked[0] != picked[1] == picked[2]  # by the seed alone
+    assert picked[1] != set(split_half(task)[:12].tolist())
 
 
 def test_a_class_that_would_be_missing_gets_its_most_interesting_row() -> None:
@@ -343,6 +353,35 @@ def test_the_bank_comes_to_what_scipy_does(task: Task, name: str, settings: dict
         probabilities(task, found.head, rows), probabilities(task, expected.head, rows), atol=4e-3
     )
     assert {**found.choices, "tuning_worst_group": 0} == {**expected.choices, "tuning_worst_group": 0}
+
+
+def test_eiil_minimises_the_worst_of_its_groups(noisy: Task) -> None:
+    """The smallest t that no group's loss with adjustment exceeds, penalty included, by scipy's SLSQP."""
+    settings = {"l2": 0.1, "adjustment": 1.0, "reference_l2": 1.0}
+    recipe = plan(noisy, "EIIL", settings).recipe
+    (spec,) = recipe.send(ScipyBank(noisy).train(next(recipe)))
+    assert isinstance(spec.risk, GroupRisk)
+    train = spec.rows.index
+    x = noisy.features[train].astype("f8")
+    x = (x - x.mean(axis=0)) / x.std(axis=0)
+    sign, groups = 2 * noisy.target[train] - 1, spec.risk.groups.values
+
+    def slacks(flat: np.ndarray) -> np.ndarray:
+        losses = np.logaddexp(0, -sign * (x @ flat[:-2] + flat[-2]))
+        return np.array(
+            [flat[-1] - losses[groups == g].mean() - c for g, c in enumerate(spec.risk.adjustment)]
+        )
+
+    exact = minimize(
+        lambda flat: flat[-1] + 0.1 / 2 * (flat[:-2] ** 2).sum(),
+        np.array([0.0] * (x.shape[1] + 1) + [5.0]),
+        constraints={"type": "ineq", "fun": slacks},
+        options={"ftol": 1e-12, "maxiter": 500},
+    ).x
+    (found,) = run_recipes(noisy, [plan(noisy, "EIIL", settings)], device="cpu")
+    assert found.unconverged == 0
+    logits = found.head.logits(noisy.features[train])
+    np.testing.assert_allclose(logits[:, 1] - logits[:, 0], x @ exact[:-2] + exact[-2], atol=2e-2)
 
 
 # What draws share

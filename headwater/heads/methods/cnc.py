@@ -48,7 +48,7 @@ def cnc(task: Task, settings: CnCSettings, random: np.random.Generator) -> Recip
 
 def contrast_weights(codes: NDArray[np.int64], predicted: NDArray[np.int64]) -> NDArray[np.float64]:
     """1/(parts of the class · rows of the part), a part being a class's rows of one prediction; (rows,)."""
-    pairs = np.stack([codes, predicted], axis=1)
-    parts, part_of, sizes = np.unique(pairs, axis=0, return_inverse=True, return_counts=True)
-    per_class = np.bincount(parts[:, 0])
-    return np.asarray(1.0 / (per_class[codes] * sizes[part_of.reshape(-1)]))
+    classes = int(predicted.max()) + 1
+    parts, part_of, sizes = np.unique(codes * classes + predicted, return_inverse=True, return_counts=True)
+    per_class = np.bincount(parts // classes)
+    return np.asarray(1.0 / (per_class[codes] * sizes[part_of]))

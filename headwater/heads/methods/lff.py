@@ -30,7 +30,7 @@ class LfFSettings(TrainSettings):
     biased_l2: float = Field(
         0.1, ge=0, description="weight decay of the biased head; stands in for stopping it early"
     )
-    rounds: int = Field(10, ge=1, description="times the weights are computed anew, unless they settle")
+    rounds: int = Field(5, ge=1, description="times the weights are computed anew, unless they settle")
 
 
 @method(
