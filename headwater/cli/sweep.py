@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -165,14 +165,14 @@ def _print(result: SweepResult) -> None:
             for pick in result.picks
         ],
     )
-    chosen = _best_of_each(result)
+    chosen = _best_of_each(result, split)
     print_table(
         f"\nEach method's best by {result.rule}; accuracy on {split} in %",
         ["method", "worst", "balanced", "overall", "tried", "NOT conv.", "s"],
         [
             (
                 each.method,
-                *(_percent(each.test.get(name)) for name in ("worst_group", "balanced", "overall")),
+                *(_percent(_on(each, split).get(name)) for name in ("worst_group", "balanced", "overall")),
                 *_counts(result, each.method),
             )
             for each in chosen
@@ -203,8 +203,12 @@ def _over(seeds: int) -> str:
     return f", mean of {seeds} seeds" if seeds > 1 else ""
 
 
-def _best_of_each(result: SweepResult) -> list[Judged]:
-    """What the rule picks among each method's candidates, best worst group on test first."""
+def _on(judged: Judged, split: str) -> Mapping[str, float]:
+    return judged.test if split == "test" else judged.val
+
+
+def _best_of_each(result: SweepResult, split: str = "test") -> list[Judged]:
+    """What the rule picks among each method's candidates, best worst group first."""
     from headwater.heads.results import judged  # noqa: PLC0415
     from headwater.heads.selection import best, find_rule  # noqa: PLC0415
 
@@ -213,7 +217,7 @@ def _best_of_each(result: SweepResult) -> list[Judged]:
         by_method.setdefault(each.method, []).append(each)
     chosen = [best(mine, find_rule(result.rule)) for mine in by_method.values()]
     found = [each for each in chosen if each is not None]
-    return sorted(found, key=lambda each: -_number(each.test.get("worst_group")))
+    return sorted(found, key=lambda each: -_number(_on(each, split).get("worst_group")))
 
 
 def _number(value: float | None) -> float:

@@ -362,6 +362,12 @@ def test_rules_need_what_they_look_at(task: Task, world: Callable[..., dict[str,
         sweep(no_val, methods=["ERM"])
     result = sweep(no_val, methods=["ERM"], draws=1, seeds=1, select="oracle")
     assert [pick.rule for pick in result.picks] == ["oracle"]
+    made = world(counts={"train": (30, 9, 8, 30), "val": (9, 9, 9, 9)})
+    no_test = Task.from_arrays(made["features"], made["class"], {"place": made["place"]}, made["split"])
+    result = sweep(no_test, methods=["ERM", "RWG"], draws=1, seeds=1)
+    assert "oracle" not in [pick.rule for pick in result.picks]
+    assert [pick.cost for pick in result.picks] == [None] * len(result.picks)
+    assert result.table["test.overall"].null_count == len(result.table)
     unknown = np.where(np.isin(np.arange(len(task.target)), task.rows("val").index), -1, task.groups)
     blind = Task.from_arrays(task.features, task.target, unknown, _split(task))
     with pytest.raises(RequestError, match="rule 'balanced' needs groups"):
