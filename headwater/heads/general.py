@@ -21,6 +21,7 @@ from headwater.heads.folding import Frame
 from headwater.heads.head import MAX_ITERATIONS_REACHED, Convergence, LinearHead
 from headwater.heads.objectives.build import Layout, check_criterion, kind_of, objective_of
 from headwater.heads.solvers.general import SEPARATED, Problem, solve_general
+from headwater.heads.solvers.minmax import solve_minmax
 from headwater.heads.solvers.preconditioner import Directions
 from headwater.heads.spec import HeadSpec, Rows
 from headwater.heads.stack import Solved
@@ -133,12 +134,7 @@ def _solve_together(
 
 
 def _solver_for(spec: HeadSpec) -> Callable[[Problem], Solved]:
-    if spec.risk is None:
-        return solve_general
-    from headwater.heads.solvers.minmax import solve_minmax  # noqa: PLC0415
-
-    solver: Callable[[Problem], Solved] = solve_minmax
-    return solver
+    return solve_general if spec.risk is None else solve_minmax
 
 
 def _record(solved: Solved, h: int, spec: HeadSpec, *, convex: bool) -> Convergence:

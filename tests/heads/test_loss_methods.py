@@ -114,6 +114,9 @@ def test_logit_adjustment_moves_the_boundary_by_tau(task: Task) -> None:
         ("Focal", {"gamma": 0.0}),
         ("LDAM", {"max_margin": 0.0}),
         ("LogitAdjustment", {"tau": 0.0}),
+        ("IRM", {"strength": 0.0}),
+        ("CORAL", {"strength": 0.0}),
+        ("MMD", {"strength": 0.0}),
     ],
 )
 def test_limiting_cases_are_erm(task: Task, name: str, settings: dict[str, Any]) -> None:
@@ -211,3 +214,66 @@ def test_domains_need_a_column_beside_the_class(world: Any) -> None:
     task = Task.from_arrays(made["features"], made["class"], None, made["split"])
     with pytest.raises(RequestError, match="LISA compares domains"):
         run_recipes(task, [plan(task, "LISA", {})])
+
+
+def irm_penalty(z: np.ndarray, y: np.ndarray, place: np.ndarray) -> float:
+    """Squared derivative of each domain's mean loss by a factor on its logits, by central differences."""
+    step, total = 1e-5, 0.0
+    for each in np.unique(place):
+        own = place == each
+        up, down = (cross_entropy(two(z[own] * (1 + e)), y[own]).mean() for e in (step, -step))
+        total += ((up - down) / (2 * step)) ** 2
+    return total
+
+
+def halves(z: np.ndarray) -> np.ndarray:
+    return np.stack([-z / 2, z / 2], axis=1)
+
+
+def coral_penalty(z: np.ndarray, y: np.ndarray, place: np.ndarray) -> float:
+    a, b = (halves(z[place == each]) for each in np.unique(place))
+    means, covariances = a.mean(0) - b.mean(0), np.cov(a.T) - np.cov(b.T)
+    return float((means**2).mean() + (covariances**2).mean())
+
+
+def mmd_penalty(z: np.ndarray, y: np.ndarray, place: np.ndarray) -> float:
+    def kernel(a: np.ndarray, b: np.ndarray) -> float:
+        square = ((a[:, None] - b[None]) ** 2).sum(2)
+        return float(sum(np.exp(-gamma * square).mean() for gamma in 10.0 ** np.arange(-3, 4)))
+
+    a, b = (halves(z[place == each]) for each in np.unique(place))
+    return kernel(a, a) + kernel(b, b) - 2 * kernel(a, b)
+
+
+PENALTIES = {"IRM": (irm_penalty, 3.0), "CORAL": (coral_penalty, 0.5), "MMD": (mmd_penalty, 0.3)}
+
+
+@pytest.mark.parametrize("name", list(PENALTIES))
+def test_penalties_between_domains_are_the_published_ones(task: Task, name: str) -> None:
+    penalty, strength = PENALTIES[name]
+    train = task.splits["train"]
+    place, y = domains(task, train, name), task.target[train]
+    x, l2 = standardised(task), 0.01
+
+    def value(z: np.ndarray, w: np.ndarray) -> float:
+        return float(
+            cross_entropy(two(z), y).mean() + strength * penalty(z, y, place) + l2 / 2 * (w**2).sum()
+        )
+
+    def at(head: LinearHead) -> float:
+        w = (head.weight[1] - head.weight[0]).astype("f8") * task.features[train].astype("f8").std(0)
+        return value(margin(task, head)[train], w)
+
+    head = fit(task, name, strength=strength, l2=l2)
+    assert head.convergence.objective == pytest.approx(at(head), rel=1e-4)
+    assert "local" in head.convergence.message
+    w = (head.weight[1] - head.weight[0]).astype("f8") * task.features[train].astype("f8").std(0)
+    start = np.concatenate([w, [margin(task, head)[train[0]] - x[train[0]] @ w]])
+    # From where we stopped, scipy finds nothing better nearby.
+    found = minimize(
+        lambda theta: value(x[train] @ theta[:-1] + theta[-1], theta[:-1]), start, options={"maxiter": 30}
+    )
+    assert found.fun >= at(head) - 1e-5 * abs(found.fun)
+    plain = fit(task, "ERM", l2=l2)
+    assert penalty(margin(task, head)[train], y, place) < penalty(margin(task, plain)[train], y, place)
+    assert at(head) < at(plain)

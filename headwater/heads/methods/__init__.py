@@ -39,6 +39,9 @@ from headwater.heads.methods import losses
 from headwater.heads.methods import mixing
 
 # isort: split
+from headwater.heads.methods import invariance
+
+# isort: split
 from headwater.heads.methods import crt
 
 # isort: split
@@ -72,6 +75,7 @@ __all__ = [
     "eiil",
     "erm",
     "find_method",
+    "invariance",
     "jtt",
     "lff",
     "llr",

@@ -30,6 +30,8 @@ from headwater.heads.objectives.base import (
     RowWeights,
     WeightedMean,
 )
+from headwater.heads.objectives.invariance import invariance_of
+from headwater.heads.objectives.risk import risk_of
 from headwater.heads.objectives.rowloss import FocalShape, Logarithm, MixedLoss, PowerShape, Shape, ShapedLoss
 from headwater.heads.spec import HeadSpec
 
@@ -216,21 +218,13 @@ class _Builder:
         risks = [spec.risk for spec in self.specs if spec.risk is not None]
         if not risks:
             return WeightedMean(weights)
-        from headwater.heads.objectives.risk import risk_of  # type: ignore[import-not-found] # noqa: PLC0415
-
         groups = [risk.groups for risk in risks if isinstance(risk, GroupRisk)]
-        risk: RiskOf = risk_of(risks, weights, self._codes(groups, "risk") if groups else None)
-        return risk
+        return risk_of(risks, weights, self._codes(groups, "risk") if groups else None)
 
     def _invariance(self, weights: RowWeights) -> InvarianceOf | None:
         asked = [spec.invariance for spec in self.specs if spec.invariance is not None]
         if not asked:
             return None
-        from headwater.heads.objectives.invariance import (  # type: ignore[import-not-found] # noqa: PLC0415
-            invariance_of,
-        )
-
         codes = self._codes([each.groups for each in asked], "invariance")
         target = self._tensor(self.layout.target)
-        penalty: InvarianceOf = invariance_of(asked, weights, codes, target, self.layout.columns)
-        return penalty
+        return invariance_of(asked, weights, codes, target, self.layout.columns)

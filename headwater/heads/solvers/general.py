@@ -138,7 +138,8 @@ class _Run:
         """
         square, along = self.square(self.theta), self.square(step)
         across = dot(self.theta[..., :-1], step[..., :-1])
-        noise = self.value.abs() * (1e-7 if self.z.dtype == torch.float32 else 1e-14)
+        exact = self.z.dtype == torch.float64 and self.objective.invariance is None  # those sum in float32
+        noise = self.value.abs() * (1e-14 if exact else 1e-7)
         start = self.value.clone()
         t = torch.ones_like(slope)
         low, high = torch.zeros_like(t), torch.full_like(t, torch.inf)

@@ -1,0 +1,92 @@
+"""Methods that penalise how a head differs between domains; one head on train.
+
+Published for whole networks, whose features the penalties shape; here they shape the logits of a last layer.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal
+
+import numpy as np
+from pydantic import Field
+
+from headwater.heads.criterion import Invariance
+from headwater.heads.methods.erm import L2_SPACE, TrainSettings, train_spec
+from headwater.heads.methods.mixing import domains
+from headwater.heads.methods.registry import LogUniform, Needs, method
+from headwater.heads.recipes import Outcome, Recipe
+from headwater.heads.spec import Codes
+from headwater.heads.task import Task
+
+_NEEDS = Needs(groups_on=("train",))
+
+
+class IRMSettings(TrainSettings):
+    """`strength` as in DomainBed and SubpopBench, which draw it from 0.1 to 100,000."""
+
+    strength: float = Field(100.0, ge=0, description="weight of the penalty, beside the mean loss")
+
+
+class MatchingSettings(TrainSettings):
+    """`strength` as in DomainBed and SubpopBench, which draw it from 0.1 to 10."""
+
+    strength: float = Field(1.0, ge=0, description="weight of the penalty, beside the mean loss")
+
+
+def _recipe(
+    task: Task, settings: IRMSettings | MatchingSettings, kind: Literal["irm", "coral", "mmd"]
+) -> Recipe:
+    """A plain head, and from it the penalised one."""
+    spec = train_spec(task, settings)
+    groups = Codes(domains(task, spec.rows.index, kind.upper()))
+    (start,) = yield [spec]
+    penalty = Invariance(kind, groups, settings.strength)
+    (head,) = yield [dataclasses.replace(spec, invariance=penalty, start=start)]
+    return Outcome(head)
+
+
+@method(
+    "IRM",
+    settings=IRMSettings,
+    needs=_NEEDS,
+    paper="Arjovsky et al. 2019, Invariant risk minimization",
+    space={"strength": LogUniform(0.1, 1e5), "l2": L2_SPACE},
+)
+def irm(task: Task, settings: IRMSettings, random: np.random.Generator) -> Recipe:
+    """No factor on the logits may improve the loss of any one domain (IRMv1, last-layer form).
+
+    Not convex: the head is a local optimum, reached from ERM's head, which is what annealing the penalty
+    comes to.
+    """
+    return (yield from _recipe(task, settings, "irm"))
+
+
+@method(
+    "CORAL",
+    settings=MatchingSettings,
+    needs=_NEEDS,
+    paper="Sun & Saenko 2016, Deep CORAL: Correlation alignment for deep domain adaptation",
+    space={"strength": LogUniform(0.1, 10.0), "l2": L2_SPACE},
+)
+def coral(task: Task, settings: MatchingSettings, random: np.random.Generator) -> Recipe:
+    """Domains alike in the mean and covariance of their logits (last-layer form).
+
+    Not convex: the head is a local optimum, reached from ERM's head.
+    """
+    return (yield from _recipe(task, settings, "coral"))
+
+
+@method(
+    "MMD",
+    settings=MatchingSettings,
+    needs=_NEEDS,
+    paper="Li et al. 2018, Domain generalization with adversarial feature learning",
+    space={"strength": LogUniform(0.1, 10.0), "l2": L2_SPACE},
+)
+def mmd(task: Task, settings: MatchingSettings, random: np.random.Generator) -> Recipe:
+    """Domains alike in the distribution of their logits, by Gaussian kernels (last-layer form).
+
+    Not convex: the head is a local optimum, reached from ERM's head.
+    """
+    return (yield from _recipe(task, settings, "mmd"))
