@@ -6,7 +6,6 @@ refused in `checks`, and what a method asks for in its recipe.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -17,35 +16,25 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from headwater.devices import choose_device
-from headwater.heads.blocks import Blocks, Resident
 from headwater.heads.checks import check_features, check_memory, check_specs, check_target
 from headwater.heads.folding import Frame
 from headwater.heads.general import train_general
 from headwater.heads.groups import Group, group_specs
 from headwater.heads.head import MAX_ITERATIONS_REACHED, Convergence, LinearHead
 from headwater.heads.loss import LogisticLoss
-from headwater.heads.onepass import RowLoss
 from headwater.heads.reader import FeatureReader
-from headwater.heads.solvers.path import solve_path
-from headwater.heads.solvers.preconditioner import Directions
-from headwater.heads.solvers.smooth import MEMORY, SEPARATED
-from headwater.heads.solvers.span import Span
+from headwater.heads.solvers.smooth import SEPARATED
 from headwater.heads.solvers.sparse import solve_sparse
 from headwater.heads.spec import HeadSpec, Penalty, Rows
-from headwater.heads.stack import SmoothStack, Solved, Stack
-from headwater.heads.workspace import SMALL, Passes, Prepared, Workspace
+from headwater.heads.stack import Solved, Stack
+from headwater.heads.stacking import SmoothGroup
+from headwater.heads.workspace import SMALL, Prepared, Workspace
 
 # Products of fewer multiplications than this run on one thread.
 _LIGHT = 100_000_000
 _LIGHT_ROWS = 10_000
-# The heads solved at once may take this share of the memory, and no more than this many bytes.
-_HEADS_SHARE, _HEADS_BYTES = 6, 1 << 28
 # The logit buffers of sparse heads may take this share of the features' memory, or this many bytes.
 _LOGITS_SHARE, _LOGITS_BYTES = 1.3, 1 << 28
-# Iterations that a stack is expected to take, for judging what a preconditioner may cost.
-_EXPECTED = 8
-# Up to this dimension a full eigenbasis costs nothing worth saving.
-_SMALL_DIM = 512
 
 
 class HeadBank:
@@ -94,7 +83,8 @@ class HeadBank:
                 used[index] = True
             self._reader.check_finite(np.flatnonzero(used))
         trained: dict[HeadSpec, LinearHead] = {}
-        general = [spec for spec in wanted if not spec.is_plain]
+        stepped = [spec for spec in wanted if spec.minibatch is not None]
+        general = [spec for spec in wanted if not spec.is_plain and spec.minibatch is None]
         if general:
             trained.update(
                 zip(
@@ -104,7 +94,7 @@ class HeadBank:
                 )
             )
         plain = [spec for spec in wanted if spec.is_plain]
-        for group in group_specs(plain, self._target, self._n_classes, self._dim):
+        for group in group_specs(plain + stepped, self._target, self._n_classes, self._dim):
             with _threads(1 if self._is_light(group) else None):
                 trained.update(zip(group.specs, self._solve(group), strict=True))
         return [trained[spec] for spec in specs]
@@ -132,7 +122,8 @@ class HeadBank:
             shift = self._shift(prepared, scaler) if group.specs[0].penalty.bias else None
             solved = solve_sparse(stack, self._widest(prepared.x, group.columns), shift)
         else:
-            frame, solved = self._solve_smooth(group, scaler)
+            smooth = SmoothGroup(self._workspace, self._reader, group, self._target, self._n_classes)
+            frame, solved = smooth.frame, smooth.solve()
         return [
             frame.unfold(
                 solved.weight[:, :, h].double().cpu().numpy(),
@@ -141,26 +132,6 @@ class HeadBank:
             )
             for h, spec in enumerate(group.specs)
         ]
-
-    def _solve_smooth(self, group: Group, scaler: Rows | None) -> tuple[Frame, Solved]:
-        columns = group.columns * len(group.specs)
-        if self._is_spanned(group):
-            passes: Passes = self._workspace.prepare(group.rows, scaler)
-        else:
-            passes = self._workspace.passes(group.rows, scaler, columns)
-        frame = Frame(passes.centre, passes.scale, group.classes, group.columns, self._n_classes)
-        stack = self._smooth_stack(group, passes.rows, frame)
-        _, _, numbers = stack.theta.shape
-        room = min(_HEADS_BYTES, self._workspace.memory // _HEADS_SHARE)
-        widest = max(1, room // ((2 * MEMORY + 8) * group.columns * numbers * stack.theta.element_size()))
-        if isinstance(passes, Prepared) and passes.is_spanned:
-            return frame, _solve_in_span(stack, passes.span, group.families, widest)
-        # A full eigenbasis costs about 25 d³ multiplications beside its Gram matrix.
-        rows, dim = passes.rows.shape
-        products = 2 * _EXPECTED * rows * dim * columns
-        thorough = products > dim**2 * (25 * dim + min(rows, 16 * dim)) or dim <= _SMALL_DIM
-        directions = passes.directions if thorough else passes.leading
-        return frame, solve_path(stack, directions, group.families, widest)
 
     def _shift(self, prepared: Prepared, scaler: Rows | None) -> Tensor:
         """From the working copy's origin, its own rows' mean, to the scaler's, where biases are penalised."""
@@ -175,25 +146,6 @@ class HeadBank:
     def _codes(self, group: Group) -> NDArray[np.int64]:
         codes = np.searchsorted(group.classes, self._target[group.rows.index])
         return codes.clip(max=len(group.classes) - 1)  # rows of absent classes have weight zero
-
-    def _smooth_stack(self, group: Group, rows: Blocks, frame: Frame) -> SmoothStack:
-        device, dtype = rows.device, rows.dtype
-        theta = torch.zeros((len(group.specs), group.columns, self._dim + 1), dtype=dtype, device=device)
-        for place, spec in enumerate(group.specs):
-            if spec.start is not None:
-                weight, bias = frame.fold(spec.start)
-                theta[place, :, :-1] = torch.from_numpy(weight.T.copy())
-                theta[place, :, -1] = torch.from_numpy(bias.copy())
-        weights = torch.tensor(group.weights.T, dtype=dtype, device=device).contiguous()
-        return SmoothStack(
-            loss=RowLoss(rows, torch.tensor(self._codes(group), device=device), weights, group.columns),
-            weight_of=torch.tensor(group.weight_of, device=device),
-            l2=_numbers([spec.penalty.l2 for spec in group.specs], device),
-            theta=theta,
-            cold=torch.tensor([spec.start is None for spec in group.specs], device=device),
-            tolerance=_numbers([spec.tolerance for spec in group.specs], device),
-            max_iterations=torch.tensor([spec.max_iterations for spec in group.specs], device=device),
-        )
 
     def _stack(self, group: Group, x: Tensor, frame: Frame) -> Stack:
         device, dtype = x.device, x.dtype
@@ -232,18 +184,6 @@ def _numbers(values: Sequence[float], device: torch.device) -> Tensor:
     return torch.tensor(values, dtype=torch.float64, device=device)
 
 
-def _solve_in_span(stack: SmoothStack, span: Span, families: NDArray[np.int64], widest: int) -> Solved:
-    """Solve heads with fewer rows than features exactly, in coordinates of the rows' span."""
-    weight = span.into(stack.theta[..., :-1].permute(2, 1, 0)).permute(2, 1, 0)
-    inner = dataclasses.replace(
-        stack,
-        loss=dataclasses.replace(stack.loss, rows=Resident(span.rows)),
-        theta=torch.cat([weight, stack.theta[..., -1:]], dim=2),
-    )
-    solved = solve_path(inner, Directions(None, span.basis.values), families, widest)
-    return dataclasses.replace(solved, weight=span.out(solved.weight))
-
-
 def _record(solved: Solved, h: int, spec: HeadSpec) -> Convergence:
     objective, gap = float(solved.objective[h]), float(solved.gap[h])
     relative = gap / abs(objective) if objective else gap
@@ -256,6 +196,8 @@ def _record(solved: Solved, h: int, spec: HeadSpec) -> Convergence:
             if steps >= spec.max_iterations
             else "no further progress in this precision"
         )
+        if spec.minibatch is not None:
+            why = f"its {steps} epochs of mini-batches are over"
         if spec.penalty == Penalty() and objective < SEPARATED:
             why = "the rows can be separated without error, so that there is no optimum without a penalty"
         message = f"{why}; {message}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -10,7 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headwater.errors import RequestError
-from headwater.heads.spec import HeadSpec, Rows
+from headwater.heads.criterion import ChiSquare, CVaR, Risk
+from headwater.heads.head import LinearHead
+from headwater.heads.objectives.build import check_criterion
+from headwater.heads.spec import HeadSpec, Minibatch, Rows
 
 _LEAST_MEMORY = 1 << 26
 
@@ -52,7 +56,7 @@ def check_memory(memory: int | None) -> None:
     """Raises RequestError for a bound that nothing can be done in."""
     if memory is not None and memory < _LEAST_MEMORY:
         raise RequestError(
-            f"the memory is {memory} bytes; give at least {_LEAST_MEMORY}, or None for a share of all there is"
+            f"the memory is {memory} bytes; give at least {_LEAST_MEMORY}, or None for a share of all"
         )
 
 
@@ -76,34 +80,50 @@ def check_specs(specs: Sequence[HeadSpec], target: NDArray[np.int64], dim: int, 
                 _check_rows(rows, len(target), what)
                 seen.add((id(rows), what))
         _check_numbers(spec)
-        codes = target[spec.rows.index]
-        unknown = int((codes < 0).sum())
-        if unknown:
-            first = int(spec.rows.index[np.argmax(codes < 0)])
-            raise RequestError(
-                f"{unknown} training rows have no label (row {first} is the first): leave them out"
-            )
-        if spec.weights is not None:
-            codes = codes[spec.weights.values > 0]
-        present = np.unique(codes)
-        if len(present) < 2:
-            raise RequestError(
-                f"all {len(codes)} training rows are of class {present[0]}; a head needs rows of two classes"
-            )
-        if spec.start is not None and spec.start.weight.shape != (n_classes, dim):
-            raise RequestError(
-                f"the starting head has weights of shape {spec.start.weight.shape}, not ({n_classes}, {dim})"
-            )
-        if spec.start is not None and not (
-            np.isfinite(spec.start.weight).all() and np.isfinite(spec.start.bias).all()
-        ):
-            raise RequestError("the starting head holds NaN or infinite weights; start from zero instead")
+        _check_classes(spec, target, seen)
+        for head, what in ((spec.start, "starting head"), (spec.anchor, "anchor")):
+            if head is not None:
+                _check_head(head, what, (n_classes, dim))
+        if spec.minibatch is not None:
+            _check_minibatch(spec, spec.minibatch)
+        elif not spec.is_plain:
+            check_criterion(spec, n_classes)
+            if spec.risk is not None:
+                _check_risk(spec.risk)
+
+
+def _check_classes(spec: HeadSpec, target: NDArray[np.int64], seen: set[tuple[int, str]]) -> None:
+    if spec.weights is None and (id(spec.rows), "classes") in seen:
+        return
+    codes = target[spec.rows.index]
+    if codes.min() < 0:
+        first = int(spec.rows.index[np.argmax(codes < 0)])
+        raise RequestError(
+            f"{int((codes < 0).sum())} training rows have no label (row {first} is the first): leave them out"
+        )
+    if spec.weights is not None:
+        codes = codes[spec.weights.values > 0]
+    if codes.min() == codes.max():
+        raise RequestError(
+            f"all {len(codes)} training rows are of class {codes[0]}; a head needs rows of two classes"
+        )
+    if spec.weights is None:
+        seen.add((id(spec.rows), "classes"))
+
+
+def _check_head(head: LinearHead, what: str, shape: tuple[int, int]) -> None:
+    if head.weight.shape != shape:
+        raise RequestError(f"the {what} has weights of shape {head.weight.shape}, not {shape}")
+    if not (np.isfinite(head.weight).all() and np.isfinite(head.bias).all()):
+        raise RequestError(f"the {what} holds NaN or infinite weights; leave it out")
 
 
 def _check_numbers(spec: HeadSpec) -> None:
     for name, value in (("l1", spec.penalty.l1), ("l2", spec.penalty.l2)):
         if not math.isfinite(value):
             raise RequestError(f"the penalty's {name} is {value}; give a finite number of at least 0")
+    if spec.penalty.bias and spec.penalty.l1 == 0:
+        raise RequestError("a penalty on the bias is offered beside l1 only, and l1 is 0; leave it out")
     if not 0 < spec.tolerance < 1:
         raise RequestError(f"the tolerance is {spec.tolerance}; it is a relative gap, between 0 and 1")
     if spec.max_iterations < 1:
@@ -114,3 +134,43 @@ def _check_numbers(spec: HeadSpec) -> None:
             raise RequestError("the row weights must be finite and at least 0, one per training row")
         if not values.any():
             raise RequestError("the row weights are all zero, which leaves nothing to train on")
+
+
+def _check_risk(risk: Risk) -> None:
+    if isinstance(risk, CVaR):
+        if not 0 < risk.share <= 1:
+            raise RequestError(f"CVaR takes a share of rows above 0 and up to 1, not {risk.share}")
+    elif isinstance(risk, ChiSquare):
+        if not (math.isfinite(risk.radius) and risk.radius > 0):
+            raise RequestError(f"the radius of a χ² ball must be above 0 and finite, not {risk.radius}")
+    else:
+        codes, adjustment = risk.groups.values, np.asarray(risk.adjustment, dtype=np.float64)
+        if codes.min() < 0:
+            raise RequestError(f"group codes of a risk start at 0, and one is {codes.min()}")
+        if len(adjustment) <= codes.max() or not np.isfinite(adjustment).all():
+            raise RequestError(
+                f"the adjustment of a risk must be finite numbers, one for each of {codes.max() + 1} groups, "
+                f"not {risk.adjustment}"
+            )
+
+
+def _check_minibatch(spec: HeadSpec, plan: Minibatch) -> None:
+    if not dataclasses.replace(spec, minibatch=None).is_plain or spec.penalty.l1:
+        raise RequestError(
+            "mini-batches train the plain mean of cross-entropy with an l2 penalty only; leave them out"
+        )
+    if plan.epochs < 1 or plan.batch < 1:
+        raise RequestError(
+            f"mini-batches take at least 1 epoch of at least 1 row, not {plan.epochs} of {plan.batch}"
+        )
+    if not (math.isfinite(plan.rate) and plan.rate > 0):
+        raise RequestError(f"the learning rate must be above 0 and finite, not {plan.rate}")
+    if not 0 <= plan.momentum < 1:
+        raise RequestError(f"the momentum must be at least 0 and below 1, not {plan.momentum}")
+    if plan.order is not None:
+        order = plan.order.values
+        if len(order) == 0 or order.min() < 0 or order.max() >= len(spec.rows):
+            raise RequestError(
+                f"the order of mini-batches holds places in the spec's {len(spec.rows)} rows, from 0, and "
+                + ("is empty" if len(order) == 0 else f"runs from {order.min()} to {order.max()}")
+            )

@@ -34,12 +34,14 @@ class FeatureReader:
     """Blocks, moments and working copies of a feature matrix; remembers what it has read and checked.
 
     `unmapped`: read files by copying, so that pages of a mapped file never count as this process's memory.
+    `rows_read` counts the rows of all readings.
     """
 
     def __init__(self, features: Any, device: torch.device, *, unmapped: bool = False) -> None:
         self._features = features
         self.device = device
-        self._unmapped = unmapped
+        self.unmapped = unmapped
+        self.rows_read = 0
         self._moments: dict[Rows, Moments] = {}
         self._finite = np.zeros(features.shape[0], dtype=bool)
 
@@ -55,17 +57,17 @@ class FeatureReader:
         ascending = span >= len(index) > 0 and bool((np.diff(index) > 0).all())
         if ascending and span == len(index):
             return self._run(first, last + 1)
-        if ascending and self._unmapped and len(index) >= _DENSE * span:
+        if ascending and self.unmapped and len(index) >= _DENSE * span:
             return self._run(first, last + 1)[index - first]
-        if self._unmapped:
+        if self.unmapped:
             return np.concatenate([self._run(int(row), int(row) + 1) for row in index])
         return np.asarray(self._features[index])
 
     def _run(self, start: int, stop: int) -> NDArray[Any]:
         source = self._features
-        if self._unmapped and hasattr(source, "read"):
+        if self.unmapped and hasattr(source, "read"):
             return np.asarray(source.read(start, stop))
-        if self._unmapped and isinstance(source, np.memmap) and source.flags.c_contiguous and source.filename:
+        if self.unmapped and isinstance(source, np.memmap) and source.flags.c_contiguous and source.filename:
             width = source.shape[1]
             offset = source.offset + start * width * source.dtype.itemsize
             flat = np.fromfile(source.filename, source.dtype, (stop - start) * width, offset=offset)
@@ -76,6 +78,7 @@ class FeatureReader:
         for first in range(0, len(index), size):
             part = slice(first, min(first + size, len(index)))
             block = self.rows(index[part])
+            self.rows_read += len(block)
             # Mapped features are read-only, which torch takes only as a copy.
             yield part, torch.from_numpy(block) if block.flags.writeable else torch.tensor(block)
 

@@ -154,6 +154,12 @@ class Features:
             return view
         return self._copy(start, stop)
 
+    def read(self, start: int, stop: int) -> NDArray[Any]:
+        """Rows `start` to `stop` in a fresh array, without mapping them: no page of the file stays ours."""
+        if not 0 <= start <= stop <= len(self):
+            raise IndexError(f"rows {start} to {stop} are not among {len(self)} rows")
+        return self._copy(start, stop)
+
     def _copy(self, start: int, stop: int) -> NDArray[Any]:
         """Rows `start` to `stop` in a fresh array, by plain reads: they beat faulting pages in."""
         out = np.empty((stop - start, self.shape[1]), self.dtype)

@@ -1,0 +1,146 @@
+"""Heads trained by steps on mini-batches, side by side: SGD with momentum, or Adam.
+
+The order of batches is the specs', so heads that share one are read and stepped together. What comes out is
+measured on all rows at the end; nothing here is said to have converged that has not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from headwater.heads.onepass import RowLoss
+from headwater.heads.solvers.history import dot
+from headwater.heads.solvers.preconditioner import Directions, Preconditioner
+from headwater.heads.spec import Minibatch
+from headwater.heads.stack import SmoothStack, Solved
+
+# Adam's decay rates of its two averages, and what keeps it from dividing by zero (Kingma & Ba 2015).
+_BETAS, _EPSILON = (0.9, 0.999), 1e-8
+# Rows of a shuffled block: read in one go, and shuffled inside.
+_BLOCK = 8192
+# The gap is estimated in a metric that may be short by a factor.
+_SAFETY = 4.0
+
+
+def batches(plan: Minibatch, rows: int, contiguous: int = _BLOCK) -> Iterator[NDArray[np.int64]]:
+    """Places (b,) in the rows, batch after batch.
+
+    Without an order of its own every epoch visits each row once, in shuffled blocks of `contiguous` rows that
+    are shuffled inside, so that a file is read in large pieces.
+    """
+    if plan.order is not None:
+        order = plan.order.values
+        for first in range(0, len(order), plan.batch):
+            yield order[first : first + plan.batch]
+        return
+    random = np.random.default_rng(plan.seed)
+    held = max(contiguous, plan.batch)
+    for _ in range(plan.epochs):
+        left = np.empty(0, dtype=np.int64)
+        for block in random.permutation(-(-rows // held)):
+            here = np.arange(block * held, min((block + 1) * held, rows))
+            left = np.concatenate([left, random.permutation(here)])
+            whole = len(left) - len(left) % plan.batch
+            for first in range(0, whole, plan.batch):
+                yield left[first : first + plan.batch]
+            left = left[whole:]
+        if len(left):
+            yield left
+
+
+class _Steps:
+    """One kind of steps for heads (H, K, d + 1), each with its own rate and momentum."""
+
+    def __init__(self, theta: Tensor, plans: list[Minibatch]) -> None:
+        def numbers(values: list[float]) -> Tensor:
+            return torch.tensor(values, dtype=theta.dtype, device=theta.device).view(-1, 1, 1)
+
+        self._adam = plans[0].adam
+        self._rate = numbers([plan.rate for plan in plans])
+        self._momentum = numbers([plan.momentum for plan in plans])
+        self._first, self._second = torch.zeros_like(theta), torch.zeros_like(theta)
+        self._count = 0
+
+    def take(self, theta: Tensor, gradient: Tensor) -> None:
+        self._count += 1
+        if not self._adam:
+            self._first.mul_(self._momentum).add_(gradient)
+            theta -= self._rate * self._first
+            return
+        one, two = _BETAS
+        self._first.lerp_(gradient, 1 - one)
+        self._second.mul_(two).addcmul_(gradient, gradient, value=1 - two)
+        spread = (self._second / (1 - two**self._count)).sqrt_().add_(_EPSILON)
+        theta -= self._rate * (self._first / (1 - one**self._count)) / spread
+
+
+def solve_minibatch(
+    stack: SmoothStack,
+    plans: list[Minibatch],
+    read: Callable[[NDArray[np.int64]], Tensor],
+    sequence: NDArray[np.int64],
+    directions: Directions,
+) -> Solved:
+    """Train heads whose `plans` draw the same batches.
+
+    `read` gives standardised rows (b, d) by places in the rows of the stack; `sequence` are the places of the
+    specs' rows in training order. A batch's loss is its rows' weighted sum times rows per batch, so that the
+    full gradient is met on average and `l2` means what it means elsewhere.
+    """
+    theta, loss = stack.theta.clone(), stack.loss
+    steps = _Steps(theta, plans)
+    penalty = stack.l2.to(theta.dtype).view(-1, 1, 1)
+    # A row that is repeated in the sequence holds all its weight in one place of the stack.
+    times = torch.from_numpy(np.bincount(sequence, minlength=loss.rows.shape[0])).to(theta).clamp_min(1)
+    share = loss.weights / times
+    for batch in batches(plans[0], len(sequence)):
+        places = sequence[batch]
+        taken = torch.from_numpy(places).to(theta.device)
+        scale = len(sequence) / len(places)
+        some = RowLoss(Batch(read(places)), loss.target[taken], share[:, taken] * scale, loss.columns)
+        _, gradient = some.at(theta, stack.weight_of)
+        gradient[..., :-1] += penalty * theta[..., :-1]
+        steps.take(theta, gradient)
+    return _measured(stack, theta, directions, plans)
+
+
+class Batch:
+    """Rows (b, d) of one batch, for a loss that reads blocks."""
+
+    def __init__(self, x: Tensor) -> None:
+        self.x = x
+        self.shape = (x.shape[0], x.shape[1])
+        self.dtype, self.device = x.dtype, x.device
+
+    def blocks(self, size: int, step: int = 1) -> Iterator[tuple[slice, Tensor]]:
+        """Views of the rows."""
+        for first in range(0, len(self.x), size):
+            part = slice(first, min(first + size, len(self.x)))
+            yield part, self.x[part]
+
+
+def _measured(stack: SmoothStack, theta: Tensor, directions: Directions, plans: list[Minibatch]) -> Solved:
+    """Objective and gap of what was reached, from one pass over all rows."""
+    value, gradient = stack.loss.at(theta, stack.weight_of)
+    weight = theta[..., :-1]
+    value += stack.l2 / 2 * dot(weight, weight)
+    gradient[..., :-1] += stack.l2.to(theta.dtype).view(-1, 1, 1) * weight
+    metric = Preconditioner(directions, stack.loss.sample(), theta, stack.weight_of, stack.l2)
+    gap = _SAFETY / 2 * dot(gradient, metric.solve(gradient))
+    finite = torch.isfinite(value)
+    epochs = torch.tensor([plan.epochs for plan in plans], device=theta.device)
+    return Solved(
+        weight=weight.permute(2, 1, 0),
+        bias=theta[..., -1].T,
+        objective=value,
+        gradient_norm=dot(gradient, gradient).sqrt(),
+        gap=torch.where(finite, gap, torch.inf),
+        certified=torch.zeros_like(finite),
+        iterations=epochs,
+        converged=finite & (gap <= stack.tolerance * value.abs()),
+    )
