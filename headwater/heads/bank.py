@@ -70,6 +70,11 @@ class HeadBank:
         )
         self._workspace = Workspace(self._reader, memory)
 
+    @property
+    def rows_read(self) -> int:
+        """How many rows have been read from the features so far, those read again counted again."""
+        return self._reader.rows_read
+
     def train(self, specs: Sequence[HeadSpec]) -> list[LinearHead]:
         """One head per spec, in order; equal specs are trained once."""
         wanted = list(dict.fromkeys(specs))
