@@ -102,6 +102,8 @@ def test_retraining_on_samples_nears_reweighting_with_the_epochs(task: Task) -> 
     assert next(plan(task, "CRT", {"epochs": 1}, seed=5).recipe) != [once]
     drawn = np.mean([next(plan(task, "CRT", {}, seed=s).recipe)[0].weights.values for s in range(50)], axis=0)
     expected = naive_weights(task.target[train])
+    of_class = [drawn[task.target[train] == code].sum() / drawn.sum() for code in (0, 1)]
+    assert of_class == pytest.approx([0.5, 0.5], abs=0.008)  # 75,500 draws; without balance 0.46 and 0.54
     # 500 epochs' draws of a row: their deviation is the root of their mean
     np.testing.assert_allclose(drawn / 10, expected * len(train) / 2, atol=6 * (1 / 500) ** 0.5)
     many, rwy = fit_one(task, "CRT", epochs=100_000, l2=0.1), fit_one(task, "RWY", l2=0.1)
