@@ -5,7 +5,7 @@ How a store's columns are read into one is here; what is trained on it is not.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from shlex import quote
@@ -227,6 +227,11 @@ class Task:
 
     @cached_property
     def _rows(self) -> dict[str, Rows]:
+        return {}
+
+    @cached_property
+    def kept(self) -> dict[Hashable, Any]:
+        """What recipes found out about the task and would find again, such as clusters, by their keys."""
         return {}
 
     def rows(self, split: str) -> Rows:

@@ -21,6 +21,9 @@ from headwater.heads.methods import disagreement
 from headwater.heads.methods import llr
 
 # isort: split
+from headwater.heads.methods import dro
+
+# isort: split
 from headwater.heads.methods import jtt
 
 # isort: split
@@ -28,6 +31,9 @@ from headwater.heads.methods import lff
 
 # isort: split
 from headwater.heads.methods import eiil
+
+# isort: split
+from headwater.heads.methods import george
 
 # isort: split
 from headwater.heads.methods import cnc
@@ -72,9 +78,11 @@ __all__ = [
     "dfr",
     "disagreement",
     "draw_settings",
+    "dro",
     "eiil",
     "erm",
     "find_method",
+    "george",
     "invariance",
     "jtt",
     "lff",
