@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         RWY,
         SUBG,
         SUBY,
+        GroupDRO,
         RobustClassifier,
         worst_group_score,
     )
@@ -48,6 +49,7 @@ _HOMES = {
     "Convergence": "head",
     "FitResult": "fitting",
     "FittedHead": "recipes",
+    "GroupDRO": "estimators",
     "GroupReport": "metrics",
     "HeadBank": "bank",
     "HeadInfo": "checkpoint",
@@ -85,6 +87,7 @@ __all__ = [
     "Convergence",
     "FitResult",
     "FittedHead",
+    "GroupDRO",
     "GroupReport",
     "HeadBank",
     "HeadInfo",

@@ -33,13 +33,14 @@ from headwater.heads.estimators import (
     RWY,
     SUBG,
     SUBY,
+    GroupDRO,
     InvalidDataError,
     RobustClassifier,
     worst_group_score,
 )
 
 World = Callable[..., dict[str, Any]]
-NAMED = (ERM, RWG, RWY, SUBG, SUBY, DFR, AFR, JTT)
+NAMED = (ERM, RWG, RWY, SUBG, SUBY, DFR, AFR, GroupDRO, JTT)
 
 # Every class passes the whole suite. It is run here for the base, one that draws and one that chooses by rows
 # held out; the others share all code with the base but their names and settings, which these checks look at.
@@ -64,7 +65,7 @@ def test_scikit_learns_checks(estimator: Any, check: Any) -> None:
     ("estimator", "check"),
     [
         pytest.param(estimator, check, id=f"{kind.__name__}-{check.func.__name__}")
-        for kind in (ERM, RWG, RWY, SUBG, SUBY, JTT)
+        for kind in (ERM, RWG, RWY, SUBG, SUBY, GroupDRO, JTT)
         for estimator, check in estimator_checks_generator(kind())
         if check.func.__name__ in SETTINGS_CHECKS
     ],

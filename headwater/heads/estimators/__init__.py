@@ -10,6 +10,7 @@ from headwater.heads.estimators.classifiers import (
     RWY,
     SUBG,
     SUBY,
+    GroupDRO,
     RobustClassifier,
 )
 from headwater.heads.estimators.scoring import worst_group_score
@@ -23,6 +24,7 @@ __all__ = [
     "RWY",
     "SUBG",
     "SUBY",
+    "GroupDRO",
     "InvalidDataError",
     "RobustClassifier",
     "worst_group_score",

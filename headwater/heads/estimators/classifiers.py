@@ -12,10 +12,12 @@ from headwater.heads.estimators.base import HeadClassifier
 from headwater.heads.methods import find_method
 from headwater.heads.methods.afr import AFRSettings
 from headwater.heads.methods.dfr import DFRValSettings
+from headwater.heads.methods.dro import GroupDROSettings
 from headwater.heads.methods.erm import TrainSettings
 from headwater.heads.methods.jtt import JTTSettings
 
 _TRAIN, _JTT = TrainSettings.model_validate({}), JTTSettings.model_validate({})
+_DRO = GroupDROSettings.model_validate({})
 _DFR, _AFR = DFRValSettings.model_validate({}), AFRSettings.model_validate({})
 
 
@@ -152,6 +154,31 @@ class AFR(HeadClassifier):
         self.strength = strength
         self.share = share
         self.stopping = stopping
+        self.l2 = l2
+        self.standardise = standardise
+        self.max_iterations = max_iterations
+
+
+class GroupDRO(HeadClassifier):
+    """The least loss of the worst group (Sagawa et al. 2020), at its exact minimum.
+
+    `adjustment`: C, by which C/√n is added to a group's loss; `l2`: weight decay.
+    """
+
+    _method = "GroupDRO"
+
+    def __init__(
+        self,
+        *,
+        adjustment: float = _DRO.adjustment,
+        l2: float = _DRO.l2,
+        standardise: bool = _DRO.standardise,
+        max_iterations: int = _DRO.max_iterations,
+        random_state: Any = None,
+        device: str = "auto",
+    ) -> None:
+        super().__init__(random_state=random_state, device=device)
+        self.adjustment = adjustment
         self.l2 = l2
         self.standardise = standardise
         self.max_iterations = max_iterations
