@@ -210,9 +210,7 @@ def test_heads_of_different_numbers_in_one_stack_are_those_trained_alone():
         *(Focal(gamma) for gamma in (0.0, 0.5, 2.0, 5.0)),
         *(GeneralizedCrossEntropy(q) for q in (0.1, 0.5, 1.0)),
     ]
-    specs = [
-        HeadSpec(every, Penalty(l2=l2), loss=loss, tolerance=1e-12) for loss in losses for l2 in (0.01, 0.3)
-    ]
+    specs = [HeadSpec(every, Penalty(l2=l2), loss=loss, tolerance=1e-12) for loss in losses for l2 in (0.1,)]
     for spec, head in zip(specs, train(features, labels, 3, specs), strict=True):
         (alone,) = train(features, labels, 3, [spec])
         np.testing.assert_allclose(head.weight, alone.weight, atol=1e-5)
@@ -240,12 +238,12 @@ def test_a_head_is_the_same_alone_and_in_a_stack_of_500(rows, dim, classes):
 
 def test_single_precision_reaches_the_same_optimum_in_parts_and_again(monkeypatch):
     monkeypatch.setattr("headwater.heads.workspace.SMALL", 0)
-    features, labels = problem(1500, 30, 3)
-    every = Rows(range(1500))
+    features, labels = problem(400, 20, 3)
+    every = Rows(range(400))
     specs = [
         HeadSpec(every, Penalty(l2=float(l2)), loss=LOSSES[name], scaler_rows=every)
         for name in ("all", "focal")
-        for l2 in np.logspace(-4, 0, 5)
+        for l2 in (1e-4, 0.1)
     ]
     heads, again = train(features, labels, 3, specs), train(features, labels, 3, specs)
     assert heads == again
