@@ -47,12 +47,18 @@ class Design:
         return [(candidate, seed) for candidate in self.candidates for seed in self.seeds]
 
     def jobs(self) -> Iterator[Job]:
-        """Every recipe: one per trial, and where it reads val a twin without each fold."""
-        for candidate, seed in self.trials:
-            yield Job(key_of(candidate, seed), candidate, seed, self.task)
+        """Every recipe: one per trial, and for candidates that read val a twin without each fold.
+
+        The seeds take turns over the folds: every row of val is judged once per repeat, by a head of one of
+        the seeds, for the price of a single seed's cross-fitting.
+        """
+        for candidate in self.candidates:
+            for seed in self.seeds:
+                yield Job(key_of(candidate, seed), candidate, seed, self.task)
             if candidate.reads_val:
                 for number, fold in enumerate(self.folds.folds):
-                    yield Job(key_of(candidate, seed, number), candidate, seed, fold.task)
+                    seed = self.seeds[number % len(self.seeds)]
+                    yield Job(twin_of(candidate, number), candidate, seed, fold.task)
 
     def request(self) -> dict[str, Any]:
         """All that identifies the sweep, and its candidates, as JSON's own types."""
@@ -87,9 +93,14 @@ class Design:
         }
 
 
-def key_of(candidate: Candidate, seed: int, fold: int | None = None) -> str:
-    """The name of one recipe of a sweep; with a `fold`, of its twin trained without that fold of val."""
-    return f"{candidate.id}.s{seed}" + ("" if fold is None else f".f{fold}")
+def key_of(candidate: Candidate, seed: int) -> str:
+    """The name of a trial, and of its recipe."""
+    return f"{candidate.id}.s{seed}"
+
+
+def twin_of(candidate: Candidate, fold: int) -> str:
+    """The name of the recipe that judges a candidate on one fold of val, trained without that fold."""
+    return f"{candidate.id}.f{fold}"
 
 
 def make_design(task: Task, wanted: Wanted, seeds: int | Sequence[int], folds: int | None) -> Design:

@@ -23,7 +23,7 @@ from pyarrow import csv, parquet
 
 from headwater.errors import RequestError
 from headwater.heads.candidates import Candidate, Skipped
-from headwater.heads.design import Design, key_of
+from headwater.heads.design import Design, key_of, twin_of
 from headwater.heads.measuring import FIGURES, LIKELIHOOD, SplitFigures, measure_out_of_fold, measure_split
 from headwater.heads.recipes import Ended, FailedRecipe, FittedHead
 from headwater.heads.selection import Judged, Pick
@@ -43,9 +43,10 @@ class SweepResult:
 
     `table` has one row per candidate and seed: `id, candidate, method, number, seed, settings, choices,
     reads_val, error, converged, unconverged, obstacle, iterations, seconds, trained, rounds`, the figures of
-    `FIGURES` as `train.…`, `val.…` and `test.…` (null where a split has no rows), `cv.…` (out of fold on val,
-    for methods that read val, whose `val.…` are figures on rows they were fitted on), and accuracies by group
-    as `test.group.NAME`. `settings` and `choices` are JSON.
+    `FIGURES` as `train.…`, `val.…` and `test.…` (null where a split has no rows), and accuracies by group as
+    `test.group.NAME`. `settings` and `choices` are JSON. For methods that read val, whose `val.…` are figures
+    on rows they were fitted on, `cv.…` are figures out of fold: one for all seeds of a candidate; what they
+    cost, `cv.seconds`, `cv.trained` and `cv.unconverged`, stands in the first of its rows.
 
     `picks`: what each rule picks; `rule` is the one that was asked for. `folder` is None when nothing was
     kept. `already_done`: nothing was left to train.
@@ -81,9 +82,9 @@ def make_table(design: Design, ended: Mapping[str, Ended]) -> pa.Table:
     full = [ended[key_of(*row)] for row in rows]
     fitted = {place: each for place, each in enumerate(full) if isinstance(each, FittedHead)}
     twins = {
-        place: [ended[key_of(*row, fold=number)] for number in range(len(folds.folds))]
-        for place, row in enumerate(rows)
-        if row[0].reads_val
+        place: [ended[twin_of(candidate, number)] for number in range(len(folds.folds))]
+        for place, (candidate, _) in enumerate(rows)
+        if candidate.reads_val
     }
     columns: dict[str, Any] = _columns(rows, full, twins)
     for split in ("train", "val", "test"):
@@ -122,7 +123,11 @@ def _columns(
         return f"could not be judged on held-out rows: {lost[0].reason}" if lost else None
 
     heads = [each.head.convergence if isinstance(each, FittedHead) else None for each in full]
-    done = {place: [twin for twin in mine if isinstance(twin, FittedHead)] for place, mine in twins.items()}
+    done = {  # counted once, with the candidate's first row
+        place: [twin for twin in mine if isinstance(twin, FittedHead)]
+        for place, mine in twins.items()
+        if place == 0 or rows[place - 1][0] is not rows[place][0]
+    }
     choices = [json.dumps(dict(each.choices)) if isinstance(each, FittedHead) else None for each in full]
     return {
         "id": [key_of(*row) for row in rows],
