@@ -82,6 +82,9 @@ class HeadBank:
         indices = [
             rows.index for spec in wanted for rows in (spec.rows, spec.scaler_rows) if rows is not None
         ]
+        for spec in wanted:
+            if spec.scaler_rows is not None:  # measured anyway, and checked in the same reading
+                self._reader.moments(spec.scaler_rows)
         if indices:
             used = np.zeros(len(self._target), dtype=bool)
             for index in indices:

@@ -18,6 +18,7 @@ from headwater.errors import RequestError
 from headwater.heads.hashed import Rows
 
 _BLOCK = 2048
+_CACHED = 256
 # Rows that fill at least this share of the rows between first and last are read together with those between.
 _DENSE = 0.5
 
@@ -82,6 +83,14 @@ class FeatureReader:
             # Mapped features are read-only, which torch takes only as a copy.
             yield part, torch.from_numpy(block) if block.flags.writeable else torch.tensor(block)
 
+    def _small_blocks(self, index: NDArray[np.int64]) -> Iterator[tuple[slice, Tensor]]:
+        """The blocks in parts that stay in the caches while they are passed over several times."""
+        for whole, block in self._blocks(index):
+            for first in range(0, len(block), _CACHED):
+                start = whole.start + first
+                small = block[first : first + _CACHED]
+                yield slice(start, start + len(small)), small
+
     def check_finite(self, index: NDArray[np.int64]) -> None:
         """Raises RequestError naming the first of these rows that holds NaN or an infinite value.
 
@@ -98,6 +107,7 @@ class FeatureReader:
         """Mean and scale over `rows`, repeats counted, remembered for the next time."""
         if rows not in self._moments:
             self._moments[rows] = self._measure(rows.index)
+            self._finite[rows.index] = True
         return self._moments[rows]
 
     def _measure(self, index: NDArray[np.int64]) -> Moments:
@@ -106,7 +116,7 @@ class FeatureReader:
         spread = torch.zeros_like(mean)
         origin = None
         seen = 0
-        for part, block in self._blocks(index):
+        for part, block in self._small_blocks(index):
             values = block.to(self.device, torch.float64 if block.dtype == torch.float64 else torch.float32)
             if origin is None:
                 origin = values[0].clone()

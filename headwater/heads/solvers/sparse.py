@@ -18,7 +18,7 @@ from headwater.heads.solvers.sparse_newton import Work, newton, subgradient
 from headwater.heads.solvers.sparse_rows import Design, HeadLoss, own_rows
 from headwater.heads.stack import Solved, Stack
 
-_STRIDE = 0.3  # from one penalty of the path to the next
+_STRIDE = 0.1  # from one penalty of the path to the next
 _FIRST = 48  # features a head may add to its first working set
 _COARSE = 1e-3  # the subgradient, relative to l1, at which single precision has done its part
 _FINE = 1e-7  # and the one at which a head is settled, whatever coarser tolerance its spec asks for
@@ -27,6 +27,8 @@ _NOISE = 1e-6  # of a slope in single precision, relative to the sizes that are 
 _TOGETHER = 32  # heads whose working copies share the caches
 _COPIES = 1 << 24  # numbers in the working copies of the heads that move at once
 _PATH, _END = 1, 2  # Newton steps at a penalty of the path, and at a head's own
+_EXACT = 1e-3  # of the tolerance is what an estimate of the gap must come down to
+_SAFETY = 8.0  # the estimate may be short by a factor
 _ROUNDS, _LAST = 6, 6  # of the finish, and Newton steps in each
 
 
@@ -75,22 +77,25 @@ class _Heads:
 
 @dataclass
 class Measured:
-    """Where heads ended: objective, duality gap, the subgradient's norm and largest entry, all (H,)."""
+    """Where heads ended, all (H,): objective, gap, whether that is certified, the subgradient's sizes."""
 
     objective: Tensor
     gap: Tensor
     gradient_norm: Tensor
     steepest: Tensor
+    certified: Tensor
 
     @staticmethod
     def empty(count: int, like: Tensor) -> Measured:
         """Room for `count` heads."""
-        return Measured(*(like.new_zeros(count) for _ in range(4)))
+        numbers = [like.new_zeros(count) for _ in range(4)]
+        return Measured(*numbers, certified=torch.ones(count, dtype=torch.bool, device=like.device))
 
     def put(self, keep: Tensor, other: Measured) -> None:
         """Take over the figures of some of the heads."""
         self.objective[keep], self.gap[keep] = other.objective, other.gap
         self.gradient_norm[keep], self.steepest[keep] = other.gradient_norm, other.steepest
+        self.certified[keep] = other.certified
 
 
 class _Solver:
@@ -169,7 +174,17 @@ class _Solver:
         place = features.unsqueeze(1).expand(-1, at.weight.shape[1], -1)
         weight = torch.where(allowed, at.weight.gather(2, place), 0).to(dtype)
         x = (self.exact if dtype == torch.float64 else self.narrow).copies(features, at.rows, dtype)
-        return Work(x, at.loss.to(dtype), weight, weight @ x, l1, l2, allowed, at.damping), place
+        return Work(
+            x,
+            at.loss.to(dtype),
+            weight,
+            weight @ x,
+            l1,
+            l2,
+            allowed,
+            at.damping,
+            torch.full_like(at.l1, torch.inf),
+        ), place
 
     def _parts(self, at: _Heads, chosen: Tensor) -> tuple[Tensor, ...]:
         """Heads that move at once: those of similar numbers of features, few enough for the caches."""
@@ -223,11 +238,18 @@ class _Solver:
             late = measured.gap > tolerance * measured.objective.abs()
             more = (late | (measured.steepest > goal)) & (at.used < at.most)
             if not bool(near.any() | more.any()) or bool((at.used == before).all() & ~near.any()):
-                return measured
+                break
             goal = torch.where(late, 0.1 * goal, goal)
             if bool(near.any()):
                 chosen = chosen | near
                 work, place = self._copy(at, chosen, torch.float64)
+        # A penalty near nothing lets no dual point near the optimum: there the last step's promise decides.
+        estimate = _SAFETY * work.promise.clamp_min(0)
+        enough = (measured.gap > tolerance * measured.objective) & (
+            estimate <= _EXACT * tolerance * measured.objective
+        )
+        measured.gap = torch.where(enough, estimate, measured.gap)
+        measured.certified = ~enough
         return measured
 
     def _measure(self, at: _Heads, work: Work, place: Tensor) -> tuple[Measured, Tensor]:
@@ -253,6 +275,7 @@ class _Solver:
             gap=(objective - bound).clamp_min(0),
             gradient_norm=(slope.square().sum((1, 2)) + outside.square().sum((1, 2))).sqrt(),
             steepest=torch.maximum(slope.abs().amax((1, 2)), outside.amax((1, 2))),
+            certified=torch.ones_like(at.l1, dtype=torch.bool),
         ), slopes
 
 
@@ -280,7 +303,7 @@ def solve_sparse(stack: Stack, widest: int, shift: Tensor | None = None) -> Solv
         objective=measured.objective,
         gradient_norm=measured.gradient_norm,
         gap=measured.gap,
-        certified=torch.ones_like(stack.cold),
+        certified=measured.certified,
         iterations=heads.used,
         converged=measured.gap <= tolerance * measured.objective.abs(),
     )

@@ -17,7 +17,7 @@ from headwater.heads.solvers.sparse_rows import HeadLoss
 # Non-zeros up to which a head's Hessian is written down; of more, those of the steepest slopes move.
 DENSE = 3000
 _WORTH = 0.75
-_GUESSES, _SHRINKS, _POWERS = 4, 80, 8
+_GUESSES, _SHRINKS, _POWERS = 3, 80, 8
 _INEXACT = 0.5  # of its steepest slope may be left of a model that was not solved exactly
 _HALVINGS = 8
 _DAMPING = 1e-4  # the least, once a step has failed
@@ -33,7 +33,7 @@ class Work:
 
     `l1`, `l2` (H, 1, m) are the penalties of every feature, and `allowed` (H, 1, m) says which are features
     and not padding. `damping` (H,) is added to the Hessians' diagonals, relative to them, after steps that
-    failed; `curved` is the Hessians' precision.
+    failed; `promise` (H,) is what the last step's model promised; `curved` is the Hessians' precision.
     """
 
     x: Tensor
@@ -44,6 +44,7 @@ class Work:
     l2: Tensor
     allowed: Tensor
     damping: Tensor
+    promise: Tensor
     curved: torch.dtype = torch.float32
 
     def of(self, keep: Tensor) -> Work:
@@ -57,13 +58,14 @@ class Work:
             self.l2[keep],
             self.allowed[keep],
             self.damping[keep],
+            self.promise[keep],
             self.curved,
         )
 
     def put(self, heads: Tensor, other: Work) -> None:
         """Take over where some of the heads have moved."""
         self.weight[heads], self.z[heads] = other.weight, other.z
-        self.damping[heads] = other.damping
+        self.damping[heads], self.promise[heads] = other.damping, other.promise
 
     def objective(self, weight: Tensor, z: Tensor) -> Tensor:
         """Loss and penalties (H,) float64."""
@@ -202,6 +204,7 @@ def newton(work: Work, *, steps: int, goal: Tensor) -> Tensor:
     todo = torch.arange(len(work.x), device=work.x.device)
     part = replace(work)
     work.weight, work.z, work.damping = work.weight.clone(), work.z.clone(), work.damping.clone()
+    work.promise = work.promise.clone()
     for _ in range(steps):
         p = part.loss.probabilities(part.z)
         gradient = part.loss.residual(p) @ part.x.transpose(1, 2) + part.l2 * part.weight
@@ -242,7 +245,9 @@ def _step(work: Work, p: Tensor, gradient: Tensor, slope: Tensor) -> None:
         l1,
         real,
     )
-    found = torch.where(real, model.minimise(), 0).to(work.weight.dtype)
+    best = torch.where(real, model.minimise(), 0)
+    work.promise = -model.value(best, torch.arange(heads, device=best.device)).double()
+    found = best.to(work.weight.dtype)
     step = torch.zeros_like(work.weight).reshape(heads, -1).scatter_(1, entries, found).view_as(work.weight)
     # a weight that goes to zero goes to zero exactly, whatever the model's precision
     step = torch.where((work.weight + step).abs() <= 1e-6 * work.weight.abs(), -work.weight, step)
