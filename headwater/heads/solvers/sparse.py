@@ -88,8 +88,8 @@ class Measured:
     @staticmethod
     def empty(count: int, like: Tensor) -> Measured:
         """Room for `count` heads."""
-        numbers = [like.new_zeros(count) for _ in range(4)]
-        return Measured(*numbers, certified=torch.ones(count, dtype=torch.bool, device=like.device))
+        zero, yes = like.new_zeros(count), torch.ones(count, dtype=torch.bool, device=like.device)
+        return Measured(zero, zero.clone(), zero.clone(), zero.clone(), yes)
 
     def put(self, keep: Tensor, other: Measured) -> None:
         """Take over the figures of some of the heads."""
