@@ -174,5 +174,5 @@ def _solve_in_span(stack: SmoothStack, span: Span, families: NDArray[np.int64], 
         loss=dataclasses.replace(stack.loss, rows=Resident(span.rows)),
         theta=torch.cat([weight, stack.theta[..., -1:]], dim=2),
     )
-    solved = solve_path(inner, Directions(None, span.basis.values), families, widest)
+    solved = solve_path(inner, span.basis, families, widest)
     return dataclasses.replace(solved, weight=span.out(solved.weight))

@@ -20,7 +20,6 @@ from headwater.errors import RequestError
 from headwater.heads.blocks import Blocks, Resident, Streamed
 from headwater.heads.hashed import Rows
 from headwater.heads.reader import FeatureReader
-from headwater.heads.solvers.curvature import Basis
 from headwater.heads.solvers.preconditioner import Directions
 from headwater.heads.solvers.span import Span
 
@@ -67,11 +66,6 @@ class Prepared(Passes):
     def is_spanned(self) -> bool:
         """Whether there are fewer rows than features, so that L2 problems are solved in the rows' span."""
         return len(self.x) < self.x.shape[1]
-
-    @cached_property
-    def basis(self) -> Basis:
-        """The eigenbasis of the rows' Gram matrix."""
-        return Basis(self.directions.vectors, self.directions.values)
 
     @cached_property
     def span(self) -> Span:

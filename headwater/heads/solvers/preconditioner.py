@@ -1,7 +1,9 @@
 """A metric for many heads, heads first: their mean curvature by class and the features' second moments.
 
-The same idea as `curvature`, which explains it; here the moments may also be known in a few directions only
-(a randomised sketch), with one number for all others, where a full eigenbasis would cost more than it saves.
+The Hessian of the logistic loss is the mean over rows of S_i ⊗ x_i x_iᵀ, with S_i = diag(p_i) - p_i p_iᵀ.
+Böhning (1992) bounds it by ½(I - 11ᵀ/K) ⊗ G; here S_i is replaced by its mean A instead, which is no bound
+but closer, since steps are guarded anyway. The moments G may be known in a few directions only (a randomised
+sketch), with one number for all others, where a full eigenbasis would cost more than it saves.
 """
 
 from __future__ import annotations

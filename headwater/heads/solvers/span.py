@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from headwater.heads.solvers.curvature import Basis
+from headwater.heads.solvers.preconditioner import Directions
 
 # Directions in which the rows vary by less than this share of the widest are rounding, not data.
 _RANK = 1e-12
@@ -22,7 +22,7 @@ class Span:
     """Rows x (n, d) in an orthonormal basis of their span: `rows` (n, r) float64, of diagonal Gram."""
 
     rows: Tensor
-    basis: Basis
+    basis: Directions
     _x: Tensor
     _back: Tensor
 
@@ -35,7 +35,7 @@ class Span:
             kept[-1] = True
         values, vectors = values[kept].clamp_min(1e-300), vectors[:, kept]
         root = values.sqrt()
-        return Span(vectors * root, Basis(None, values / len(x)), x, vectors / root)
+        return Span(vectors * root, Directions(None, values / len(x)), x, vectors / root)
 
     def into(self, weight: Tensor) -> Tensor:
         """The part of weights (d, K, H) that lies in the span, as (r, K, H); the rest changes no logit."""
