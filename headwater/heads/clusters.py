@@ -12,7 +12,7 @@ Kind = Literal["gmm", "kmeans"]
 
 # Principal components are found, and mixtures fitted, on at most this many rows.
 _FITTED = 10_000
-# Rows on which silhouettes are measured: their cost is quadratic.
+# Rows on which numbers of clusters are compared by silhouettes, whose cost is quadratic.
 _MEASURED = 1000
 _RESTARTS = 2
 
@@ -37,15 +37,15 @@ def number_of_clusters(
     """
     from sklearn.metrics import silhouette_score  # noqa: PLC0415
 
-    best, found, score = 1, np.zeros(len(x), dtype=np.int64), -np.inf
-    measured = _sample(len(x), _MEASURED, seed)
-    for count in range(2, min(most, len(x) - 1) + 1):
-        codes = clusters(x, kind, count, seed)
-        if 2 <= len(np.unique(codes[measured])) < len(measured):
-            quality = float(silhouette_score(x[measured], codes[measured]))
+    best, score = 1, -np.inf
+    part = x[_sample(len(x), _MEASURED, seed)]
+    for count in range(2, min(most, len(part) - 1) + 1):
+        codes = clusters(part, kind, count, seed)
+        if 2 <= len(np.unique(codes)) < len(part):
+            quality = float(silhouette_score(part, codes))
             if quality > score:
-                best, found, score = count, codes, quality
-    return best, found
+                best, score = count, quality
+    return best, clusters(x, kind, best, seed) if best > 1 else np.zeros(len(x), dtype=np.int64)
 
 
 def clusters(x: NDArray[np.float32], kind: Kind, count: int, seed: int) -> NDArray[np.int64]:
