@@ -168,12 +168,18 @@ class _Run:
             good = (enough & far) | self.done[pending]
             found[pending[good]] = True
             over, under = ~enough, enough & ~far
+            width = (high - low)[pending]
             high[pending[over]], slope_high[pending[over]] = now[over], rise[over]
             low[pending[under]], slope_low[pending[under]] = now[under], rise[under]
-            pending = pending[~good]
+            unsettled, pending = pending, pending[~good]
             if len(pending) == 0:
                 return t, found
-            t[pending] = _next_length(low, high, slope_low, slope_high, slope)[pending]
+            trial = _next_length(low, high, slope_low, slope_high, slope)
+            # Where the secant hardly moves one end of the bracket, the minimum is near the other.
+            slow = (high - low)[unsettled] > 0.5 * width
+            near = low + torch.where(t == high, 0.1, 0.9) * (high - low)
+            trial[unsettled[slow]] = near[unsettled[slow]]
+            t[pending] = trial[pending]
         # What is left goes to the best point it is sure of, and no further.
         t = torch.where(found, t, low)
         value, self.residual = self.objective.at(torch.addcmul(self.z, moved, t.to(self.z.dtype)))
