@@ -82,13 +82,13 @@ class HeadBank:
         indices = [
             rows.index for spec in wanted for rows in (spec.rows, spec.scaler_rows) if rows is not None
         ]
-        for spec in wanted:
-            if spec.scaler_rows is not None:  # measured anyway, and checked in the same reading
-                self._reader.moments(spec.scaler_rows)
-        if indices:
-            used = np.zeros(len(self._target), dtype=bool)
-            for index in indices:
-                used[index] = True
+        used = np.zeros(len(self._target), dtype=bool)
+        for index in indices:
+            used[index] = True
+        with _threads(1 if int(used.sum()) < _LIGHT_ROWS else None):
+            for scaler in dict.fromkeys(spec.scaler_rows for spec in wanted):
+                if scaler is not None:  # measured anyway, and checked in the same reading
+                    self._reader.moments(scaler)
             self._reader.check_finite(np.flatnonzero(used))
         trained: dict[HeadSpec, LinearHead] = {}
         stepped = [spec for spec in wanted if spec.minibatch is not None]
