@@ -29,7 +29,7 @@ from headwater.heads.stack import SmoothStack, Solved
 from headwater.heads.workspace import Passes, Prepared, Workspace
 
 # The heads solved at once may take this share of the memory, and no more than this many bytes.
-_HEADS_SHARE, _HEADS_BYTES = 6, 1 << 28
+_HEADS_SHARE, _HEADS_BYTES = 6, 3 << 26
 # Iterations that a stack is expected to take, for judging what a preconditioner may cost.
 _EXPECTED = 8
 # Up to this dimension a full eigenbasis costs nothing worth saving.
