@@ -76,7 +76,9 @@ def asked(result: SweepResult) -> list[str]:
         words += ["--grid", f"{key}={','.join(map(str, values))}"]
     for key, value in request["settings"].items():
         words += ["--set", f"{key}={value}"]
-    words += ["--seeds", ",".join(map(str, seeds)) if seeds != list(range(len(seeds))) else str(len(seeds))]
+    counted = seeds == list(range(len(seeds)))
+    # A lone number is how many seeds; a comma makes it a list.
+    words += ["--seeds", str(len(seeds)) if counted else ",".join(map(str, seeds)) + "," * (len(seeds) == 1)]
     return [*words, "--select", result.rule]
 
 
