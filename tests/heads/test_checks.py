@@ -45,6 +45,7 @@ BAD = {
     "endless radius": ({"risk": ChiSquare(float("inf"))}, "inf"),
     "groups of a risk": ({"risk": GroupRisk(NEGATIVE, (0.0,))}, "-1"),
     "adjustment": ({"risk": GroupRisk(HALVES, (0.0,))}, "2 groups"),
+    "endless adjustment": ({"risk": GroupRisk(HALVES, (0.0, float("inf")))}, "finite"),
     "strength": ({"invariance": Invariance("irm", HALVES, -1.0)}, "-1.0"),
     "groups of an invariance": ({"invariance": Invariance("irm", NEGATIVE, 1.0)}, "-1"),
     "mixing share": (

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.optimize import linprog, minimize
 
-from headwater.errors import RequestError
 from headwater.heads.criterion import ChiSquare, CVaR, GroupRisk
 from headwater.heads.objectives.base import RowCodes, RowWeights
 from headwater.heads.objectives.filling import fill_ball, fill_box
@@ -241,20 +240,3 @@ def test_rows_without_weight_make_no_group() -> None:
     risk = risk_of([GroupRisk(Codes(codes), (0.0, 9.0, 9.0))], RowWeights(values, zero), given)
     exact, _, _ = risk.bounds(torch.tensor([[1.0], [2.0], [50.0], [60.0]]))
     assert float(exact) == pytest.approx(1.5)
-
-
-@pytest.mark.parametrize(
-    "risk", [CVaR(0.0), CVaR(1.5), ChiSquare(-1.0), ChiSquare(float("nan")), CVaR(float("nan"))]
-)
-def test_refuses_what_is_out_of_range(risk: Any) -> None:
-    with pytest.raises(RequestError, match=r"takes a"):
-        risk_of([risk], _weights(np.ones(4), 1), None)
-
-
-@pytest.mark.parametrize(
-    ("adjustment", "match"), [((0.0,), "run from 0 to 0"), ((0.0, float("inf")), "finite")]
-)
-def test_refuses_adjustments_that_do_not_fit(adjustment: tuple[float, ...], match: str) -> None:
-    codes = RowCodes(torch.tensor([[0], [1]]), torch.zeros(1, dtype=torch.long))
-    with pytest.raises(RequestError, match=match):
-        risk_of([GroupRisk(Codes([0, 1]), adjustment)], _weights(np.ones(2), 1), codes)

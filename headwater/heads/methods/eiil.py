@@ -12,8 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from headwater.heads.criterion import GroupRisk, Invariance
+from headwater.heads.criterion import Invariance
+from headwater.heads.methods.dro import group_risk, robust_spec
 from headwater.heads.methods.erm import L2_SPACE, TrainSettings, train_spec
+from headwater.heads.methods.invariance import TOLERANCE
 from headwater.heads.methods.registry import Among, Needs, method
 from headwater.heads.methods.stages import IDENTIFICATION_L2_SPACE, early_spec
 from headwater.heads.recipes import Outcome, Recipe
@@ -51,14 +53,13 @@ def eiil(task: Task, settings: EIILSettings, random: np.random.Generator) -> Rec
     train = task.rows("train").index
     (reference,) = yield [early_spec(task, settings, settings.reference_l2)]
     environment = environments(task.logits([reference], train)[0], task.target[train])
-    spec = train_spec(task, settings)
     if settings.learner == "IRM":
-        codes = Codes(_renumbered(environment))
-        spec = dataclasses.replace(spec, invariance=Invariance("irm", codes, settings.strength))
+        codes = Codes(np.unique(environment, return_inverse=True)[1])
+        penalty = Invariance("irm", codes, settings.strength)
+        spec = dataclasses.replace(train_spec(task, settings), invariance=penalty, tolerance=TOLERANCE)
     else:
-        groups = _renumbered(2 * task.target[train] + environment)
-        adjustment = settings.adjustment / np.sqrt(np.bincount(groups))
-        spec = dataclasses.replace(spec, risk=GroupRisk(Codes(groups), tuple(adjustment.tolist())))
+        groups = 2 * task.target[train] + environment
+        spec = robust_spec(task, settings, group_risk(groups, settings.adjustment))
     (head,) = yield [spec]
     return Outcome(head, {"second_environment": int(environment.sum())})
 
@@ -76,9 +77,3 @@ def environments(logits: NDArray[np.floating], codes: NDArray[np.int64]) -> NDAr
     exponent = np.exp(scores - scores.max(axis=1, keepdims=True))
     expected = (exponent * scores).sum(axis=1) / exponent.sum(axis=1)
     return np.asarray(expected > scores[np.arange(len(codes)), codes], dtype=np.int64)
-
-
-def _renumbered(codes: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The same groups numbered from 0 without gaps."""
-    _, numbers = np.unique(codes, return_inverse=True)
-    return np.asarray(numbers, dtype=np.int64)

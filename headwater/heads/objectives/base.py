@@ -78,6 +78,13 @@ class InvarianceOf(Protocol):
         """The value (H,) float64 and its derivative by the logits (n, K, H), a new tensor."""
         ...
 
+    def steep(self, z: Tensor) -> Tensor | None:
+        """Directions (n, K, H, r) whose squares add up to about its second derivative by the logits.
+
+        For a metric only; None where few directions cannot say it.
+        """
+        ...
+
     def of(self, keep: Tensor) -> InvarianceOf:
         """The penalty of some of the heads only."""
         ...

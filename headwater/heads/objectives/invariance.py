@@ -6,7 +6,8 @@ they are minus and plus half of it, which is how such a head comes out.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -18,8 +19,13 @@ from headwater.heads.objectives.base import InvarianceOf, RowCodes, RowWeights
 
 # Inverse squared widths of the Gaussian kernels, as in DomainBed.
 _GAMMAS = (0.001, 0.01, 0.1, 1.0, 10.0, 100.0, 1000.0)
+_PER_GAMMA = 10
 # Rows that MMD compares, of all groups together; kernels cost their square.
-_COMPARED = 768
+_COMPARED = 256
+# Numbers of a stack of kernels: about as many as stay in the cache.
+_AT_ONCE = 1 << 18
+# More directions than these cost a metric more than they save.
+_MOST_STEEP = 32
 
 
 def invariance_of(
@@ -99,6 +105,11 @@ class _Groups:
         """The transpose of `mean`: (m, ...) from (G, ...)."""
         return values[self.codes] * self.share.view(-1, *[1] * (values.ndim - 1))
 
+    def apart(self, values: Tensor) -> Tensor:
+        """Rows' parts of their group's mean, one group beside the other: (m, ..., G) from (m, ...)."""
+        own = torch.nn.functional.one_hot(self.codes, self.count) * self.share.unsqueeze(1)
+        return values.unsqueeze(-1) * own.view(len(own), *[1] * (values.ndim - 1), -1)
+
     @property
     def pairs(self) -> int:
         """How many pairs of groups there are, at least 1."""
@@ -111,6 +122,10 @@ class _Kind:
     def at(self, z: Tensor, groups: _Groups) -> tuple[Tensor, Tensor]:
         raise NotImplementedError
 
+    def steep(self, z: Tensor, groups: _Groups) -> Tensor | None:
+        """Directions (m, C, h, r) whose squares add up to about the second derivative, if they are few."""
+        return None
+
 
 @dataclass(frozen=True)
 class _Irm(_Kind):
@@ -122,11 +137,21 @@ class _Irm(_Kind):
     labels: Tensor
 
     def at(self, z: Tensor, groups: _Groups) -> tuple[Tensor, Tensor]:
+        error, towards = self._parts(z, groups)
+        slope = groups.mean((error * z).sum(1))
+        return slope.square().sum(0), towards * groups.spread(2 * slope).unsqueeze(1)
+
+    def steep(self, z: Tensor, groups: _Groups) -> Tensor | None:
+        """See _Kind: a sum of squares is about the squares of what each derivative says (Gauss-Newton)."""
+        if groups.count > _MOST_STEEP:
+            return None
+        return math.sqrt(2) * groups.apart(self._parts(z, groups)[1])
+
+    def _parts(self, z: Tensor, groups: _Groups) -> tuple[Tensor, Tensor]:
+        """The derivative of each row's loss by its logits, and that of its product with the logits."""
         p = torch.softmax(z, dim=1)
         error = p - self.labels[groups.rows].unsqueeze(2)
-        slope = groups.mean((error * z).sum(1))
-        towards = error + p * (z - (p * z).sum(1, keepdim=True))
-        return slope.square().sum(0), towards * groups.spread(2 * slope).unsqueeze(1)
+        return error, error + p * (z - (p * z).sum(1, keepdim=True))
 
 
 class _Coral(_Kind):
@@ -154,6 +179,20 @@ class _Coral(_Kind):
         along = 2 * (by_outer[groups.codes] * centred.unsqueeze(1)).sum(2)
         return result, by_z + along * groups.share.view(-1, 1, 1)
 
+    def steep(self, z: Tensor, groups: _Groups) -> Tensor | None:
+        """See _Kind: for two classes, each group's mean and variance less those of all groups."""
+        if z.shape[1] > 2 or 2 * groups.count > _MOST_STEEP:
+            return None
+        kept = 1 - groups.mean(groups.share)
+        unbiased = torch.where(kept > 1e-12, 1 / kept.clamp_min(1e-12), 0)
+        # One logit is minus the other, so that one mean and one variance stand for two and four.
+        second = z[:, 1:]
+        by_mean = groups.apart(torch.ones_like(second))
+        by_variance = groups.apart(2 * (second - groups.mean(second)[groups.codes])) * unbiased
+        away = [each - each.mean(-1, keepdim=True) for each in (by_mean, by_variance)]
+        out = math.sqrt(2 * groups.count / groups.pairs) * torch.cat(away, dim=-1)
+        return torch.cat([-out, out], dim=1) / 2
+
 
 def _between(values: Tensor, groups: _Groups) -> tuple[Tensor, Tensor]:
     """Squared differences (h,) of values (G, ..., h), mean over pairs of groups, and the derivative."""
@@ -177,20 +216,32 @@ class _Mmd(_Kind):
         same = groups.codes.unsqueeze(0) == groups.codes.unsqueeze(1)
         share = torch.outer(groups.share, groups.share)
         factor = (share * (groups.count * same - 1.0) / groups.pairs).float()
+        own = z.permute(2, 0, 1)
         values, derivatives = [], []
-        for head in range(z.shape[2]):
-            own = z[:, :, head]
-            square = own.square().sum(1)
-            distance = (square.unsqueeze(0) + square.unsqueeze(1) - 2 * own @ own.T).clamp_min_(0).float()
-            kernel, slope = torch.zeros_like(distance), torch.zeros_like(distance)
-            for gamma in _GAMMAS:
-                bell = torch.exp(-gamma * distance)
-                kernel += bell
-                slope.add_(bell, alpha=-gamma)
-            values.append((kernel * factor).sum(dtype=torch.float64))
-            slope = (slope * factor).double()
-            derivatives.append(4 * (slope.sum(1, keepdim=True) * own - slope @ own))
-        return torch.stack(values), torch.stack(derivatives, dim=2)
+        size = max(1, _AT_ONCE // factor.numel())
+        for part in (own[first : first + size] for first in range(0, len(own), size)):
+            distance = part.new_zeros(len(part), *factor.shape)
+            for each in part.unbind(2):
+                distance += (each.unsqueeze(1) - each.unsqueeze(2)).square_()
+            kernel, slope = _bells(distance.float())
+            values.append((kernel * factor).sum((1, 2), dtype=torch.float64))
+            slope = slope.mul_(factor).double()
+            derivatives.append(4 * (slope.sum(2, keepdim=True) * part - slope @ part))
+        return torch.cat(values), torch.cat(derivatives).permute(1, 2, 0)
+
+
+def _bells(distance: Tensor) -> tuple[Tensor, Tensor]:
+    """The sum of the kernels at squared distances, and its derivative by them.
+
+    Every other kernel is a power of the one before it, for which an exponential costs more.
+    """
+    kernel, slope = torch.zeros_like(distance), torch.zeros_like(distance)
+    bell = kernel
+    for number, gamma in enumerate(_GAMMAS):
+        bell = torch.exp(distance * -gamma) if number % 2 == 0 else bell.pow_(_PER_GAMMA)
+        kernel += bell
+        slope.add_(bell, alpha=-gamma)
+    return kernel, slope
 
 
 @dataclass(frozen=True)
@@ -215,12 +266,7 @@ class Penalties:
         """See InvarianceOf."""
         value = torch.zeros_like(self.strength)
         derivative = torch.zeros_like(z)
-        for number in torch.unique(self.column).tolist():
-            heads = torch.nonzero(self.column == number).flatten()
-            groups = self.groups[number]
-            seen = z[groups.rows][:, :, heads].double()
-            if z.shape[1] == 1:
-                seen = torch.cat([-seen / 2, seen / 2], dim=1)
+        for groups, heads, seen in self._each(z):
             penalty, slope = self.kind.at(seen, groups)
             if z.shape[1] == 1:
                 slope = (slope[:, 1:] - slope[:, :1]) / 2
@@ -229,3 +275,27 @@ class Penalties:
             part[groups.rows] = (slope * self.strength[heads]).to(z.dtype)
             derivative[:, :, heads] = part
         return value, derivative
+
+    def steep(self, z: Tensor) -> Tensor | None:
+        """See InvarianceOf."""
+        made = [(groups, heads, self.kind.steep(seen, groups)) for groups, heads, seen in self._each(z)]
+        rank = max(0 if each is None else each.shape[3] for _, _, each in made)
+        if rank == 0:
+            return None
+        out = torch.zeros(*z.shape, rank, dtype=z.dtype, device=z.device)
+        for groups, heads, each in made:
+            if each is not None:
+                directions = (each[:, 1:] - each[:, :1]) / 2 if z.shape[1] == 1 else each
+                part = torch.zeros(len(z), z.shape[1], len(heads), rank, dtype=z.dtype, device=z.device)
+                scaled = directions * self.strength[heads].sqrt().unsqueeze(1)
+                part[groups.rows, :, :, : each.shape[3]] = scaled.to(z.dtype)
+                out[:, :, heads] = part
+        return out
+
+    def _each(self, z: Tensor) -> Iterator[tuple[_Groups, Tensor, Tensor]]:
+        """Each grouping, the heads (h,) that have it, and their logits by class (m, C, h), float64."""
+        for number in torch.unique(self.column).tolist():
+            heads = torch.nonzero(self.column == number).flatten()
+            groups = self.groups[number]
+            seen = z[groups.rows][:, :, heads].double()
+            yield groups, heads, torch.cat([-seen / 2, seen / 2], dim=1) if z.shape[1] == 1 else seen

@@ -7,7 +7,6 @@ smoothing is left is `headwater.heads.solvers.minmax`'s business.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -15,7 +14,6 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from headwater.errors import RequestError
 from headwater.heads.criterion import ChiSquare, CVaR, GroupRisk, Risk
 from headwater.heads.objectives.base import RowCodes, RowWeights
 from headwater.heads.objectives.filling import fill_ball, fill_box
@@ -53,25 +51,16 @@ class WorstCase(Protocol):
 
 
 def risk_of(risks: Sequence[Risk], weights: RowWeights, codes: RowCodes | None) -> WorstCase:
-    """The risks, all of one kind, of a stack of heads; `codes` are the groups' of a GroupRisk.
-
-    Raises RequestError for a share, radius or adjustment that is out of range.
-    """
+    """The risks, all of one kind, of a stack of heads; `codes` are the groups' of a GroupRisk."""
     device = weights.values.device
     groups = [risk for risk in risks if isinstance(risk, GroupRisk)]
     if groups and codes is not None:
         return WorstGroup.of_groups(groups, weights, codes)
     if isinstance(risks[0], CVaR):
         shares = [risk.share for risk in risks if isinstance(risk, CVaR)]
-        for share in shares:
-            if not 0 < share <= 1:
-                raise RequestError(f"a CVaR takes a share of rows above 0 and up to 1, not {share}")
         numbers = torch.tensor(shares, dtype=torch.float64, device=device)
         return WorstShare(weights, 1 / numbers, _ones(numbers), None)
     radii = [risk.radius for risk in risks if isinstance(risk, ChiSquare)]
-    for radius in radii:
-        if not (math.isfinite(radius) and radius >= 0):
-            raise RequestError(f"a χ² ball takes a radius of at least 0, not {radius}")
     numbers = torch.tensor(radii, dtype=torch.float64, device=device)
     return WorstInBall(weights, numbers, _ones(numbers), None)
 
@@ -100,15 +89,6 @@ class WorstGroup:
     def of_groups(risks: Sequence[GroupRisk], weights: RowWeights, codes: RowCodes) -> WorstGroup:
         """From specs' risks; a group without a row of weight above 0 takes no part."""
         count = max(len(risk.adjustment) for risk in risks)
-        for risk in risks:
-            highest, lowest = int(risk.groups.values.max()), int(risk.groups.values.min())
-            if lowest < 0 or highest >= len(risk.adjustment):
-                raise RequestError(
-                    f"group codes of a risk run from 0 to {len(risk.adjustment) - 1}, one for each "
-                    f"adjustment, and one is {lowest if lowest < 0 else highest}"
-                )
-            if not all(math.isfinite(each) for each in risk.adjustment):
-                raise RequestError("the adjustments of a group risk must be finite numbers")
         pairs = torch.stack([weights.column, codes.column], dim=1)
         different, column = torch.unique(pairs, dim=0, return_inverse=True)
         values = codes.values[:, different[:, 1]].clamp_min(0)

@@ -21,13 +21,21 @@ def dot(a: Tensor, b: Tensor) -> Tensor:
 
 
 class Metric:
-    """The inverse of A ⊗ G + λI for each head, applied to gradients (H, K, d + 1), the bias last.
+    """The inverse of A ⊗ G + λI + UUᵀ for each head, applied to gradients (H, K, d + 1), the bias last.
 
     A (H, K, K) is the mean curvature of the head's loss by a row's logits, and G the features' second
-    moments, known in some directions, with one number for all others.
+    moments, known in some directions, with one number for all others. U (H, K, d + 1, r) are the few
+    directions in which the objective is steeper than its loss, None where there are none.
     """
 
-    def __init__(self, directions: Directions, curvature: Tensor, l2: Tensor, dtype: torch.dtype) -> None:
+    def __init__(
+        self,
+        directions: Directions,
+        curvature: Tensor,
+        l2: Tensor,
+        dtype: torch.dtype,
+        steep: Tensor | None = None,
+    ) -> None:
         values, vectors = torch.linalg.eigh(curvature)  # (H, K), (H, K, K)
         values = torch.maximum(values, _FLOOR * values[:, -1:]).clamp_min(1e-12)
         self._rotate = vectors.to(dtype)
@@ -41,6 +49,14 @@ class Metric:
             self._rest, inverse = rest.to(dtype), inverse - rest
         self._inverse = inverse.to(dtype)  # (H, K, r)
         self._bias = (1 / values).to(dtype).unsqueeze(2)
+        self._answers: Tensor | None = None
+        if steep is not None:
+            # Woodbury's identity: the inverse without U, less U's answers times a small matrix.
+            answers = [self._without(each.contiguous()).flatten(1) for each in steep.unbind(3)]
+            self._answers = torch.stack(answers, dim=2)  # (H, K·(d + 1), r)
+            inner = (steep.flatten(1, 2).transpose(1, 2) @ self._answers).double()
+            inner = (inner + inner.transpose(1, 2)) / 2 + torch.eye(inner.shape[1], dtype=torch.float64)
+            self._small = torch.linalg.pinv(inner, hermitian=True)
 
     def of(self, keep: Tensor) -> Metric:
         """That of some of the heads only."""
@@ -48,10 +64,21 @@ class Metric:
         kept._vectors = self._vectors
         kept._rest = None if self._rest is None else self._rest[keep]
         kept._rotate, kept._inverse, kept._bias = self._rotate[keep], self._inverse[keep], self._bias[keep]
+        kept._answers = None
+        if self._answers is not None:
+            kept._answers, kept._small = self._answers[keep], self._small[keep]
         return kept
 
     def solve(self, gradient: Tensor) -> Tensor:
         """The inverse applied to (H, K, d + 1)."""
+        out = self._without(gradient)
+        if self._answers is not None:
+            seen = (self._answers.transpose(1, 2) @ gradient.flatten(1).unsqueeze(2)).double()
+            out -= (self._answers @ (self._small @ seen).to(out.dtype)).view_as(out)
+        return out
+
+    def _without(self, gradient: Tensor) -> Tensor:
+        """The inverse without the steep directions applied."""
         turned = gradient if gradient.shape[1] == 1 else self._rotate.transpose(1, 2) @ gradient
         weight = turned[..., :-1]
         if self._vectors is None:

@@ -123,6 +123,20 @@ class _Run:
         gradient[..., -1] = self.residual.sum(0).T
         return gradient
 
+    def steep(self) -> Tensor | None:
+        """The directions (H, K, d + 1, r) of parameters in which the invariance is steep, if any."""
+        invariance = self.objective.invariance
+        by_logit = None if invariance is None else invariance.steep(self.z)
+        if by_logit is None:
+            return None
+        heads, columns, length = self.theta.shape
+        rank = by_logit.shape[3]
+        out = self.theta.new_empty(heads, columns, length, rank)
+        flat = by_logit.view(len(self.x), -1).T @ self.x
+        out[:, :, :-1] = flat.view(columns, heads, rank, -1).permute(1, 0, 3, 2)
+        out[:, :, -1] = by_logit.sum(0).transpose(0, 1)
+        return out
+
     def of(self, keep: Tensor) -> None:
         self.objective = self.objective.of(keep)
         for name in ("l2", "heads", "theta", "gradient", "value", "stalled", "done"):
@@ -214,7 +228,7 @@ def solve_general(problem: Problem) -> Solved:
     while True:
         if run.iteration >= refresh:
             curvature = run.objective.curvature(run.z)
-            metric = Metric(problem.directions, curvature, run.l2, run.x.dtype)
+            metric = Metric(problem.directions, curvature, run.l2, run.x.dtype, run.steep())
             history.renew(metric, run.theta.shape)
             answer = metric.solve(run.gradient)
             refresh = 2 * run.iteration + 1
