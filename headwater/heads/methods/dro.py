@@ -1,7 +1,7 @@
 """Distributionally robust methods: the worst group, the worst share of rows, the worst weighting in a ball.
 
 They are published as training loops for whole networks. Here they are their last-layer form, on fixed
-features, and end at the exact minimum of their criterion instead of where a loop stops.
+features, and end at the minimum of their criterion, to a known gap, instead of where a loop stops.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from headwater.heads.spec import Codes, HeadSpec
 from headwater.heads.task import Task
 
 ADJUSTMENT_SPACE = Among((0.0, 1.0, 2.0, 3.0, 4.0, 5.0))
-# A worst case is solved to this gap between primal and dual, relative: far below what moves an accuracy.
-TOLERANCE = 1e-4
+# A worst case is solved to this gap between primal and dual, relative. It is a bound, so that most heads are
+# closer; a tenth of it takes up to twice the iterations, which hardly moves an accuracy.
+TOLERANCE = 1e-3
 
 
 class GroupDROSettings(TrainSettings):
@@ -64,7 +65,7 @@ def group_risk(groups: NDArray[np.int64], adjustment: float) -> GroupRisk:
 def group_dro(task: Task, settings: GroupDROSettings, random: np.random.Generator) -> Recipe:
     """Minimises the loss of the worst group, with more weight on small groups by C/√n.
 
-    Last-layer form, at the exact minimum of max_g (mean loss + C/√n_g) + penalty.
+    Last-layer form, at the minimum of max_g (mean loss + C/√n_g) + penalty.
     """
     groups = task.groups[task.rows("train").index]
     (head,) = yield [robust_spec(task, settings, group_risk(groups, settings.adjustment))]
@@ -82,7 +83,7 @@ def group_dro(task: Task, settings: GroupDROSettings, random: np.random.Generato
 def cvar_dro(task: Task, settings: CVaRSettings, random: np.random.Generator) -> Recipe:
     """Minimises the mean loss of the worst share of rows, the last in part.
 
-    Last-layer form, at the exact minimum over all of train instead of the worst of each batch.
+    Last-layer form, at the minimum over all of train instead of the worst of each batch.
     """
     (head,) = yield [robust_spec(task, settings, CVaR(settings.share))]
     return Outcome(head)
@@ -98,7 +99,7 @@ def cvar_dro(task: Task, settings: CVaRSettings, random: np.random.Generator) ->
 def chi_square_dro(task: Task, settings: ChiSquareSettings, random: np.random.Generator) -> Recipe:
     """Minimises the loss under the worst row weights within a χ² ball.
 
-    Last-layer form, at the exact minimum over all of train instead of the worst of each batch.
+    Last-layer form, at the minimum over all of train instead of the worst of each batch.
     """
     (head,) = yield [robust_spec(task, settings, ChiSquare(settings.radius))]
     return Outcome(head)

@@ -25,11 +25,13 @@ def fill_box(scores: Tensor, weights: Tensor, most: Tensor) -> Tensor:
     high = _top_share(scores, weights, 1 / most)
     low = high - most
     t = high
+    # Scores are only known to their rounding, and so is the sum.
+    exact = _EXACT * (1 + scores.abs().amax(0))
     for step in range(_STEPS):
         a = (scores - t).clamp_min_(0).minimum(most)
         over = (weights * a).sum(0) - 1
         low, high = torch.where(over >= 0, t, low), torch.where(over <= 0, t, high)
-        if bool(((over.abs() <= _EXACT) | (high - low <= _EXACT * high.abs())).all()):
+        if bool(((over.abs() <= exact) | (high - low <= exact)).all()):
             break
         slope = (weights * ((a > 0) & (a < most))).sum(0)
         newton = t + over / slope

@@ -20,6 +20,8 @@ from headwater.heads.stack import Solved
 _MEMORY = 10
 _TRIALS = 20
 _SUFFICIENT, _CURVATURE = 1e-4, 0.5
+# The share of a gap that is small enough below which a line search may take a change for rounding.
+_NEGLIGIBLE = 1e-2
 # The estimate of the gap, half the squared gradient in the quasi-Newton metric, may be short by a factor.
 _SAFETY = 8.0
 # Heads that are done leave when they are this share of those that run: leaving copies what the others hold.
@@ -91,6 +93,7 @@ class _Run:
 
     def __init__(self, problem: Problem) -> None:
         self.x, self.objective, self.l2 = problem.x, problem.objective, problem.l2
+        self.slack = torch.zeros_like(self.l2) if problem.slack is None else problem.slack
         self.heads = torch.arange(problem.heads, device=self.x.device)
         self.iteration = 0
         self.stalled = torch.zeros_like(self.heads)
@@ -139,7 +142,7 @@ class _Run:
 
     def of(self, keep: Tensor) -> None:
         self.objective = self.objective.of(keep)
-        for name in ("l2", "heads", "theta", "gradient", "value", "stalled", "done"):
+        for name in ("l2", "slack", "heads", "theta", "gradient", "value", "stalled", "done"):
             setattr(self, name, getattr(self, name)[keep])
         self.z = self.z[..., keep].contiguous()
         self.residual = torch.empty_like(self.z)
@@ -153,7 +156,7 @@ class _Run:
         square, along = self.square(self.theta), self.square(step)
         across = dot(self.theta[..., :-1], step[..., :-1])
         exact = self.z.dtype == torch.float64 and self.objective.invariance is None  # those sum in float32
-        noise = self.value.abs() * (1e-14 if exact else 1e-7)
+        noise = torch.maximum(self.value.abs() * (1e-14 if exact else 1e-7), _NEGLIGIBLE * self.slack)
         start = self.value.clone()
         t = torch.ones_like(slope)
         low, high = torch.zeros_like(t), torch.full_like(t, torch.inf)
@@ -275,8 +278,7 @@ def _finish(run: _Run, problem: Problem, answers: Solved, slope: Tensor, curvatu
     bound = dot(weight, weight) / (2 * run.l2) + bias_part
     bound = torch.where(run.l2 > 0, bound, torch.inf)
     target = problem.tolerance[run.heads] * run.value.abs()
-    if problem.slack is not None:
-        target = torch.maximum(target, problem.slack[run.heads])
+    target = torch.maximum(target, run.slack)
     certified = bound <= target
     if not run.objective.is_convex:
         certified = torch.zeros_like(certified)

@@ -24,6 +24,8 @@ _SLOWEST, _FASTEST = 2.0, 30.0
 _INNER = 0.25
 _EXPECTED = 0.1
 _STEPS = 40
+# Iterations after which a step ends where it is, and is taken again from there.
+_INNER_ITERATIONS = 100
 # Steps in which neither the gap nor the lower bound gets better, after which a head is given up.
 _PATIENCE = 6
 
@@ -47,7 +49,7 @@ def solve_minmax(problem: Problem) -> Solved:
     for step in range(_STEPS):
         risk = _risk(now).moved(losses, sharpness)
         now = replace(now, objective=replace(now.objective, risk=risk))
-        left = (now.max_iterations - used).clamp_min(1)
+        left = (now.max_iterations - used).clamp(1, _INNER_ITERATIONS)
         inner = solve_general(replace(now, tolerance=now.tolerance / 4, slack=goal, max_iterations=left))
         used = used + inner.iterations
         now = replace(now, weight=inner.weight, bias=inner.bias)
@@ -75,7 +77,8 @@ def solve_minmax(problem: Problem) -> Solved:
         now, losses, heads, used = now.of(keep), losses[:, keep], heads[keep], used[keep]
         gap, highest, stalled = gap[keep], highest[keep], stalled[keep]
         apart, wanted = apart[keep], wanted[keep]
-        sharpness = _sharper(sharpness[keep], _risk(now).diameter, apart, wanted)
+        sharper = _sharper(sharpness[keep], _risk(now).diameter, apart, wanted)
+        sharpness = torch.where(inner.converged[keep], sharper, sharpness[keep])
         goal = _INNER * torch.maximum(_EXPECTED * apart, wanted)
     return answers
 
