@@ -17,6 +17,8 @@ from torch import Tensor
 
 from headwater.heads.reader import FeatureReader
 
+_BLOCK_BYTES = 1 << 24  # of a block or its logits
+
 
 class Blocks(Protocol):
     """A matrix of rows (n, dim) that is seen block by block."""
@@ -105,6 +107,3 @@ class Streamed:
 def block_rows(dim: int, columns: int, itemsize: int) -> int:
     """Rows of a block, so that it and its logits stay in a cache and the products are still large."""
     return max(256, min(4096, _BLOCK_BYTES // (itemsize * max(dim, columns))))
-
-
-_BLOCK_BYTES = 1 << 24

@@ -19,7 +19,7 @@ __all__ = ["Codes", "HeadSpec", "Minibatch", "Penalty", "Rows", "Weights"]
 
 @dataclass(frozen=True)
 class Penalty:
-    """`l1`·‖W‖₁ + `l2`/2·‖W‖² added to the weighted mean loss; the bias is never penalised.
+    """`l1`·‖W‖₁ + `l2`/2·‖W‖² added to the weighted mean loss; the bias goes free unless `bias` is set.
 
     It acts on the weights of the standardised features when the spec standardises. With more than two
     classes W has a column per class; with two (of two) it is the one vector w = w₁ - w₀ of the sigmoid's

@@ -90,7 +90,10 @@ class Workspace:
         return centre, np.ones_like(centre) if scaler is None else self._reader.moments(scaler).scale
 
     def prepare(self, rows: Rows, scaler: Rows | None) -> Prepared:
-        """Unique, ascending `rows`, centred on their own mean and scaled by the deviation over `scaler`."""
+        """Unique, ascending `rows`, centred on their own mean and scaled by the deviation over `scaler`.
+
+        RequestError where memory was asked to be bounded and no copy of the rows fits.
+        """
         key = (rows, scaler)
         kept = self._kept.get(key)
         if isinstance(kept, Prepared):
