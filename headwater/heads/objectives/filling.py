@@ -20,38 +20,35 @@ def fill_box(scores: Tensor, weights: Tensor, most: Tensor) -> Tensor:
     """Over 0 <= a_i <= `most` (H,) >= 1.
 
     The level t, where Σ w_i clip(s_i - t, 0, most) = 1, lies less than `most` below the score at which the
-    weights, from the top, add up to 1/most. It is found by Newton steps kept in that bracket.
+    weights, from the top, add up to 1/most. It is found by Newton steps kept in that bracket, each of a few
+    numbers, since of ordered scores the sums to any level are known.
     """
-    high = _top_share(scores, weights, 1 / most)
-    low = high - most
-    t = high
-    # Scores are only known to their rounding, and so is the sum.
-    exact = _EXACT * (1 + scores.abs().amax(0))
+    falling, order = (-scores).T.contiguous().sort(dim=1)  # (H, n), minus the scores
+    mass = weights.expand_as(scores).T.gather(1, order)
+    reached = mass.cumsum(1)
+    top = (reached < (1 / most).unsqueeze(1)).sum(1, keepdim=True).clamp_max(len(scores) - 1)
+    first = -falling.gather(1, top)
+    # From here on levels and scores are counted from the first, lest large numbers cancel.
+    falling = falling + first
+    zero = torch.zeros_like(first)
+    masses = torch.cat([zero, reached], dim=1)
+    sums = torch.cat([zero, (mass * -falling).cumsum(1)], dim=1)
+    cap = most.unsqueeze(1)
+    t, low, high = zero, -cap, zero
+    exact = _EXACT * (1 + first.abs())
     for step in range(_STEPS):
-        a = (scores - t).clamp_min_(0).minimum(most)
-        over = (weights * a).sum(0) - 1
+        above, capped = torch.searchsorted(falling, -t), torch.searchsorted(falling, -t - cap)
+        full = masses.gather(1, capped)
+        slope = masses.gather(1, above) - full
+        over = sums.gather(1, above) - sums.gather(1, capped) - t * slope + cap * full - 1
         low, high = torch.where(over >= 0, t, low), torch.where(over <= 0, t, high)
-        if bool(((over.abs() <= exact) | (high - low <= exact)).all()):
+        if bool(((over.abs() <= _EXACT) | (high - low <= exact)).all()):
             break
-        slope = (weights * ((a > 0) & (a < most))).sum(0)
         newton = t + over / slope
         inside = (newton > low) & (newton < high) & (step % 4 != 3)
         t = torch.where(inside, newton, (low + high) / 2)
+    a = (scores - (t + first).T).clamp_min_(0).minimum(most)
     return a / (weights * a).sum(0)
-
-
-def _top_share(scores: Tensor, weights: Tensor, share: Tensor) -> Tensor:
-    """The score (H,) at which the weights of the rows from the highest down first reach `share` (H,)."""
-    if weights.shape[1] == 1 and bool((weights == weights[0]).all()):
-        rows = (share * len(scores)).ceil().long().clamp(1, len(scores))
-        top = torch.empty_like(share)
-        for each in torch.unique(rows).tolist():
-            chosen = rows == each
-            top[chosen] = scores[:, chosen].kthvalue(len(scores) - each + 1, dim=0).values
-        return top
-    ordered, order = scores.sort(dim=0, descending=True)
-    reached = weights.expand_as(scores).gather(0, order).cumsum(0) < share
-    return ordered.gather(0, reached.sum(0, keepdim=True).clamp_max(len(scores) - 1))[0]
 
 
 def fill_ball(scores: Tensor, weights: Tensor, radius: Tensor) -> Tensor:
