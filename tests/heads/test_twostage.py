@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from scipy.optimize import minimize
 
 from headwater.errors import RequestError
+from headwater.heads.bank import HeadBank
 from headwater.heads.criterion import GeneralizedCrossEntropy, GroupRisk, Invariance
 from headwater.heads.head import LinearHead
 from headwater.heads.methods import plan
@@ -380,7 +382,18 @@ def test_eiil_minimises_the_worst_of_its_groups(noisy: Task) -> None:
     ).x
     (found,) = run_recipes(noisy, [plan(noisy, "EIIL", settings)], device="cpu")
     assert found.unconverged == 0
-    logits = found.head.logits(noisy.features[train])
+
+    def worst(head: LinearHead) -> float:
+        weight, bias = head.weight[1] - head.weight[0], head.bias[1] - head.bias[0]
+        scaled = weight.astype("f8") * noisy.features[train].astype("f8").std(axis=0)
+        shift = weight.astype("f8") @ noisy.features[train].astype("f8").mean(axis=0)
+        slack = slacks(np.append(scaled, [bias + shift, 0.0]))
+        return float(-slack.min() + 0.1 / 2 * (scaled**2).sum())
+
+    least = exact[-1] + 0.1 / 2 * (exact[:-2] ** 2).sum()
+    assert least * (1 - 1e-6) <= worst(found.head) <= least * (1 + spec.tolerance)
+    (closer,) = HeadBank(noisy.features, noisy.target, 2).train([dataclasses.replace(spec, tolerance=1e-5)])
+    logits = closer.logits(noisy.features[train])
     np.testing.assert_allclose(logits[:, 1] - logits[:, 0], x @ exact[:-2] + exact[-2], atol=2e-2)
 
 
