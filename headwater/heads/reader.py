@@ -5,6 +5,7 @@ Features may be an array, a memory map or a store's `Features`: whatever has a s
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +19,7 @@ from headwater.errors import RequestError
 from headwater.heads.hashed import Rows
 
 _BLOCK = 2048
-_CACHED = 256
+_CACHED = 1 << 17  # numbers of a part that stays in a core's own cache
 # Rows that fill at least this share of the rows between first and last are read together with those between.
 _DENSE = 0.5
 
@@ -85,10 +86,11 @@ class FeatureReader:
 
     def _small_blocks(self, index: NDArray[np.int64]) -> Iterator[tuple[slice, Tensor]]:
         """The blocks in parts that stay in the caches while they are passed over several times."""
+        size = min(256, max(16, _CACHED // self.shape[1]))
         for whole, block in self._blocks(index):
-            for first in range(0, len(block), _CACHED):
+            for first in range(0, len(block), size):
                 start = whole.start + first
-                small = block[first : first + _CACHED]
+                small = block[first : first + size]
                 yield slice(start, start + len(small)), small
 
     def check_finite(self, index: NDArray[np.int64]) -> None:
@@ -114,19 +116,20 @@ class FeatureReader:
         dim = self._features.shape[1]
         mean = torch.zeros(dim, dtype=torch.float64, device=self.device)
         spread = torch.zeros_like(mean)
-        origin = None
+        origin, scratch = None, torch.empty(0)
         seen = 0
         for part, block in self._small_blocks(index):
-            values = block.to(self.device, torch.float64 if block.dtype == torch.float64 else torch.float32)
             if origin is None:
-                origin = values[0].clone()
+                dtype = torch.float64 if block.dtype == torch.float64 else torch.float32
+                origin = block[0].to(self.device, dtype)
+                scratch = torch.empty(block.shape, dtype=dtype, device=self.device)
             # Seen from the first row, a constant feature is exactly zero.
-            values = values - origin
+            values = scratch[: len(block)].copy_(block).sub_(origin)
             count = len(values)
             own = values.mean(0)
             # Chan, Golub & LeVeque's update: sums of squares around each block's mean lose no digits.
             squares = values.sub_(own).square_().sum(0).double()
-            if not bool(torch.isfinite(squares).all()):
+            if not math.isfinite(float(squares.sum())):
                 good = torch.isfinite(block).all(1)
                 if not bool(good.all()):
                     row = int(index[part][int((~good).int().argmax())])

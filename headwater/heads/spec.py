@@ -25,7 +25,7 @@ class Penalty:
     classes W has a column per class; with two (of two) it is the one vector w = w₁ - w₀ of the sigmoid's
     parametrisation. That is what scikit-learn's LogisticRegression penalises: `C` with `l1_ratio` r is
     `l1 = r/(C·n)` and `l2 = (1 - r)/(C·n)`, n being the sum of its sample weights; only liblinear differs,
-    by penalising the bias. `bias` True does as liblinear does, and is offered beside `l1` only: the
+    by penalising the bias. The bias is free unless `bias` is True, which is offered beside `l1` only: the
     bias of the standardised problem then counts as one more weight.
     """
 

@@ -76,7 +76,7 @@ def dfr_val(task: Task, settings: DFRValSettings, random: np.random.Generator) -
     """
     tuning, final = random.spawn(2)
     val = task.rows("val").index
-    chosen, choices = settings.C[0], {}
+    chosen, choices, start = settings.C[0], {}, None
     if len(settings.C) > 1:
         halves = [halved(val, task.groups[val], tuning) for _ in range(settings.halvings)]
         subsets = [balanced_subset(half, task.groups[half], tuning) for half, _ in halves]
@@ -89,10 +89,11 @@ def dfr_val(task: Task, settings: DFRValSettings, random: np.random.Generator) -
             ],
             axis=0,
         )
-        chosen, choices = settings.C[int(worst.argmax())], {"tuning_worst_group": float(worst.max())}
+        best = int(worst.argmax())
+        chosen, choices, start = settings.C[best], {"tuning_worst_group": float(worst.max())}, heads[best]
     subsets = [balanced_subset(val, task.groups[val], final) for _ in range(settings.subsets)]
     scaler = task.rows(settings.scaler)
-    heads = yield [_spec(settings, chosen, subset, scaler) for subset in subsets]
+    heads = yield [_spec(settings, chosen, subset, scaler, start) for subset in subsets]
     return Outcome(average(heads), {"C": chosen, **choices})
 
 
@@ -105,23 +106,27 @@ def dfr_train(task: Task, settings: DFRTrainSettings, random: np.random.Generato
     tuning, final = random.spawn(2)
     scaler = task.rows("train")
     train = scaler.index
-    chosen, choices = settings.C[0], {}
+    chosen, choices, start = settings.C[0], {}, None
     if len(settings.C) > 1:
         subset = balanced_subset(train, task.groups[train], tuning)
         heads = yield [_spec(settings, c, subset, scaler) for c in settings.C]
         worst = worst_group_accuracies(task, heads, task.rows("val").index)
-        chosen, choices = settings.C[int(worst.argmax())], {"tuning_worst_group": float(worst.max())}
+        best = int(worst.argmax())
+        chosen, choices, start = settings.C[best], {"tuning_worst_group": float(worst.max())}, heads[best]
     subsets = [balanced_subset(train, task.groups[train], final) for _ in range(settings.subsets)]
-    heads = yield [_spec(settings, chosen, subset, scaler) for subset in subsets]
+    heads = yield [_spec(settings, chosen, subset, scaler, start) for subset in subsets]
     return Outcome(average(heads), {"C": chosen, **choices})
 
 
-def _spec(settings: DFRSettings, c: float, rows: Rows, scaler: Rows) -> HeadSpec:
+def _spec(
+    settings: DFRSettings, c: float, rows: Rows, scaler: Rows, start: LinearHead | None = None
+) -> HeadSpec:
     strength = 1.0 / (c * len(rows))
     return HeadSpec(
         rows=rows,
         penalty=Penalty(l1=strength, bias=True) if settings.penalty == "l1" else Penalty(l2=strength),
         scaler_rows=scaler,
+        start=start,
         max_iterations=settings.max_iterations,
     )
 

@@ -21,7 +21,7 @@ from headwater.heads.stack import Solved, Stack
 _STRIDE = 0.1  # from one penalty of the path to the next
 _FIRST = 48  # features a head may add to its first working set
 _COARSE = 1e-3  # the subgradient, relative to l1, at which single precision has done its part
-_FINE = 1e-7  # and the one at which a head is settled, whatever coarser tolerance its spec asks for
+_FINE = 0.1  # of its tolerance is the one at which a head is settled
 _NEAR = 1e-4  # features this near to moving are judged in double precision
 _NOISE = 1e-6  # of a slope in single precision, relative to the sizes that are summed
 _TOGETHER = 32  # heads whose working copies share the caches
@@ -106,7 +106,7 @@ class _Solver:
         self.penalised = torch.ones(design.features, dtype=torch.float64, device=design.x.device)
         if design.shift is None:
             self.penalised[-1] = 0
-        sample = self.narrow.x[:: max(1, len(design.x) // 4096)]
+        sample = self.narrow.x[:: max(1, len(design.x) // 256)]
         size = sample.square().mean(0)
         if self.narrow.shift is not None:
             size = size + self.narrow.shift.square()
@@ -224,7 +224,7 @@ class _Solver:
         return moving | (heads.weight != 0).any(1) | (self.penalised == 0)
 
     def _settle(self, at: _Heads, chosen: Tensor, tolerance: Tensor) -> Measured:
-        goal = torch.minimum(torch.full_like(tolerance, _FINE), 0.1 * tolerance) * at.l1
+        goal = _FINE * tolerance * at.l1
         goal = goal.clamp_min(1e-14 * self.size)
         work, place = self._copy(at, chosen, torch.float64)
         for number in range(_ROUNDS):
@@ -248,6 +248,7 @@ class _Solver:
         enough = (measured.gap > tolerance * measured.objective) & (
             estimate <= _EXACT * tolerance * measured.objective
         )
+        enough &= work.promise > 0  # a step of nothing promises nothing: its model was not solved
         measured.gap = torch.where(enough, estimate, measured.gap)
         measured.certified = ~enough
         return measured

@@ -22,7 +22,8 @@ _INEXACT = 0.5  # of its steepest slope may be left of a model that was not solv
 _HALVINGS = 8
 _DAMPING = 1e-4  # the least, once a step has failed
 _BLOCK = 1 << 23
-# Rows for each unknown that a Hessian is made from: a step need not be exact to descend.
+# Rows for each unknown that a Hessian is made from: on the way a step need not be exact to descend, but in
+# the finish, in double precision, it takes all rows to come nearer by more than a factor each time.
 _ROWS_PER_UNKNOWN = 16
 _RIDGE = {torch.float32: 1e-6, torch.float64: 1e-11}
 
@@ -91,9 +92,10 @@ class _Model:
 
     def value(self, step: Tensor, heads: Tensor) -> Tensor:
         """The model's change by a step, penalty included: (len(heads),)."""
-        image = (self.hessian[heads] @ step.unsqueeze(2)).squeeze(2)
-        moved = (self.at[heads] + step).abs() - self.at[heads].abs()
-        total = (self.slope[heads] + image / 2) * step + self.l1[heads] * moved
+        at = _some(self.at, heads)
+        image = (_some(self.hessian, heads) @ step.unsqueeze(2)).squeeze(2)
+        moved = (at + step).abs() - at.abs()
+        total = (_some(self.slope, heads) + image / 2) * step + _some(self.l1, heads) * moved
         return total.sum(1).to(step.dtype)
 
     def minimise(self) -> Tensor:
@@ -105,28 +107,32 @@ class _Model:
         todo = torch.arange(len(best), device=best.device)
         for _ in range(_GUESSES):
             step, slope = self._solve(todo, active, sign)
-            own, l1 = self.at[todo], self.l1[todo]
+            own, l1 = _some(self.at, todo), _some(self.l1, todo)
             bad = active & ((own + step) * sign < 0) & (l1 > 0)
-            back = self.real[todo] & ~active & (slope.abs() > l1 * (1 + 1e-5))
+            back = _some(self.real, todo) & ~active & (slope.abs() > l1 * (1 + 1e-5))
             wrong = (bad | back).any(1)
             step = torch.where(bad, -own, step)
             value = self.value(step, todo)
             better = (value < least[todo]) | ~wrong  # rounding hides the descent of the last steps
-            best[todo[better]], least[todo[better]] = step[better], value[better]
-            if not bool(wrong.any()):
+            best[todo] = torch.where(better.unsqueeze(1), step, best[todo])
+            least[todo] = torch.where(better, value, least[todo])
+            left = int(wrong.sum())
+            if left == 0:
                 break
-            sign = torch.where(back, -slope.sign().to(sign.dtype), sign)[wrong]
-            active = ((active & ~bad) | back)[wrong]
-            todo = todo[wrong]
+            sign = torch.where(back, -slope.sign().to(sign.dtype), sign)
+            active = (active & ~bad) | back
+            if left < _WORTH * len(todo):  # heads that are done would find the same again
+                sign, active, todo = sign[wrong], active[wrong], todo[wrong]
         else:
-            self._approach(todo, best, least)
+            self._approach(todo[wrong] if len(wrong) == len(todo) else todo, best, least)
         return best
 
     def _steepest(self, step: Tensor, heads: Tensor) -> Tensor:
         """The largest subgradient of the models after a step: (len(heads),)."""
-        slope = self.slope[heads] + (self.hessian[heads] @ step.unsqueeze(2)).squeeze(2)
-        reached = torch.where(self.real[heads], self.at[heads] + step, 0)
-        return subgradient(slope, reached, self.l1[heads]).mul(self.real[heads]).abs().amax(1)
+        real = _some(self.real, heads)
+        slope = _some(self.slope, heads) + (_some(self.hessian, heads) @ step.unsqueeze(2)).squeeze(2)
+        reached = torch.where(real, _some(self.at, heads) + step, 0)
+        return subgradient(slope, reached, _some(self.l1, heads)).mul(real).abs().amax(1)
 
     def _approach(self, heads: Tensor, best: Tensor, least: Tensor) -> None:
         """Improves the steps of heads whose guesses went wrong, where those steps leave their models steep.
@@ -174,10 +180,10 @@ class _Model:
 
     def _solve(self, heads: Tensor, active: Tensor, sign: Tensor) -> tuple[Tensor, Tensor]:
         """Steps with the inactive unknowns at zero and the signs given, and the model's slopes there."""
-        hessian = self.hessian if len(heads) == len(self.at) else self.hessian[heads]
-        fixed = torch.where(active, 0, -self.at[heads])
+        hessian, slope = _some(self.hessian, heads), _some(self.slope, heads)
+        fixed = torch.where(active, 0, -_some(self.at, heads))
         image = (hessian @ fixed.unsqueeze(2)).squeeze(2)
-        right = (self.slope[heads] + self.l1[heads] * sign).to(image.dtype) + image
+        right = (slope + _some(self.l1, heads) * sign).to(image.dtype) + image
         most = max(1, int(active.sum(1).max()))
         index = torch.topk(active.int(), most, dim=1).indices.sort(1).values
         inside = active.gather(1, index)
@@ -192,7 +198,12 @@ class _Model:
         solved = -torch.cholesky_solve(known.unsqueeze(2), factor).squeeze(2)
         solved = torch.where(inside & (failed == 0).unsqueeze(1), solved, 0)
         step = fixed.scatter_add(1, index, solved)
-        return step, self.slope[heads] + (hessian @ step.unsqueeze(2)).squeeze(2)
+        return step, slope + (hessian @ step.unsqueeze(2)).squeeze(2)
+
+
+def _some(values: Tensor, heads: Tensor) -> Tensor:
+    """Of these heads, which are in order: no copy where they are all of them."""
+    return values if len(heads) == len(values) else values[heads]
 
 
 def newton(work: Work, *, steps: int, goal: Tensor) -> Tensor:
@@ -266,7 +277,9 @@ def _hessian(work: Work, p: Tensor, place: Tensor, column: Tensor) -> Tensor:
     """The loss's second derivatives by the unknowns (place, column): (H, s, s), over blocks of rows."""
     heads, count = place.shape
     rows = work.x.shape[2]
-    stride = max(1, rows // max(8192, _ROWS_PER_UNKNOWN * count))
+    finish = work.x.dtype == torch.float64
+    stride = 1 if finish else max(1, rows // max(8192, _ROWS_PER_UNKNOWN * count))
+    whole = work.loss.columns == 1 and count == work.x.shape[1]  # the unknowns are the features, in order
     own, shared = work.loss.curvature(p)
     total = torch.zeros((heads, count, count), dtype=work.curved, device=work.x.device)
     same = column.unsqueeze(2) == column.unsqueeze(1)
@@ -274,7 +287,7 @@ def _hessian(work: Work, p: Tensor, place: Tensor, column: Tensor) -> Tensor:
     for first in range(0, rows, length):
         block = slice(first, first + length, stride)
         x = work.x[:, :, block]
-        values = _pick(x, place).to(work.curved)
+        values = (x if whole else _pick(x, place)).to(work.curved)
         if shared is None:
             total += (values * own[:, :, block].to(work.curved)) @ values.transpose(1, 2)
             continue
