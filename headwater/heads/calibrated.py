@@ -45,6 +45,17 @@ def worst_group_likelihood(
     return found
 
 
+def or_accuracy(
+    likelihood: NDArray[np.float64], accuracy: NDArray[np.float64], classes: int
+) -> NDArray[np.float64]:
+    """Each likelihood that is above chance, 1/`classes`; instead of others the accuracy, scaled to lie below.
+
+    A head that is wrong about most of a group is the likelier the less it says: below chance the likelihood
+    prefers whatever is the least sure, and only the accuracy of the worst group tells such heads apart.
+    """
+    return np.where(likelihood < 1 / classes, accuracy / classes, likelihood)
+
+
 def _exponentials(
     z: NDArray[np.float32], log_factor: NDArray[np.float64]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from headwater.heads.calibrated import worst_group_likelihood
+from headwater.heads.calibrated import or_accuracy, worst_group_likelihood
 from headwater.heads.folds import Folds
 from headwater.heads.head import LinearHead
 from headwater.heads.many import ManyFigures, measure_many
@@ -27,7 +27,7 @@ FIGURES = (
 """The names of the figures of a split, in the order of a sweep's table."""
 
 LIKELIHOOD = "worst_group_likelihood"
-"""One more figure of val, for selection where it is small; see `calibrated`."""
+"""One more figure of val, for selection where it is small: `calibrated.or_accuracy` of the likelihood."""
 
 _SCORES = 32_000_000  # scores held at once
 
@@ -106,7 +106,8 @@ def _measured(
         train_counts=task.group_counts("train") if "train" in task.splits else None,
     )
     if likelihood:
-        measured.figures[LIKELIHOOD] = np.concatenate(found)
+        accuracy = measured.figures["worst_group"]
+        measured.figures[LIKELIHOOD] = or_accuracy(np.concatenate(found), accuracy, len(task.classes))
     return measured
 
 

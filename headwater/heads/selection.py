@@ -41,7 +41,7 @@ RULES: tuple[Rule, ...] = (
         "cv_worst_group",
         "worst_group_likelihood",
         "val",
-        "likelihood of the worst group on val, for small val",
+        "likelihood of the worst group on val, its accuracy below chance, for small val",
     ),
     Rule("oracle", "worst_group", "test", "worst group on test, which nobody may look at"),
 )

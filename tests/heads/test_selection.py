@@ -12,7 +12,7 @@ from scipy.optimize import minimize_scalar
 
 from headwater.errors import RequestError
 from headwater.heads import Task
-from headwater.heads.calibrated import worst_group_likelihood
+from headwater.heads.calibrated import or_accuracy, worst_group_likelihood
 from headwater.heads.folds import cross_fits
 from headwater.heads.selection import RULES, Judged, best, default_rule, find_rule, pick_all
 
@@ -118,6 +118,22 @@ def test_the_likelihood_is_that_of_the_best_temperature_and_the_worst_group() ->
         assert found[head] == pytest.approx(np.exp(-by_group(factor).max()), rel=1e-3)
     np.testing.assert_allclose(worst_group_likelihood(7 * logits, target, groups), found, rtol=1e-3)
     assert np.isnan(worst_group_likelihood(logits, target, np.full(60, -1))).all()
+
+
+def test_below_chance_the_accuracy_tells_heads_apart() -> None:
+    target = np.repeat([0, 1], 40)
+    groups = np.repeat([0, 1, 2], [30, 10, 40])
+    # Group 1 is mistaken for the other class: by the first head everywhere but hardly, by the second in 6 of
+    # 10 rows, but surely. The third is right about most of it.
+    score = np.where(target == 1, 4.0, -4.0) * np.ones((3, 1))
+    score[0, 30:40], score[1, 30:40], score[2, 30:40] = 0.2, [8] * 6 + [-1] * 4, [1] * 2 + [-4] * 8
+    logits = np.stack([np.zeros_like(score), score], axis=2).astype("f4")
+    likelihood = worst_group_likelihood(logits, target, groups)
+    assert likelihood[1] < likelihood[0] < 0.5 < likelihood[2]
+    accuracy = ((score > 0) == target)[:, 30:40].mean(axis=1)
+    found = or_accuracy(likelihood, accuracy, 2)
+    np.testing.assert_allclose(found, [0, 0.4 / 2, likelihood[2]])
+    assert np.isnan(or_accuracy(np.array([np.nan]), np.array([np.nan]), 2)).all()
 
 
 def _task(rows_per_group: int, rest: int = 40) -> Task:
