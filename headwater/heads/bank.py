@@ -6,8 +6,7 @@ refused in `checks`, and what a method asks for in its recipe.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -28,6 +27,7 @@ from headwater.heads.solvers.sparse import solve_sparse
 from headwater.heads.spec import HeadSpec, Penalty, Rows
 from headwater.heads.stack import Solved, Stack
 from headwater.heads.stacking import SmoothGroup
+from headwater.heads.threads import threads
 from headwater.heads.workspace import SMALL, Prepared, Workspace
 
 # Products of fewer multiplications than this run on one thread.
@@ -85,7 +85,7 @@ class HeadBank:
         used = np.zeros(len(self._target), dtype=bool)
         for index in indices:
             used[index] = True
-        with _threads(1 if int(used.sum()) < _LIGHT_ROWS else None):
+        with threads(1 if int(used.sum()) < _LIGHT_ROWS else None):
             for scaler in dict.fromkeys(spec.scaler_rows for spec in wanted):
                 if scaler is not None:  # measured anyway, and checked in the same reading
                     self._reader.moments(scaler)
@@ -103,7 +103,7 @@ class HeadBank:
             )
         plain = [spec for spec in wanted if spec.is_plain]
         for group in group_specs(plain + stepped, self._target, self._n_classes, self._dim):
-            with _threads(1 if self._is_light(group) else None):
+            with threads(1 if self._is_light(group) else None):
                 trained.update(zip(group.specs, self._solve(group), strict=True))
         return [trained[spec] for spec in specs]
 
@@ -174,18 +174,6 @@ class HeadBank:
             tolerance=_numbers([spec.tolerance for spec in group.specs], device),
             max_iterations=torch.tensor([spec.max_iterations for spec in group.specs], device=device),
         )
-
-
-@contextmanager
-def _threads(count: int | None) -> Iterator[None]:
-    """Run torch on `count` threads: small operations cost more in waiting for each other than they save."""
-    before = torch.get_num_threads()
-    if count is not None:
-        torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _numbers(values: Sequence[float], device: torch.device) -> Tensor:

@@ -1,4 +1,4 @@
-"""How many threads torch runs on while a stack is solved."""
+"""How many threads torch runs on while rows are measured or a stack is solved."""
 
 from __future__ import annotations
 

@@ -145,17 +145,16 @@ def test_needs_say_which_groups_and_which_other_splits(needs: Needs, said: str) 
     assert needs.describe() == said
 
 
-def test_a_method_says_which_splits_it_reads() -> None:
-    assert not find_method("ERM").reads_val()
-    assert find_method("ERM").reads() == ("train",)
-    assert find_method("DFR-val").reads_val()
-    assert find_method("DFR-val").reads({"scaler": "val"}) == ("val",)
-    tuned = find_method("DFR-tr")
-    assert tuned.reads_val()
-    assert not tuned.reads_val({"C": 0.1})  # nothing to tune, so val stays unseen
-    assert not tuned.reads_val(parse_settings(tuned, {"C": 0.1}))
-    with pytest.raises(RequestError, match="DFR-tr has no setting 'c'"):
-        tuned.reads_val({"c": 0.1})
+def test_needs_say_which_splits_are_read() -> None:
+    def reads(name: str, **settings: object) -> tuple[str, ...]:
+        found = find_method(name)
+        return found.needs(parse_settings(found, settings)).reads
+
+    assert reads("ERM") == ("train",)
+    assert reads("DFR-val") == ("train", "val")
+    assert reads("DFR-val", scaler="val") == ("val",)
+    assert reads("DFR-tr") == ("train", "val")
+    assert reads("DFR-tr", C=0.1) == ("train",)  # nothing to tune, so val stays unseen
 
 
 def test_a_split_that_is_read_in_any_way_must_exist(task: Task) -> None:

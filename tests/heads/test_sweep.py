@@ -193,9 +193,9 @@ def test_what_the_task_lacks_skips_a_method_among_all_and_refuses_it_by_name(
     made = world(counts={"train": (30, 0, 8, 30), "val": (20, 15, 11, 24), "test": (9, 9, 9, 9)})
     task = Task.from_arrays(made["features"], made["class"], {"place": made["place"]}, made["split"])
     skipped = {each.method: each.reason for each in _design_of(task).skipped}
-    assert "needs at least 1 row(s) of every group in split 'train'" in skipped["RWG"]
+    assert "needs at least 1 row of every group in split 'train'" in skipped["RWG"]
     assert "ERM" not in skipped
-    with pytest.raises(RequestError, match=r"RWG needs at least 1 row\(s\) of every group in split 'train'"):
+    with pytest.raises(RequestError, match=r"RWG needs at least 1 row of every group in split 'train'"):
         sweep(task, methods=["ERM", "RWG"])
 
 

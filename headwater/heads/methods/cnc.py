@@ -31,7 +31,7 @@ class CnCSettings(TrainSettings):
     space={"identification_l2": IDENTIFICATION_L2_SPACE, "l2": L2_SPACE},
 )
 def cnc(task: Task, settings: CnCSettings, random: np.random.Generator) -> Recipe:
-    """Reweighting: within each class, rows taken for each class by a plain head weigh the same in total.
+    """Within each class, rows taken for each class by a plain head weigh the same (last-layer form).
 
     CnC pulls together the representations of rows of one class that the first network tells apart, each
     anchor with as many rows of its class and another prediction. Representations are frozen here; what is

@@ -84,10 +84,9 @@ def mixup(task: Task, settings: MixupSettings, random: np.random.Generator) -> R
     space={"alpha": LogUniform(0.1, 10.0), "p_sel": Uniform(0.0, 1.0), "l2": L2_SPACE},
 )
 def lisa(task: Task, settings: LISASettings, random: np.random.Generator) -> Recipe:
-    """Rows mixed with ones of their class from another domain, or of another class from theirs.
+    """Rows mixed with ones of their class and another domain, or the reverse (on features, last-layer form).
 
-    On features, last-layer form. Groups are crossings of class and domain. A row that has no such partner
-    stays as it is.
+    Groups are crossings of class and domain. A row that has no such partner stays as it is.
     """
     train = task.rows("train").index
     classes, places = task.target[train], domains(task, train, "LISA")

@@ -7,11 +7,12 @@ file per family beside this one.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from headwater.errors import RequestError
@@ -93,19 +94,6 @@ class Method:
     def defaults(self) -> dict[str, Any]:
         """The published settings, or where there are none, ours."""
         return self.settings.model_validate({}).model_dump()
-
-    def reads(self, settings: Settings | Mapping[str, Any] | None = None) -> tuple[str, ...]:
-        """The splits that these settings (None: the defaults) train or tune on.
-
-        Figures on such a split are no evidence for the head: it has to be judged by rows it never saw.
-        RequestError for settings that the method cannot take.
-        """
-        parsed = settings if isinstance(settings, Settings) else parse_settings(self, settings or {})
-        return self.needs(parsed).reads
-
-    def reads_val(self, settings: Settings | Mapping[str, Any] | None = None) -> bool:
-        """Whether these settings train or tune on val, so that val cannot judge them honestly."""
-        return "val" in self.reads(settings)
 
 
 _METHODS: dict[str, Method] = {}
@@ -209,19 +197,10 @@ def check_needs(task: Task, name: str, needs: Needs) -> None:
                 f"{listed(task.splits)}; draw one with `headwater store split STORE {FRACTIONS} --replace`"
             )
     for split in needs.classes_on:
-        empty = [
-            each for each, n in zip(task.classes, task.class_counts(split).tolist(), strict=True) if not n
-        ]
-        if empty:
-            raise RequestError(
-                f"{name} needs every class in split {split!r}, and {listed(empty)} has no rows there; "
-                "draw another split or leave the class out"
-            )
-        counts = task.class_counts(split).tolist()
-        few = [each for each, n in zip(task.classes, counts, strict=True) if n < needs.rows_per_class]
+        few = _fewer(task.classes, task.class_counts(split), needs.rows_per_class)
         if few:
             raise RequestError(
-                f"{name} needs at least {needs.rows_per_class} rows of every class in split {split!r}, and "
+                f"{name} needs at least {_rows(needs.rows_per_class)} of every class in split {split!r}, and "
                 f"{listed(few)} has fewer; draw another split or leave the class out"
             )
     for split in needs.groups_on:
@@ -232,13 +211,20 @@ def check_needs(task: Task, name: str, needs: Needs) -> None:
                 f"{len(task.splits[split])} have none; annotate {listed(task.group_columns)} or choose a "
                 "method without groups"
             )
-        counts = task.group_counts(split).tolist()
-        few = [each for each, n in zip(task.group_names, counts, strict=True) if n < needs.rows_per_group]
+        few = _fewer(task.group_names, task.group_counts(split), needs.rows_per_group)
         if few:
             raise RequestError(
-                f"{name} needs at least {needs.rows_per_group} row(s) of every group "
-                f"in split {split!r}, and {listed(few)} has fewer; choose other groups or draw another split"
+                f"{name} needs at least {_rows(needs.rows_per_group)} of every group in split {split!r}, and "
+                f"{listed(few)} has fewer; choose other groups or draw another split"
             )
+
+
+def _fewer(names: Sequence[str], counts: NDArray[np.int64], least: int) -> list[str]:
+    return [name for name, count in zip(names, counts.tolist(), strict=True) if count < least]
+
+
+def _rows(count: int) -> str:
+    return f"{count} row{'s' * (count != 1)}"
 
 
 def numbers(value: Any) -> Any:

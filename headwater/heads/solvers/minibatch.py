@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from headwater.heads.blocks import Resident
 from headwater.heads.onepass import RowLoss
 from headwater.heads.solvers.history import dot
 from headwater.heads.solvers.preconditioner import Directions, Preconditioner
@@ -102,26 +103,11 @@ def solve_minibatch(
         places = sequence[batch]
         taken = torch.from_numpy(places).to(theta.device)
         scale = len(sequence) / len(places)
-        some = RowLoss(Batch(read(places)), loss.target[taken], share[:, taken] * scale, loss.columns)
+        some = RowLoss(Resident(read(places)), loss.target[taken], share[:, taken] * scale, loss.columns)
         _, gradient = some.at(theta, stack.weight_of)
         gradient[..., :-1] += penalty * theta[..., :-1]
         steps.take(theta, gradient)
     return _measured(stack, theta, directions, plans)
-
-
-class Batch:
-    """Rows (b, d) of one batch, for a loss that reads blocks."""
-
-    def __init__(self, x: Tensor) -> None:
-        self.x = x
-        self.shape = (x.shape[0], x.shape[1])
-        self.dtype, self.device = x.dtype, x.device
-
-    def blocks(self, size: int, step: int = 1) -> Iterator[tuple[slice, Tensor]]:
-        """Views of the rows."""
-        for first in range(0, len(self.x), size):
-            part = slice(first, min(first + size, len(self.x)))
-            yield part, self.x[part]
 
 
 def _measured(stack: SmoothStack, theta: Tensor, directions: Directions, plans: list[Minibatch]) -> Solved:
