@@ -38,7 +38,7 @@ def register(parent: typer.Typer) -> None:
 
 @app.command("methods")
 def list_methods(as_json: AsJson = False) -> None:
-    """List the methods with their settings and what they need."""
+    """List the methods: what they do and need, their settings, what a sweep draws, their papers."""
     from headwater.heads.methods import methods  # noqa: PLC0415
 
     found = list(methods().values())
@@ -78,6 +78,18 @@ def list_methods(as_json: AsJson = False) -> None:
         [
             (*key, "all" if len(names) == len(found) else ", ".join(names))
             for key, names in sorted(sharing.items(), key=lambda item: -len(item[1]))
+        ],
+    )
+    typer.echo("\nWhat a sweep draws settings from, and the papers:")
+    _print_texts(
+        ["method", "draws", "paper"],
+        [
+            (
+                each.name,
+                "; ".join(f"{name}: {space.describe()}" for name, space in each.space.items()),
+                each.paper,
+            )
+            for each in found
         ],
     )
 

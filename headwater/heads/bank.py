@@ -19,13 +19,13 @@ from headwater.heads.checks import check_features, check_memory, check_specs, ch
 from headwater.heads.folding import Frame
 from headwater.heads.general import train_general
 from headwater.heads.groups import Group, group_specs
-from headwater.heads.head import MAX_ITERATIONS_REACHED, Convergence, LinearHead
+from headwater.heads.head import LinearHead
 from headwater.heads.loss import LogisticLoss
 from headwater.heads.reader import FeatureReader
-from headwater.heads.solvers.smooth import SEPARATED
+from headwater.heads.records import record
 from headwater.heads.solvers.sparse import solve_sparse
-from headwater.heads.spec import HeadSpec, Penalty, Rows
-from headwater.heads.stack import Solved, Stack
+from headwater.heads.spec import HeadSpec, Rows
+from headwater.heads.stack import Stack
 from headwater.heads.stacking import SmoothGroup
 from headwater.heads.threads import threads
 from headwater.heads.workspace import SMALL, Prepared, Workspace
@@ -136,7 +136,7 @@ class HeadBank:
             frame.unfold(
                 solved.weight[:, :, h].double().cpu().numpy(),
                 solved.bias[:, h].double().cpu().numpy(),
-                _record(solved, h, spec),
+                record(solved, h, spec),
             )
             for h, spec in enumerate(group.specs)
         ]
@@ -178,29 +178,3 @@ class HeadBank:
 
 def _numbers(values: Sequence[float], device: torch.device) -> Tensor:
     return torch.tensor(values, dtype=torch.float64, device=device)
-
-
-def _record(solved: Solved, h: int, spec: HeadSpec) -> Convergence:
-    objective, gap = float(solved.objective[h]), float(solved.gap[h])
-    relative = gap / abs(objective) if objective else gap
-    how = "certified" if bool(solved.certified[h]) else "estimated"
-    message = f"gap to the optimum {how} below {relative:.1e} of the objective"
-    if not bool(solved.converged[h]):
-        steps = int(solved.iterations[h])
-        why = (
-            MAX_ITERATIONS_REACHED
-            if steps >= spec.max_iterations
-            else "no further progress in this precision"
-        )
-        if spec.minibatch is not None:
-            why = f"its {steps} epochs of mini-batches are over"
-        if spec.penalty == Penalty() and objective < SEPARATED:
-            why = "the rows can be separated without error, so that there is no optimum without a penalty"
-        message = f"{why}; {message}"
-    return Convergence(
-        converged=bool(solved.converged[h]),
-        iterations=int(solved.iterations[h]),
-        objective=objective,
-        gradient_norm=float(solved.gradient_norm[h]),
-        message=message,
-    )

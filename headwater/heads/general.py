@@ -16,11 +16,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from headwater.errors import RequestError
 from headwater.heads.folding import Frame
-from headwater.heads.head import MAX_ITERATIONS_REACHED, Convergence, LinearHead
-from headwater.heads.objectives.build import Layout, check_criterion, kind_of, objective_of
-from headwater.heads.solvers.general import SEPARATED, Problem, solve_general
+from headwater.heads.head import LinearHead
+from headwater.heads.objectives.build import Layout, kind_of, objective_of
+from headwater.heads.records import record
+from headwater.heads.solvers.general import Problem, solve_general
 from headwater.heads.solvers.minmax import solve_minmax
 from headwater.heads.solvers.preconditioner import Directions
 from headwater.heads.spec import HeadSpec, Rows
@@ -38,11 +38,7 @@ _SMALL_DIM = 512
 def train_general(
     workspace: Workspace, target: NDArray[np.int64], n_classes: int, specs: Sequence[HeadSpec]
 ) -> list[LinearHead]:
-    """One head per spec, in order. Raises RequestError, before any training, for what cannot be trained."""
-    for spec in specs:
-        if spec.minibatch is not None:
-            raise RequestError("mini-batches train the plain mean of cross-entropy only; leave them out")
-        check_criterion(spec, n_classes)
+    """One head per spec, in order; what `checks` refuses must not come here."""
     groups: dict[Hashable, list[HeadSpec]] = defaultdict(list)
     unique: dict[Rows, Rows] = {}
     for spec in specs:
@@ -128,40 +124,10 @@ def _solve_together(
     biases = solved.bias.double().cpu().numpy()
     convex = problem.objective.is_convex
     return [
-        frame.unfold(weights[:, :, h], biases[:, h], _record(solved, h, spec, convex=convex))
+        frame.unfold(weights[:, :, h], biases[:, h], record(solved, h, spec, convex=convex))
         for h, spec in enumerate(specs)
     ]
 
 
 def _solver_for(spec: HeadSpec) -> Callable[[Problem], Solved]:
     return solve_general if spec.risk is None else solve_minmax
-
-
-def _record(solved: Solved, h: int, spec: HeadSpec, *, convex: bool) -> Convergence:
-    objective, gap = float(solved.objective[h]), float(solved.gap[h])
-    relative = gap / abs(objective) if objective else gap
-    if convex:
-        how = "certified" if bool(solved.certified[h]) else "estimated"
-        message = f"gap to the optimum {how} below {relative:.1e} of the objective"
-    else:
-        message = (
-            f"stationary to an estimated {relative:.1e} of the objective, which is not convex: "
-            "the optimum is a local one"
-        )
-    if not bool(solved.converged[h]):
-        steps = int(solved.iterations[h])
-        why = (
-            MAX_ITERATIONS_REACHED
-            if steps >= spec.max_iterations
-            else "no further progress in this precision"
-        )
-        if spec.penalty.l2 == 0 and objective < SEPARATED:
-            why = "the rows can be separated without error, so that there is no optimum without a penalty"
-        message = f"{why}; {message}"
-    return Convergence(
-        converged=bool(solved.converged[h]),
-        iterations=int(solved.iterations[h]),
-        objective=objective,
-        gradient_norm=float(solved.gradient_norm[h]),
-        message=message,
-    )

@@ -10,6 +10,9 @@ from torch import Tensor
 from headwater.heads.loss import LogisticLoss
 from headwater.heads.onepass import RowLoss
 
+# Without a penalty, an objective below this means classes that can be told apart without error: no optimum.
+SEPARATED = 1e-8
+
 
 @dataclass(frozen=True)
 class Stack:

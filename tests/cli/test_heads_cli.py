@@ -110,6 +110,9 @@ def test_several_methods_to_a_folder_and_tables_that_fit(
         assert name in evaluated
     for name in ("ERM", "RWY", "RWG", "SUBY", "SUBG", "DFR-val", "DFR-tr"):
         assert name in listed
+    flat = " ".join(listed.split())
+    assert "Kirichenko" in flat
+    assert "l2: 1e-05 to 10, logarithmic" in flat or columns < 100  # folded there
 
 
 def test_json_of_a_fit_is_the_whole_result(store: Path, tmp_path: Path, command: Command) -> None:

@@ -13,15 +13,13 @@ from torch import Tensor
 
 from headwater.heads.solvers.history import History, dot
 from headwater.heads.solvers.preconditioner import Directions, Preconditioner
-from headwater.heads.stack import SmoothStack, Solved
+from headwater.heads.stack import SEPARATED, SmoothStack, Solved
 
 MEMORY = 10
 _SHORTEST = 1e-4  # a step that had to be cut to this share of its length leads nowhere
 _SUFFICIENT = 1e-4
 # The estimate of the gap, half the squared gradient in the quasi-Newton metric, may be short by a factor.
 _SAFETY = 4.0
-# Without a penalty, a loss below this means classes that can be told apart without error: no optimum exists.
-SEPARATED = 1e-8
 # From this tolerance down a head is finished only when its weights stand still as well, so that it comes out
 # the same wherever it started: until no weight is foreseen to move by more than `_STILL`, or the estimate
 # of the gap has stopped falling for `_PATIENCE` iterations.

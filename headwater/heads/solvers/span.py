@@ -19,7 +19,7 @@ _RANK = 1e-12
 
 @dataclass(frozen=True)
 class Span:
-    """Rows x (n, d) in an orthonormal basis of their span: `rows` (n, r) float64, of diagonal Gram."""
+    """Rows x (n, d) in an orthonormal basis of their span: `rows` (n, r), of diagonal Gram."""
 
     rows: Tensor
     basis: Directions
@@ -28,7 +28,7 @@ class Span:
 
     @staticmethod
     def of(x: Tensor) -> Span:
-        """Reduce x (n, d) float64."""
+        """Reduce x (n, d)."""
         values, vectors = torch.linalg.eigh(x @ x.T)
         kept = values > _RANK * values[-1].clamp_min(1e-300)
         if not bool(kept.any()):
