@@ -14,7 +14,8 @@ from headwater.errors import RequestError
 from headwater.heads.bank import HeadBank
 from headwater.heads.head import LinearHead
 from headwater.heads.methods import plan
-from headwater.heads.methods.mixing import domains, selected_partners
+from headwater.heads.methods.domains import domains
+from headwater.heads.methods.mixing import selected_partners
 from headwater.heads.recipes import run_recipes
 from headwater.heads.spec import Weights
 from headwater.heads.task import Task
@@ -203,7 +204,7 @@ def test_a_row_without_a_partner_stays_as_it_is() -> None:
 
 def test_domains_are_what_groups_say_beside_the_class(task: Task) -> None:
     train = task.splits["train"]
-    found = domains(task, train, "LISA")
+    found = domains(task, train)
     place = np.array([name.split(", ")[1] for name in task.group_names])[task.groups[train]]
     assert len(np.unique(found)) == 2
     assert len({(int(a), b) for a, b in zip(found, place, strict=True)}) == 2
@@ -212,8 +213,9 @@ def test_domains_are_what_groups_say_beside_the_class(task: Task) -> None:
 def test_domains_need_a_column_beside_the_class(world: Any) -> None:
     made = world()
     task = Task.from_arrays(made["features"], made["class"], None, made["split"])
-    with pytest.raises(RequestError, match="LISA compares domains"):
-        run_recipes(task, [plan(task, "LISA", {})])
+    for name in ("LISA", "IRM", "CORAL", "MMD"):
+        with pytest.raises(RequestError, match=f"{name} compares domains"):
+            plan(task, name)
 
 
 def irm_penalty(z: np.ndarray, y: np.ndarray, place: np.ndarray) -> float:
@@ -252,7 +254,7 @@ PENALTIES = {"IRM": (irm_penalty, 3.0), "CORAL": (coral_penalty, 0.5), "MMD": (m
 def test_penalties_between_domains_are_the_published_ones(task: Task, name: str) -> None:
     penalty, strength = PENALTIES[name]
     train = task.splits["train"]
-    place, y = domains(task, train, name), task.target[train]
+    place, y = domains(task, train), task.target[train]
     x, l2 = standardised(task), 0.01
 
     def value(z: np.ndarray, w: np.ndarray) -> float:

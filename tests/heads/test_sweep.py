@@ -199,6 +199,13 @@ def test_what_the_task_lacks_skips_a_method_among_all_and_refuses_it_by_name(
         sweep(task, methods=["ERM", "RWG"])
 
 
+def test_without_group_columns_what_compares_domains_is_skipped(world: Callable[..., dict[str, Any]]) -> None:
+    made = world()
+    task = Task.from_arrays(made["features"], made["class"], None, made["split"])
+    design = _design_of(task)
+    assert {each.method for each in design.skipped} == {"LISA", "IRM", "CORAL", "MMD"}
+
+
 def _design_of(task: Task) -> Any:
     from headwater.heads.candidates import Wanted
     from headwater.heads.design import make_design

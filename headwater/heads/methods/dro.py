@@ -63,9 +63,9 @@ def group_risk(groups: NDArray[np.int64], adjustment: float) -> GroupRisk:
     space={"l2": L2_SPACE, "adjustment": ADJUSTMENT_SPACE},
 )
 def group_dro(task: Task, settings: GroupDROSettings, random: np.random.Generator) -> Recipe:
-    """Minimises the loss of the worst group, with more weight on small groups by C/√n.
+    """Minimises the loss of the worst group, with more weight on small groups by C/√n (last-layer form).
 
-    Last-layer form, at the minimum of max_g (mean loss + C/√n_g) + penalty.
+    It ends at the minimum of max_g (mean loss + C/√n_g) + penalty.
     """
     groups = task.groups[task.rows("train").index]
     (head,) = yield [robust_spec(task, settings, group_risk(groups, settings.adjustment))]
@@ -81,9 +81,9 @@ def group_dro(task: Task, settings: GroupDROSettings, random: np.random.Generato
     space={"share": LogUniform(0.01, 1.0), "l2": L2_SPACE},
 )
 def cvar_dro(task: Task, settings: CVaRSettings, random: np.random.Generator) -> Recipe:
-    """Minimises the mean loss of the worst share of rows, the last in part.
+    """Minimises the mean loss of the worst share of rows, the last in part (last-layer form).
 
-    Last-layer form, at the minimum over all of train instead of the worst of each batch.
+    It ends at the minimum over all of train instead of the worst of each batch.
     """
     (head,) = yield [robust_spec(task, settings, CVaR(settings.share))]
     return Outcome(head)
@@ -97,9 +97,9 @@ def cvar_dro(task: Task, settings: CVaRSettings, random: np.random.Generator) ->
     space={"radius": LogUniform(0.01, 10.0), "l2": L2_SPACE},
 )
 def chi_square_dro(task: Task, settings: ChiSquareSettings, random: np.random.Generator) -> Recipe:
-    """Minimises the loss under the worst row weights within a χ² ball.
+    """Minimises the loss under the worst row weights within a χ² ball (last-layer form).
 
-    Last-layer form, at the minimum over all of train instead of the worst of each batch.
+    It ends at the minimum over all of train instead of the worst of each batch.
     """
     (head,) = yield [robust_spec(task, settings, ChiSquare(settings.radius))]
     return Outcome(head)

@@ -5,7 +5,6 @@ Follows Creager, Jacobsen, Zemel 2021, "Environment inference for invariant lear
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Literal
 
 import numpy as np
@@ -13,10 +12,10 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from headwater.heads.criterion import Invariance
-from headwater.heads.methods.dro import group_risk, robust_spec
+from headwater.heads.methods.domains import invariant_spec
+from headwater.heads.methods.dro import ADJUSTMENT_SPACE, group_risk, robust_spec
 from headwater.heads.methods.erm import L2_SPACE, TrainSettings, train_spec
-from headwater.heads.methods.invariance import TOLERANCE
-from headwater.heads.methods.registry import Among, Needs, method
+from headwater.heads.methods.registry import Needs, method
 from headwater.heads.methods.stages import IDENTIFICATION_L2_SPACE, early_spec
 from headwater.heads.recipes import Outcome, Recipe
 from headwater.heads.spec import Codes
@@ -41,12 +40,12 @@ class EIILSettings(TrainSettings):
     paper="Creager et al. 2021, Environment inference for invariant learning",
     space={
         "reference_l2": IDENTIFICATION_L2_SPACE,
-        "adjustment": Among((0.0, 1.0, 2.0, 3.0, 4.0, 5.0)),
+        "adjustment": ADJUSTMENT_SPACE,
         "l2": L2_SPACE,
     },
 )
 def eiil(task: Task, settings: EIILSettings, random: np.random.Generator) -> Recipe:
-    """Finds two environments by a plain head's IRM penalty, then trains robustly between them.
+    """Two environments by a plain head's IRM penalty, then robust training between them (last-layer form).
 
     GroupDRO's groups are class by environment; IRM works between the two environments.
     """
@@ -56,7 +55,7 @@ def eiil(task: Task, settings: EIILSettings, random: np.random.Generator) -> Rec
     if settings.learner == "IRM":
         codes = Codes(np.unique(environment, return_inverse=True)[1])
         penalty = Invariance("irm", codes, settings.strength)
-        spec = dataclasses.replace(train_spec(task, settings), invariance=penalty, tolerance=TOLERANCE)
+        spec = invariant_spec(train_spec(task, settings), penalty)
     else:
         groups = 2 * task.target[train] + environment
         spec = robust_spec(task, settings, group_risk(groups, settings.adjustment))

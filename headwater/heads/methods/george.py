@@ -12,6 +12,7 @@ from headwater.heads.head import LinearHead
 from headwater.heads.methods.dro import ADJUSTMENT_SPACE, GroupDROSettings, group_risk, robust_spec
 from headwater.heads.methods.erm import L2_SPACE, train_spec
 from headwater.heads.methods.registry import Among, Needs, method
+from headwater.heads.methods.stages import row_losses
 from headwater.heads.recipes import Outcome, Recipe
 from headwater.heads.task import Task
 
@@ -38,11 +39,11 @@ class GEORGESettings(GroupDROSettings):
     space={"l2": L2_SPACE, "adjustment": ADJUSTMENT_SPACE, "overcluster": Among((1, 5))},
 )
 def george(task: Task, settings: GEORGESettings, random: np.random.Generator) -> Recipe:
-    """Clusters each class by features and the loss of a plain head, then GroupDRO on the clusters.
+    """Clusters each class by features and a plain head's errors, then GroupDRO on them (last-layer form).
 
-    Knows no groups of train. Last-layer form: the features that are clustered are those given, reduced to
-    principal components of a class. Over-clustering takes all of the smaller clusters for groups; the authors
-    keep only the tightest beside the large ones.
+    Knows no groups of train. The features that are clustered are those given, reduced to principal components
+    of a class. Over-clustering takes all of the smaller clusters for groups; the authors keep only the
+    tightest beside the large ones.
     """
     seed = int(random.integers(2**31))
     plain = settings.model_copy(update={"l2": settings.reference_l2})
@@ -100,9 +101,7 @@ def _reduced(
     if settings.standardise:
         spread = x.std(axis=0, dtype=np.float64).astype(np.float32)
         x = (x - x.mean(axis=0)) / np.where(spread > 0, spread, 1)
-    scores = task.logits([reference], train)[0].astype(np.float64)
-    odds = np.exp(scores - scores.max(axis=1, keepdims=True))
-    wrong = 1 - odds[np.arange(len(train)), task.target[train]] / odds.sum(axis=1)
+    wrong = -np.expm1(-row_losses(task, reference, train))
     reduced = []
     for mine in _by_class(task):
         part = principal(x[mine], settings.components, seed)

@@ -12,16 +12,14 @@ import numpy as np
 from pydantic import Field
 
 from headwater.heads.criterion import Invariance
+from headwater.heads.methods.domains import domains, invariant_spec
 from headwater.heads.methods.erm import L2_SPACE, TrainSettings, train_spec
-from headwater.heads.methods.mixing import domains
 from headwater.heads.methods.registry import LogUniform, Needs, method
 from headwater.heads.recipes import Outcome, Recipe
 from headwater.heads.spec import Codes
 from headwater.heads.task import Task
 
-_NEEDS = Needs(groups_on=("train",))
-# None is convex, and a local optimum found to this estimate of its gap, relative, moves no accuracy further.
-TOLERANCE = 1e-4
+_NEEDS = Needs(groups_on=("train",), domains=2)
 
 
 class IRMSettings(TrainSettings):
@@ -41,10 +39,10 @@ def _recipe(
 ) -> Recipe:
     """A plain head, and from it the penalised one."""
     spec = train_spec(task, settings)
-    groups = Codes(domains(task, spec.rows.index, kind.upper()))
+    groups = Codes(domains(task, spec.rows.index))
     (start,) = yield [spec]
     penalty = Invariance(kind, groups, settings.strength)
-    (head,) = yield [dataclasses.replace(spec, invariance=penalty, start=start, tolerance=TOLERANCE)]
+    (head,) = yield [dataclasses.replace(invariant_spec(spec, penalty), start=start)]
     return Outcome(head)
 
 

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from headwater.errors import RequestError
 from headwater.heads.criterion import Mixing
+from headwater.heads.methods.domains import domains
 from headwater.heads.methods.erm import L2_SPACE, TrainSettings, train_spec
 from headwater.heads.methods.registry import LogUniform, Needs, Uniform, method
 from headwater.heads.recipes import Outcome, Recipe
@@ -33,22 +33,6 @@ class LISASettings(MixupSettings):
     p_sel: float = Field(
         0.5, ge=0, le=1, description="chance of a partner of the same class and another domain"
     )
-
-
-def domains(task: Task, rows: NDArray[np.int64], name: str) -> NDArray[np.int64]:
-    """Each row's domain from 0, what its group says beside the class; RequestError if there is only one."""
-    of_group = np.zeros(len(task.group_names), dtype=np.int64)
-    codes: dict[str, int] = {}
-    groups, first = np.unique(task.groups[rows], return_index=True)
-    for group, row in zip(groups.tolist(), rows[first].tolist(), strict=True):
-        place = task.group_names[group].removeprefix(task.classes[task.target[row]])
-        of_group[group] = codes.setdefault(place, len(codes))
-    if len(codes) < 2:
-        raise RequestError(
-            f"{name} compares domains within the classes, and the groups of train have only one; name a "
-            "group column of at least two values"
-        )
-    return np.asarray(of_group[task.groups[rows]])
 
 
 def _mixed(
@@ -79,7 +63,7 @@ def mixup(task: Task, settings: MixupSettings, random: np.random.Generator) -> R
 @method(
     "LISA",
     settings=LISASettings,
-    needs=Needs(groups_on=("train",)),
+    needs=Needs(groups_on=("train",), domains=2),
     paper="Yao et al. 2022, Improving out-of-distribution robustness via selective augmentation",
     space={"alpha": LogUniform(0.1, 10.0), "p_sel": Uniform(0.0, 1.0), "l2": L2_SPACE},
 )
@@ -89,7 +73,7 @@ def lisa(task: Task, settings: LISASettings, random: np.random.Generator) -> Rec
     Groups are crossings of class and domain. A row that has no such partner stays as it is.
     """
     train = task.rows("train").index
-    classes, places = task.target[train], domains(task, train, "LISA")
+    classes, places = task.target[train], domains(task, train)
     same_class = random.random(settings.partners * len(train)) < settings.p_sel
     partner = selected_partners(classes, places, same_class, random)
     (head,) = yield [_mixed(task, settings, partner, random)]

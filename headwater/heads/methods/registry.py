@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from headwater.errors import RequestError
 from headwater.heads.columns import FRACTIONS, listed, nearest
+from headwater.heads.methods.domains import domains
 from headwater.heads.methods.spaces import Among, Integers, Linspace, LogUniform, Space, Uniform
 from headwater.heads.recipes import Planned, Recipe
 from headwater.heads.task import Task
@@ -58,7 +59,8 @@ class Needs:
     """What a method asks of a task, by split.
 
     `splits` must have rows; on `classes_on` every class must have at least `rows_per_class` rows; on
-    `groups_on` every row's group must be known and every group must have at least `rows_per_group` rows.
+    `groups_on` every row's group must be known, every group must have at least `rows_per_group` rows, and
+    there must be `domains` of them beside the classes: 2 wants a group column.
     """
 
     splits: tuple[str, ...] = ()
@@ -66,6 +68,7 @@ class Needs:
     groups_on: tuple[str, ...] = ()
     rows_per_class: int = 1
     rows_per_group: int = 1
+    domains: int = 1
 
     @property
     def reads(self) -> tuple[str, ...]:
@@ -216,6 +219,11 @@ def check_needs(task: Task, name: str, needs: Needs) -> None:
             raise RequestError(
                 f"{name} needs at least {_rows(needs.rows_per_group)} of every group in split {split!r}, and "
                 f"{listed(few)} has fewer; choose other groups or draw another split"
+            )
+        if needs.domains > 1 and len(np.unique(domains(task, task.splits[split]))) < needs.domains:
+            raise RequestError(
+                f"{name} compares domains within the classes, and the groups of {split} have only one; "
+                "name a group column of at least two values"
             )
 
 
