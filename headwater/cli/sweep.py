@@ -210,14 +210,10 @@ def _on(judged: Judged, split: str) -> Mapping[str, float]:
 def _best_of_each(result: SweepResult, split: str = "test") -> list[Judged]:
     """What the rule picks among each method's candidates, best worst group first."""
     from headwater.heads.results import judged  # noqa: PLC0415
-    from headwater.heads.selection import best, find_rule  # noqa: PLC0415
+    from headwater.heads.selection import best_by_method, find_rule  # noqa: PLC0415
 
-    by_method: dict[str, list[Judged]] = {}
-    for each in judged(result.table):
-        by_method.setdefault(each.method, []).append(each)
-    chosen = [best(mine, find_rule(result.rule)) for mine in by_method.values()]
-    found = [each for each in chosen if each is not None]
-    return sorted(found, key=lambda each: -_number(_on(each, split).get("worst_group")))
+    found = best_by_method(judged(result.table), find_rule(result.rule))
+    return sorted(found.values(), key=lambda each: -_number(_on(each, split).get("worst_group")))
 
 
 def _number(value: float | None) -> float:

@@ -43,10 +43,11 @@ class SweepResult:
 
     `table` has one row per candidate and seed: `id, candidate, method, number, seed, settings, choices,
     reads_val, error, converged, unconverged, obstacle, iterations, seconds, trained, rounds`, the figures of
-    `FIGURES` as `train.…`, `val.…` and `test.…` (null where a split has no rows), and accuracies by group as
-    `test.group.NAME`. `settings` and `choices` are JSON. For methods that read val, whose `val.…` are figures
-    on rows they were fitted on, `cv.…` are figures out of fold: one for all seeds of a candidate; what they
-    cost, `cv.seconds`, `cv.trained` and `cv.unconverged`, stands in the first of its rows.
+    `FIGURES` as `train.…`, `val.…` and `test.…` (null where a split has no rows), `val.…` with `LIKELIHOOD`,
+    and accuracies by group as `val.group.NAME` and `test.group.NAME` unless there are too many. `settings`
+    and `choices` are JSON. For methods that read val, whose `val.…` are figures on rows they were fitted on,
+    `cv.…` are figures out of fold: one for all seeds of a candidate; what they cost, `cv.seconds`,
+    `cv.trained` and `cv.unconverged`, stands in the first of its rows.
 
     `picks`: what each rule picks; `rule` is the one that was asked for. `folder` is None when nothing was
     kept. `already_done`: nothing was left to train.
@@ -92,19 +93,19 @@ def make_table(design: Design, ended: Mapping[str, Ended]) -> pa.Table:
         if split in task.splits and fitted:
             found = measure_split(task, [each.head for each in fitted.values()], split)
         columns.update(_figures(split, found, list(fitted), len(rows), task))
-    judged = [
+    crossed = [
         place
         for place, mine in twins.items()
         if place in fitted and all(isinstance(each, FittedHead) for each in mine)
     ]
     found = None
-    if judged:
+    if crossed:
         heads = [
-            [twins[place][fold].head for place in judged]  # type: ignore[union-attr]
+            [twins[place][fold].head for place in crossed]  # type: ignore[union-attr]
             for fold in range(len(folds.folds))
         ]
         found = measure_out_of_fold(task, folds, heads)
-    columns.update(_figures("cv", found, judged, len(rows), task))
+    columns.update(_figures("cv", found, crossed, len(rows), task))
     return pa.table(columns)
 
 

@@ -109,6 +109,15 @@ def best(candidates: Sequence[Judged], rule: Rule) -> Judged | None:
     return max(known, key=key) if known else None  # max keeps the first of equals
 
 
+def best_by_method(candidates: Sequence[Judged], rule: Rule) -> dict[str, Judged]:
+    """What a rule picks among each method's candidates, by the method's name, in their order."""
+    among: dict[str, list[Judged]] = {}
+    for each in candidates:
+        among.setdefault(each.method, []).append(each)
+    picked = {name: best(mine, rule) for name, mine in among.items()}
+    return {name: each for name, each in picked.items() if each is not None}
+
+
 def _rounded(value: float | None, missing: float = -math.inf) -> float:
     """Means over seeds that differ in their last bits alone are equal."""
     return missing if value is None or math.isnan(value) else round(value, 9)

@@ -31,7 +31,7 @@ from headwater.heads.results import (
     write_results,
 )
 from headwater.heads.run_folder import check_folder, claimed
-from headwater.heads.selection import Judged, best, default_rule, find_rule, pick_all
+from headwater.heads.selection import Judged, best, best_by_method, default_rule, find_rule, pick_all
 from headwater.heads.task import Task
 
 if TYPE_CHECKING:
@@ -204,16 +204,12 @@ def _save_heads(
 ) -> None:
     """Save, with the first seed, what the rule picks among each method's candidates, and among all."""
     task = design.task
-    by_method: dict[str, list[Judged]] = {}
-    for each in figures:
-        by_method.setdefault(each.method, []).append(each)
-    files = {folder / "heads" / f"{name}{SUFFIX}": mine for name, mine in by_method.items()}
-    files[folder / PICKED] = list(figures)
-    keys: dict[Path, str] = {}
-    for path, among in files.items():
-        chosen = best(among, find_rule(rule))
-        if chosen is not None:
-            keys[path] = f"{chosen.id}.s{design.seeds[0]}"
+    picked = best_by_method(figures, find_rule(rule))
+    files = {folder / "heads" / f"{name}{SUFFIX}": chosen for name, chosen in picked.items()}
+    overall = best(figures, find_rule(rule))
+    if overall is not None:
+        files[folder / PICKED] = overall
+    keys = {path: f"{chosen.id}.s{design.seeds[0]}" for path, chosen in files.items()}
     fitted = {key: ended[key] for key in keys.values()}
     heads = {key: each for key, each in fitted.items() if isinstance(each, FittedHead)}
     reports = {

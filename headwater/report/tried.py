@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headwater.heads.results import SweepResult, judged
-from headwater.heads.selection import RULES, Judged, Pick, best
+from headwater.heads.selection import Pick, best_by_method, find_rule
 from headwater.report.data import MethodTried, RulePick, Sweep, Tried
 from headwater.report.text import settings, shown
 
@@ -97,12 +97,8 @@ def _figure(result: SweepResult, split: str, name: str) -> NDArray[np.float64]:
 
 def _chosen(result: SweepResult) -> dict[str, str]:
     """The candidate of each method that the asked rule picks."""
-    rule = next(rule for rule in RULES if rule.name == result.rule)
-    by_method: dict[str, list[Judged]] = {}
-    for each in judged(result.table):
-        by_method.setdefault(each.method, []).append(each)
-    picked = {name: best(among, rule) for name, among in by_method.items()}
-    return {name: each.id for name, each in picked.items() if each is not None}
+    picked = best_by_method(judged(result.table), find_rule(result.rule))
+    return {name: each.id for name, each in picked.items()}
 
 
 def _rule(result: SweepResult, pick: Pick, split: str) -> RulePick:
