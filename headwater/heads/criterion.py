@@ -80,12 +80,14 @@ class Invariance:
 
     irm: Σ_g of the squared derivative of the group's mean loss by a factor on its logits (Arjovsky 2019).
     coral: squared differences of mean and covariance of the logits, over pairs of groups (Sun & Saenko 2016).
-    mmd: Gaussian-kernel mean discrepancy of the logits, over pairs of groups (Li et al. 2018).
+    mmd: Gaussian-kernel mean discrepancy of the logits, over pairs of groups (Li et al. 2018); `width` is the
+    squared distance between rows' logits that counts as near.
     """
 
     kind: Literal["irm", "coral", "mmd"]
     groups: Codes
     strength: float
+    width: float = 1.0
 
 
 @dataclass(frozen=True)

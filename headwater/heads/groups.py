@@ -18,6 +18,8 @@ from headwater.heads.spec import HeadSpec, Rows
 
 # Over a union of rows, arithmetic may grow by this factor against separate copies of the features.
 _WASTE = 1.5
+# In the span of few rows, by this one.
+_SPAN_WASTE = 3.0
 # Sparse heads leave the rows of others out of most of their work.
 _SPARSE_WASTE = 6.0
 
@@ -66,22 +68,24 @@ def _unique_rows(specs: Sequence[HeadSpec]) -> dict[Rows, Rows]:
 def _merge(parts: list[_Part], dim: int) -> list[_Part]:
     """Joins parts of nearly the same rows, largest first.
 
-    Smooth heads on fewer rows than `dim` stay apart, to be solved in the span of their rows; sparse ones on
-    so few rows are joined with others of rather different ones.
+    Fewer rows than `dim` are solved in their span, and never joined to more than it. There many small
+    stacks cost more in their steps than in their arithmetic, and rather different rows are joined.
     """
     merged: list[_Part] = []
     sparse = parts[0].specs[0].penalty.l1 > 0
     for part in sorted(parts, key=lambda part: len(part.rows), reverse=True):
-        if sparse or len(part.rows) >= dim:
-            waste = _SPARSE_WASTE if len(part.rows) < dim else _WASTE
-            for i, other in enumerate(merged):
-                union = np.union1d(other.rows.index, part.rows.index)
-                apart = len(other.rows) * len(other.specs) + len(part.rows) * len(part.specs)
-                if len(union) * (len(other.specs) + len(part.specs)) <= waste * apart:
-                    merged[i] = _Part(Rows(union), other.specs + part.specs)
-                    break
-            else:
-                merged.append(part)
+        few = len(part.rows) < dim
+        in_span = few and not sparse
+        waste = (_SPARSE_WASTE if sparse else _SPAN_WASTE) if few else _WASTE
+        power = 2 if in_span else 1  # a span has as many coordinates as rows
+        for i, other in enumerate(merged):
+            union = np.union1d(other.rows.index, part.rows.index)
+            if in_span and len(union) >= dim:
+                continue
+            apart = len(other.rows) ** power * len(other.specs) + len(part.rows) ** power * len(part.specs)
+            if len(union) ** power * (len(other.specs) + len(part.specs)) <= waste * apart:
+                merged[i] = _Part(Rows(union), other.specs + part.specs)
+                break
         else:
             merged.append(part)
     return merged

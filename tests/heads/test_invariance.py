@@ -15,7 +15,7 @@ from headwater.heads.objectives.base import RowCodes, RowWeights
 from headwater.heads.objectives.invariance import invariance_of
 from headwater.heads.spec import Codes
 
-GAMMAS = (0.001, 0.01, 0.1, 1, 10, 100, 1000)
+GAMMAS = (0.1, 1, 10)
 
 
 def _both(z: Tensor) -> Tensor:
@@ -83,12 +83,16 @@ def test_value_and_derivative(kind: Any, columns: int) -> None:
     z, target, codes = _world(columns, heads=3)
     strengths = (1.0, 0.5, 7.0)
     given = RowCodes(codes.view(-1, 1), torch.zeros(3, dtype=torch.long))
-    parts = [Invariance(kind, Codes(codes.numpy()), strength) for strength in strengths]
+    widths = (1.0, 4.0, 0.25) if kind == "mmd" else (1.0, 1.0, 1.0)
+    parts = [
+        Invariance(kind, Codes(codes.numpy()), strength, width)
+        for strength, width in zip(strengths, widths, strict=True)
+    ]
     penalty = invariance_of(parts, _ones(len(z), 3), given, target, columns)
     value, derivative = penalty.at(z)
     for head, strength in enumerate(strengths):
         own = z[:, :, head].clone().requires_grad_()
-        naive = strength * NAIVE[kind](own, target, codes)
+        naive = strength * NAIVE[kind](own / widths[head] ** 0.5, target, codes)
         (slope,) = torch.autograd.grad(naive, own)
         assert float(value[head]) == pytest.approx(float(naive.detach()), rel=1e-5)
         torch.testing.assert_close(
@@ -196,5 +200,5 @@ def test_mmd_of_large_groups_is_close_and_the_same_every_time() -> None:
 def test_mmd_refuses_too_many_groups() -> None:
     codes = torch.arange(500)
     given = RowCodes(codes.view(-1, 1), torch.zeros(1, dtype=torch.long))
-    with pytest.raises(RequestError, match="at most 128 groups, and there are 500"):
+    with pytest.raises(RequestError, match="at most 96 groups, and there are 500"):
         invariance_of([Invariance("mmd", Codes(codes.numpy()), 1.0)], _ones(500, 1), given, codes % 2, 1)

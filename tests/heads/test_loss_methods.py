@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from scipy.optimize import minimize
+from scipy.spatial.distance import pdist
 from scipy.special import log_softmax
 
 from headwater.errors import RequestError
@@ -241,7 +242,7 @@ def coral_penalty(z: np.ndarray, y: np.ndarray, place: np.ndarray) -> float:
 def mmd_penalty(z: np.ndarray, y: np.ndarray, place: np.ndarray) -> float:
     def kernel(a: np.ndarray, b: np.ndarray) -> float:
         square = ((a[:, None] - b[None]) ** 2).sum(2)
-        return float(sum(np.exp(-gamma * square).mean() for gamma in 10.0 ** np.arange(-3, 4)))
+        return float(sum(np.exp(-gamma * square).mean() for gamma in (0.1, 1, 10)))
 
     a, b = (halves(z[place == each]) for each in np.unique(place))
     return kernel(a, a) + kernel(b, b) - 2 * kernel(a, b)
@@ -256,11 +257,16 @@ def test_penalties_between_domains_are_the_published_ones(task: Task, name: str)
     train = task.splits["train"]
     place, y = domains(task, train), task.target[train]
     x, l2 = standardised(task), 0.01
+    plain = fit(task, "ERM", l2=l2)
+    near = 1.0
+    if (
+        name == "MMD"
+    ):  # kernels are as wide as rows of the plain head are apart, half the margin for each class
+        near = float(np.median(pdist(margin(task, plain)[train][:, None], "sqeuclidean"))) / 2
 
     def value(z: np.ndarray, w: np.ndarray) -> float:
-        return float(
-            cross_entropy(two(z), y).mean() + strength * penalty(z, y, place) + l2 / 2 * (w**2).sum()
-        )
+        pulled = penalty(z / near**0.5, y, place)
+        return float(cross_entropy(two(z), y).mean() + strength * pulled + l2 / 2 * (w**2).sum())
 
     def at(head: LinearHead) -> float:
         w = (head.weight[1] - head.weight[0]).astype("f8") * task.features[train].astype("f8").std(0)
@@ -275,7 +281,7 @@ def test_penalties_between_domains_are_the_published_ones(task: Task, name: str)
     found = minimize(
         lambda theta: value(x[train] @ theta[:-1] + theta[-1], theta[:-1]), start, options={"maxiter": 30}
     )
-    assert found.fun >= at(head) - 1e-5 * abs(found.fun)
-    plain = fit(task, "ERM", l2=l2)
-    assert penalty(margin(task, head)[train], y, place) < penalty(margin(task, plain)[train], y, place)
+    assert found.fun >= at(head) - 1e-4 * abs(found.fun)  # what the recipe asks
+    scaled = [margin(task, each)[train] / near**0.5 for each in (head, plain)]
+    assert penalty(scaled[0], y, place) < penalty(scaled[1], y, place)
     assert at(head) < at(plain)

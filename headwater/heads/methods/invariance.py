@@ -9,9 +9,12 @@ import dataclasses
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
+from scipy.spatial.distance import pdist
 
 from headwater.heads.criterion import Invariance
+from headwater.heads.head import LinearHead
 from headwater.heads.methods.domains import domains, invariant_spec
 from headwater.heads.methods.erm import L2_SPACE, TrainSettings, train_spec
 from headwater.heads.methods.registry import LogUniform, Needs, method
@@ -19,6 +22,7 @@ from headwater.heads.recipes import Outcome, Recipe
 from headwater.heads.spec import Codes
 from headwater.heads.task import Task
 
+_SAMPLE = 512  # rows whose distances say what is near
 _NEEDS = Needs(groups_on=("train",), domains=2)
 
 
@@ -41,9 +45,17 @@ def _recipe(
     spec = train_spec(task, settings)
     groups = Codes(domains(task, spec.rows.index))
     (start,) = yield [spec]
-    penalty = Invariance(kind, groups, settings.strength)
+    width = _near(task, start, spec.rows.index) if kind == "mmd" else 1.0
+    penalty = Invariance(kind, groups, settings.strength, width)
     (head,) = yield [dataclasses.replace(invariant_spec(spec, penalty), start=start)]
     return Outcome(head)
+
+
+def _near(task: Task, head: LinearHead, rows: NDArray[np.int64]) -> float:
+    """The median squared distance between rows' logits, for the kernels' width (Gretton et al. 2012)."""
+    some = rows[np.linspace(0, len(rows) - 1, min(len(rows), _SAMPLE)).astype(np.int64)]
+    logits = task.logits([head], some)[0].astype(np.float64)
+    return max(float(np.median(pdist(logits - logits.mean(1, keepdims=True), "sqeuclidean"))), 1e-12)
 
 
 @method(
@@ -82,11 +94,12 @@ def coral(task: Task, settings: MatchingSettings, random: np.random.Generator) -
     settings=MatchingSettings,
     needs=_NEEDS,
     paper="Li et al. 2018, Domain generalization with adversarial feature learning",
-    space={"strength": LogUniform(0.1, 10.0), "l2": L2_SPACE},
+    space={"strength": LogUniform(0.1, 10.0), "l2": LogUniform(1e-2, 10.0)},
 )
 def mmd(task: Task, settings: MatchingSettings, random: np.random.Generator) -> Recipe:
     """Domains alike in the distribution of their logits, by Gaussian kernels (last-layer form).
 
-    Not convex: the head is a local optimum, reached from ERM's head.
+    Not convex: the head is a local optimum, reached from ERM's head. Its search leaves out the weakest
+    penalties, under which logits are so large that the kernels see single rows.
     """
     return (yield from _recipe(task, settings, "mmd"))
