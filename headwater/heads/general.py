@@ -31,8 +31,6 @@ from headwater.heads.workspace import SMALL, Prepared, Workspace
 # What the heads solved at once may hold: logits, gradients and the solver's memory of its last steps.
 _ROOM = 1 << 29
 _LOGITS, _STEPS = 8, 40  # about how many arrays of each size a solver holds
-# Up to this dimension all directions of the features cost nothing worth saving.
-_SMALL_DIM = 512
 
 
 def train_general(
@@ -78,9 +76,9 @@ class _Coordinates:
         if prepared.is_spanned:
             span = prepared.span
             return _Coordinates(span.rows, Directions(None, span.basis.values), span.into, span.out)
-        thorough = prepared.x.shape[1] <= _SMALL_DIM
-        directions = prepared.directions if thorough else prepared.leading
-        return _Coordinates(prepared.x, directions, lambda weight: weight, lambda weight: weight)
+        return _Coordinates(
+            prepared.x, prepared.directions_for(), lambda weight: weight, lambda weight: weight
+        )
 
 
 def _solve(prepared: Prepared, layout: Layout, n_classes: int, specs: Sequence[HeadSpec]) -> list[LinearHead]:

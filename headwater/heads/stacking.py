@@ -32,8 +32,6 @@ from headwater.heads.workspace import Passes, Prepared, Workspace
 _HEADS_SHARE, _HEADS_BYTES = 6, 3 << 26
 # Iterations that a stack is expected to take, for judging what a preconditioner may cost.
 _EXPECTED = 8
-# Up to this dimension a full eigenbasis costs nothing worth saving.
-_SMALL_DIM = 512
 # Rows that do not fit in memory are approached on a random part of them, which takes this share of it, if
 # that is at least so many rows for each feature, and to a tolerance that such a part deserves.
 _SAMPLE_SHARE, _SAMPLE_PER_DIM, _ROUGHLY = 4, 4, 1e-4
@@ -100,11 +98,8 @@ class SmoothGroup:
             return _solve_in_span(stack, passes.span, families, widest)
         if isinstance(passes.rows, Streamed) and self._reader.unmapped:
             stack = self._approached(stack, passes.rows, families, widest)
-        # A full eigenbasis costs about 25 d³ multiplications beside its Gram matrix.
         rows, dim = passes.rows.shape
-        products = 2 * _EXPECTED * rows * dim * columns * stack.heads
-        thorough = products > dim**2 * (25 * dim + min(rows, 16 * dim)) or dim <= _SMALL_DIM
-        directions = passes.directions if thorough else passes.leading
+        directions = passes.directions_for(2 * _EXPECTED * rows * dim * columns * stack.heads)
         return solve_path(stack, directions, families, widest)
 
     def _approached(
@@ -146,7 +141,7 @@ class SmoothGroup:
             drawn = dataclasses.replace(plan, rate=1.0, momentum=0.0)
             together[spec.rows, drawn].append(place)
         answers = Solved.into(torch.zeros_like(stack.theta))
-        directions = self._passes.directions if stack.theta.shape[2] <= _SMALL_DIM else self._passes.leading
+        directions = self._passes.directions_for()
         for places in together.values():
             first = group.specs[places[0]]
             chosen = torch.tensor(places, device=stack.theta.device)

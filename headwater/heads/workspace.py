@@ -25,6 +25,8 @@ from headwater.heads.solvers.span import Span
 
 # Up to this many numbers a feature matrix is solved in float64: it fits the caches, and the optimum is exact.
 SMALL = 2_000_000
+# Up to this dimension a full eigenbasis costs nothing worth saving.
+_SMALL_DIM = 512
 # Copies are kept until together they hold this many bytes; the one in use is kept whatever its size.
 _KEPT = 1 << 30
 # Larger copies are made only for so few columns of heads that standardising anew on every pass would cost as
@@ -49,6 +51,13 @@ class Passes:
     def leading(self) -> Directions:
         """The leading ones, for a fraction of the cost."""
         return Directions.sketched(self.rows)
+
+    def directions_for(self, products: float = 0.0) -> Directions:
+        """All directions where they cost little in itself or beside `products` multiplications, else some."""
+        rows, dim = self.rows.shape
+        # A full eigenbasis costs about 25 d³ multiplications beside its Gram matrix.
+        thorough = dim <= _SMALL_DIM or products > dim**2 * (25 * dim + min(rows, 16 * dim))
+        return self.directions if thorough else self.leading
 
 
 @dataclass(frozen=True)
