@@ -294,7 +294,7 @@ class GroupReport:
             "auroc": self.auroc,
             "worst_group": plain([self.worst_group], intervals)[0] if self.has_groups else None,
             "worst_class": plain([self.worst_class], intervals)[0],
-            "worst_curve": asdict(self.worst_curve()) if self.has_groups else None,
+            "worst_curve": _lists(asdict(self.worst_curve())) if self.has_groups else None,
             "by_group": plain(self.by_group, intervals),
             "by_class": plain(self.by_class, intervals),
             "by_level": {
@@ -362,6 +362,11 @@ def accuracies_by_group(
         first = np.cumsum(count[present]) - count[present]
         found[:, present] = np.add.reduceat(right, first, axis=1, dtype=np.int64) / count[present]
     return found
+
+
+def _lists(values: dict[str, Any]) -> dict[str, Any]:
+    """What JSON gives back for the same values."""
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
 
 def _names(names: Sequence[str] | None, codes: NDArray[np.int64]) -> tuple[str, ...]:

@@ -33,6 +33,8 @@ _KEPT = 1 << 30
 # much as the products, and only where they take no more than this share of the memory.
 _COPIED, _FEW_COLUMNS, _SHARE = 1 << 28, 64, 3
 
+_SPARE = 12
+
 
 @dataclass(frozen=True)
 class Passes:
@@ -91,7 +93,12 @@ class Workspace:
     def __init__(self, reader: FeatureReader, memory: int | None = None) -> None:
         self._reader = reader
         self._asked = memory
-        self.memory = memory or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 4
+        # A part of it is left to the many small things that are not counted one by one.
+        self.memory = (
+            os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 4
+            if memory is None
+            else memory - memory // _SPARE
+        )
         self._kept: OrderedDict[Hashable, Passes] = OrderedDict()
 
     def _frame(self, rows: Rows, scaler: Rows | None) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
