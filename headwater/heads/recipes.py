@@ -189,6 +189,7 @@ def _train(
         if len(asking) == 1:
             yield asking[0][0], error
             return
+        log.warning("%d recipes are trained again in halves, since one fails", len(asking), exc_info=error)
         middle = len(asking) // 2
         yield from _train(bank, asking[:middle], tolerant=True)
         yield from _train(bank, asking[middle:], tolerant=True)

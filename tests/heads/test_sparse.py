@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -242,3 +244,25 @@ def test_what_had_no_time_to_converge_says_so_and_how_far_it_is() -> None:
     assert short.convergence.objective > whole.convergence.objective
     stated = float(short.convergence.message.rsplit("below ", 1)[1].split()[0]) * short.convergence.objective
     assert stated >= short.convergence.objective - whole.convergence.objective
+
+
+def test_a_penalised_bias_in_single_precision_ends_where_double_precision_does(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    x, y = problem(200, 60, 2, seed=3)
+    rows = Rows(range(200))
+    specs = [
+        HeadSpec(rows, Penalty(l1=l1, bias=True), scaler_rows=Rows(range(120))) for l1 in (0.003, 0.01, 0.05)
+    ]
+    expected = train(x, y, specs)
+    monkeypatch.setattr("headwater.heads.workspace.SMALL", 0)
+    monkeypatch.setattr("headwater.heads.bank.SMALL", 0)
+    found = train(x, y, specs)
+    again = train(
+        x, y, [dataclasses.replace(spec, start=head) for spec, head in zip(specs, found, strict=True)]
+    )
+    for one, two, three in zip(expected, found, again, strict=True):
+        assert two.convergence.converged
+        assert three.convergence.converged
+        np.testing.assert_allclose(two.weight, one.weight, atol=2e-3)
+        np.testing.assert_allclose(three.weight, one.weight, atol=2e-3)

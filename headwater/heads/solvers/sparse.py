@@ -297,7 +297,7 @@ def solve_sparse(stack: Stack, widest: int, shift: Tensor | None = None) -> Solv
         heads.put(part, some)
     weight, bias = heads.weight[:, :, :-1], heads.weight[:, :, -1]
     if shift is not None:
-        bias = bias + weight @ shift
+        bias = bias + weight @ shift.to(weight.dtype)
     return Solved(
         weight=weight.permute(2, 1, 0).to(stack.weight.dtype),
         bias=bias.T.to(stack.bias.dtype),
