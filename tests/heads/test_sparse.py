@@ -59,7 +59,7 @@ def slopes(
     return residual.T @ x, residual.sum(0)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25, deadline=None, derandomize=True)
 @given(
     seed=st.integers(0, 10_000),
     classes=st.sampled_from([2, 3]),

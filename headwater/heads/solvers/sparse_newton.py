@@ -106,11 +106,11 @@ class _Model:
         active = self.real
         todo = torch.arange(len(best), device=best.device)
         for _ in range(_GUESSES):
-            step, slope = self._solve(todo, active, sign)
+            step, slope, failed = self._solve(todo, active, sign)
             own, l1 = _some(self.at, todo), _some(self.l1, todo)
             bad = active & ((own + step) * sign < 0) & (l1 > 0)
             back = _some(self.real, todo) & ~active & (slope.abs() > l1 * (1 + 1e-5))
-            wrong = (bad | back).any(1)
+            wrong = (bad | back).any(1) | failed
             step = torch.where(bad, -own, step)
             value = self.value(step, todo)
             better = (value < least[todo]) | ~wrong  # rounding hides the descent of the last steps
@@ -146,7 +146,7 @@ class _Model:
         step = self._shrink(heads, best[heads])
         sign = (self.at[heads] + step).sign()
         active = self.real[heads] & ((sign != 0) | (self.l1[heads] == 0))
-        solved, _ = self._solve(heads, active, torch.where(self.l1[heads] > 0, sign, 0))
+        solved, _, _ = self._solve(heads, active, torch.where(self.l1[heads] > 0, sign, 0))
         crossed = (self.at[heads] + solved) * sign < 0
         solved = torch.where(crossed, -self.at[heads], solved)
         for found in (step, solved):
@@ -178,8 +178,11 @@ class _Model:
             before, momentum = after, following
         return before - at
 
-    def _solve(self, heads: Tensor, active: Tensor, sign: Tensor) -> tuple[Tensor, Tensor]:
-        """Steps with the inactive unknowns at zero and the signs given, and the model's slopes there."""
+    def _solve(self, heads: Tensor, active: Tensor, sign: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Steps with the inactive unknowns at zero and the signs given, and the model's slopes there.
+
+        The third tells the heads whose Hessians rounding left indefinite: their active unknowns stay.
+        """
         hessian, slope = _some(self.hessian, heads), _some(self.slope, heads)
         fixed = torch.where(active, 0, -_some(self.at, heads))
         image = (hessian @ fixed.unsqueeze(2)).squeeze(2)
@@ -198,7 +201,7 @@ class _Model:
         solved = -torch.cholesky_solve(known.unsqueeze(2), factor).squeeze(2)
         solved = torch.where(inside & (failed == 0).unsqueeze(1), solved, 0)
         step = fixed.scatter_add(1, index, solved)
-        return step, slope + (hessian @ step.unsqueeze(2)).squeeze(2)
+        return step, slope + (hessian @ step.unsqueeze(2)).squeeze(2), failed != 0
 
 
 def _some(values: Tensor, heads: Tensor) -> Tensor:
@@ -320,6 +323,7 @@ def _search(work: Work, step: Tensor, gradient: Tensor) -> None:
         length = torch.where(bad, length / 2, length)
     else:
         length = torch.where(bad, 0.0, length)
+    length = torch.where((step == 0).all(2).all(1), 0.0, length)  # no step at all has come to nothing
     # Levenberg's rule: with enough damping a step always descends
     worse = torch.where(length == 0, 100 * work.damping, 4 * work.damping).clamp_min(_DAMPING)
     better = torch.where(work.damping > _DAMPING, work.damping / 10, 0)
