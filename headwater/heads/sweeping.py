@@ -60,7 +60,7 @@ def sweep(
     target: str = "class",
     groups: Sequence[str] = (),
     split: str = "split",
-    methods: Sequence[str] = (ALL,),
+    methods: str | Sequence[str] = (ALL,),
     draws: int = 16,
     grid: Mapping[str, Sequence[Any]] | None = None,
     settings: Mapping[str, Any] | None = None,
@@ -79,7 +79,8 @@ def sweep(
         target: the column to predict.
         groups: columns crossed with the target.
         split: the column of splits.
-        methods: names, or `all`: then a method whose needs the task does not meet is skipped and listed.
+        methods: names, one or more, or `all`: then those whose needs the task does not meet are skipped and
+            listed.
         draws: settings of each method: its published ones, then random draws from its search space, which
             depend on the method and the first seed alone.
         grid: instead of draws, `METHOD.key` or `key` to the values to try, all combinations; a method
@@ -102,7 +103,8 @@ def sweep(
             method asked for by name whose needs are not met, a folder with something else in it.
     """
     task = as_task(store, target, groups, split)
-    design = make_design(task, Wanted(tuple(methods), draws, grid, settings), seeds, folds)
+    names = (methods,) if isinstance(methods, str) else tuple(methods)
+    design = make_design(task, Wanted(names, draws, grid, settings), seeds, folds)
     rule = _rule(task, select)
     request = design.request()
     if out is None:

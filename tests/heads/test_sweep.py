@@ -114,6 +114,11 @@ def test_the_first_candidate_is_the_published_one_and_draws_are_seeded(task: Tas
     assert [each["settings"]["l2"] for each in fixed.request["candidates"]] == [0.5]
 
 
+def test_one_method_may_be_named_without_a_list(task: Task) -> None:
+    one, listed = (sweep(task, methods=methods, draws=1, seeds=1) for methods in ("ERM", ["ERM"]))
+    assert one.table["id"].to_pylist() == listed.table["id"].to_pylist() == ["ERM.00.s0"]
+
+
 def test_a_method_that_reads_val_is_judged_on_rows_it_never_saw(task: Task) -> None:
     result = sweep(task, **SMALL)
     folds = cross_fits(task)
