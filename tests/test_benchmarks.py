@@ -33,7 +33,10 @@ def test_sides_take_turns():
     assert {name: len(values) for name, values in times.items()} == {"a": 3, "b": 3}
 
 
-@pytest.mark.parametrize(("name", "claims"), [("store", 5), ("extract", 5), ("heads", 3), ("pacs", 7)])
+@pytest.mark.parametrize(
+    ("name", "claims"),
+    [("store", 5), ("extract", 5), ("heads", 3), ("pacs", 7), ("grid", 2), ("dfr", 3), ("sweep", 6)],
+)
 def test_a_benchmark_runs(name, claims, tmp_path, capsys):
     pytest.importorskip("openvino")  # the peer of one claim, in the extra `bench`
     assert command.main([name, "--quick", "--json", str(tmp_path / "figures.json")]) == 0

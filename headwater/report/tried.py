@@ -47,7 +47,9 @@ def gather_sweep(result: SweepResult, split: str, baseline: str) -> Sweep:
         )
     methods.sort(key=lambda method: -method.chosen_worst)
     base = next((method for method in methods if method.name == baseline), None)
-    seconds = [value for value in table["seconds"].to_pylist() if value is not None]
+    seconds = [
+        value for name in ("seconds", "cv.seconds") for value in table[name].to_pylist() if value is not None
+    ]
     lowest = min((tried.overall for method in methods for tried in method.tried), default=0.0)
     return Sweep(
         methods=tuple(methods),

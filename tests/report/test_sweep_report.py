@@ -75,3 +75,14 @@ def test_the_page_of_a_sweep_stands_in_its_folder_and_says_how_to_make_it_again(
     (line,) = re.findall(r"headwater heads sweep .*", text)
     assert "--methods ERM,RWY,SUBY --draws 3 --seeds 2 --select overall" in line
     assert text.count('class="ring"') == 3
+
+
+def test_the_time_of_a_sweep_counts_its_cross_fitting(made: HandMade, tmp_path: Path) -> None:
+    sweep(made.store, groups=["place"], methods=["LLR-class"], draws=1, seeds=1, out=tmp_path / "cv")
+    run = open_run(tmp_path / "cv")
+    assert run.sweep is not None
+    (row,) = run.sweep.table.to_pylist()
+    data = gather(run).sweep
+    assert data is not None
+    assert row["cv.seconds"] > 0
+    assert data.seconds == pytest.approx(row["seconds"] + row["cv.seconds"])

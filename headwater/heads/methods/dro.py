@@ -21,7 +21,7 @@ from headwater.heads.task import Task
 
 ADJUSTMENT_SPACE = Among((0.0, 1.0, 2.0, 3.0, 4.0, 5.0))
 # A worst case is solved to this gap between primal and dual, relative. It is a bound, so that most heads are
-# closer; a tenth of it takes up to twice the iterations, which hardly moves an accuracy.
+# closer.
 TOLERANCE = 1e-3
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from headwater.heads.objectives.base import Objective
 from headwater.heads.solvers.compact import CompactHistory, Metric, dot
 from headwater.heads.solvers.preconditioner import Directions
-from headwater.heads.stack import Solved
+from headwater.heads.stack import SEPARATED, Solved
 
 _MEMORY = 10
 _TRIALS = 20
@@ -26,8 +26,6 @@ _NEGLIGIBLE = 1e-2
 _SAFETY = 8.0
 # Heads that are done leave when they are this share of those that run: leaving copies what the others hold.
 _LEAVING = 0.125
-# Without a penalty, an objective below this means classes that can be told apart without error.
-SEPARATED = 1e-8
 
 
 @dataclass(frozen=True)
