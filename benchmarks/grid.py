@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 
 from benchmarks.common import Claim, Result, Table
 from benchmarks.waterbirds import waterbirds_like
-from headwater.heads.bank import HeadBank
-from headwater.heads.head import LinearHead
+from headwater.heads.bank.head_bank import HeadBank
 from headwater.heads.methods import methods
-from headwater.heads.results import SweepResult, judged
-from headwater.heads.selection import RULES, Judged, best
-from headwater.heads.spec import HeadSpec
-from headwater.heads.sweeping import sweep
-from headwater.heads.task import Task
+from headwater.heads.specs.head import LinearHead
+from headwater.heads.specs.spec import HeadSpec
+from headwater.heads.sweeps.results import SweepResult, judged
+from headwater.heads.sweeps.selection import RULES, Judged, best
+from headwater.heads.sweeps.sweeping import sweep
+from headwater.heads.tasks.task import Task
 
 LIMIT = 60.0  # seconds
 PUBLISHED_ERM = 0.726

@@ -16,8 +16,8 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
 from benchmarks.common import Claim, Result, Table, median, seconds
-from headwater.heads.bank import HeadBank
-from headwater.heads.spec import HeadSpec, Penalty, Rows
+from headwater.heads.bank.head_bank import HeadBank
+from headwater.heads.specs.spec import HeadSpec, Penalty, Rows
 
 GAP = 1e-5  # relative to the best known optimum; both sides must reach it
 STRENGTHS = (1e-6, 1e2)

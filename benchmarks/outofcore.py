@@ -46,8 +46,8 @@ def write(place: Path, size: Size) -> None:
 
 def child(place: Path, memory: int, heads: int) -> None:
     """Train on the files of `place` and print what happened as JSON."""
-    from headwater.heads.bank import HeadBank  # noqa: PLC0415 - the parent needs none of it
-    from headwater.heads.spec import HeadSpec, Penalty, Rows  # noqa: PLC0415
+    from headwater.heads.bank.head_bank import HeadBank  # noqa: PLC0415 - the parent needs none of it
+    from headwater.heads.specs.spec import HeadSpec, Penalty, Rows  # noqa: PLC0415
 
     features = np.load(place / "features.npy", mmap_mode="r")
     labels = np.load(place / "labels.npy")

@@ -22,11 +22,11 @@ from sklearn.linear_model import LogisticRegression
 
 from benchmarks.common import Claim, Result, Table
 from headwater.heads.methods import plan
-from headwater.heads.recipes import run_recipes
-from headwater.heads.results import SweepResult, judged
-from headwater.heads.selection import RULES, best, find_rule
-from headwater.heads.sweeping import sweep
-from headwater.heads.task import Task
+from headwater.heads.methods.recipes import run_recipes
+from headwater.heads.sweeps.results import SweepResult, judged
+from headwater.heads.sweeps.selection import RULES, best, find_rule
+from headwater.heads.sweeps.sweeping import sweep
+from headwater.heads.tasks.task import Task
 
 RULE = "cv_worst_group"  # 25 images of each group on val
 TARGET = 0.84

@@ -25,9 +25,9 @@ from benchmarks.pacs import PAIRS, balanced, task_of
 from benchmarks.waterbirds import waterbirds_like
 from headwater.heads.methods import methods, plan
 from headwater.heads.methods.dfr import halved
+from headwater.heads.methods.recipes import run_recipes
 from headwater.heads.methods.subsampling import balanced_subset
-from headwater.heads.recipes import run_recipes
-from headwater.heads.task import Task
+from headwater.heads.tasks.task import Task
 
 L2 = 0.01  # of every head but those of DFR; C = 1/(l2 n) in scikit-learn, weight decay in SpuCo
 C_VALUES = (1.0, 0.7, 0.3, 0.1, 0.07, 0.03, 0.01)

@@ -24,8 +24,8 @@ from benchmarks.heads import (
     peer_at_equal_objective,
     product_rate,
 )
-from headwater.heads.bank import HeadBank
-from headwater.heads.spec import HeadSpec, Penalty, Rows, Weights
+from headwater.heads.bank.head_bank import HeadBank
+from headwater.heads.specs.spec import HeadSpec, Penalty, Rows, Weights
 
 FULL, QUICK = Size(100_000, 2048, 13, 64, 4), Size(3_000, 96, 4, 8, 1)
 CURVE_ROWS = 10_000

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from headwater.heads.task import Task
+from headwater.heads.tasks.task import Task
 
 # Rows of (bird, background): land land, land water, water land, water water; the published table.
 COUNTS = {

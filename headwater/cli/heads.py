@@ -17,8 +17,8 @@ from headwater.errors import HeadwaterWarning, RequestError
 
 if TYPE_CHECKING:
     from headwater.heads import FitResult
-    from headwater.heads.intervals import Interval
-    from headwater.heads.score_report import ScoreReport
+    from headwater.heads.measures.intervals import Interval
+    from headwater.heads.measures.score_report import ScoreReport
 
 app = typer.Typer(help="Train, measure and export linear heads on a store's features.", no_args_is_help=True)
 
@@ -117,9 +117,9 @@ def fit(
     as_json: AsJson = False,
 ) -> None:
     """Fit one or several methods, save their heads, and show how they do on val and test."""
-    from headwater.heads.columns import listed  # noqa: PLC0415
     from headwater.heads.fitting import fit_many, run_paths  # noqa: PLC0415
     from headwater.heads.methods import find_method, methods  # noqa: PLC0415
+    from headwater.heads.tasks.columns import listed  # noqa: PLC0415
 
     names = (
         list(methods())
@@ -333,8 +333,8 @@ def _fit_record(result: FitResult) -> dict[str, Any]:
 
 def _settings_by_method(names: Sequence[str], given: Sequence[str]) -> list[dict[str, str]]:
     """Each method's share of the `--set` options; a plain key goes to every method that has it."""
-    from headwater.heads.columns import nearest  # noqa: PLC0415
     from headwater.heads.methods import find_method  # noqa: PLC0415
+    from headwater.heads.tasks.columns import nearest  # noqa: PLC0415
 
     known: Mapping[str, list[str]] = {name: list(find_method(name).settings.model_fields) for name in names}
     shares: dict[str, dict[str, str]] = {name: {} for name in names}

@@ -17,9 +17,9 @@ from headwater.cli.heads import AsJson, parts_of, percent, print_warnings, shown
 from headwater.errors import HeadwaterError, HeadwaterWarning, RequestError
 
 if TYPE_CHECKING:
-    from headwater.heads.results import SweepResult
-    from headwater.heads.selection import Judged, Pick
-    from headwater.heads.sweeping import SweepProgress
+    from headwater.heads.sweeps.results import SweepResult
+    from headwater.heads.sweeps.selection import Judged, Pick
+    from headwater.heads.sweeps.sweeping import SweepProgress
 
 
 def register(app: typer.Typer) -> None:
@@ -66,7 +66,7 @@ def sweep(
     as_json: AsJson = False,
 ) -> None:
     """Train methods x settings x seeds in lock-step and show what each selection rule would pick."""
-    from headwater.heads.sweeping import sweep as run  # noqa: PLC0415
+    from headwater.heads.sweeps.sweeping import sweep as run  # noqa: PLC0415
 
     if draws is not None and grid:
         raise RequestError("give either --draws or --grid: a grid says itself which settings to try")
@@ -144,7 +144,7 @@ def _options(given: Sequence[str], option: str, *, several: bool) -> dict[str, A
 
 
 def _print(result: SweepResult) -> None:
-    from headwater.heads.results import judged  # noqa: PLC0415
+    from headwater.heads.sweeps.results import judged  # noqa: PLC0415
 
     table, request = result.table, result.request
     split = "test" if "test" in request["rows"] else "val"
@@ -209,8 +209,8 @@ def _on(judged: Judged, split: str) -> Mapping[str, float]:
 
 def _best_of_each(result: SweepResult, split: str = "test") -> list[Judged]:
     """What the rule picks among each method's candidates, best worst group first."""
-    from headwater.heads.results import judged  # noqa: PLC0415
-    from headwater.heads.selection import best_by_method, find_rule  # noqa: PLC0415
+    from headwater.heads.sweeps.results import judged  # noqa: PLC0415
+    from headwater.heads.sweeps.selection import best_by_method, find_rule  # noqa: PLC0415
 
     found = best_by_method(judged(result.table), find_rule(result.rule))
     return sorted(found.values(), key=lambda each: -_number(_on(each, split).get("worst_group")))

@@ -9,7 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from headwater.heads.bank import HeadBank
+    from headwater.heads.bank.head_bank import HeadBank
     from headwater.heads.checkpoint import HeadInfo, load_head, save_head
     from headwater.heads.estimators import (
         AFR,
@@ -27,15 +27,15 @@ if TYPE_CHECKING:
     from headwater.heads.evaluation import evaluate, report_on
     from headwater.heads.export import export_head
     from headwater.heads.fitting import FitResult, fit, fit_many
-    from headwater.heads.head import Convergence, LinearHead
-    from headwater.heads.many import ManyFigures, measure_many
+    from headwater.heads.measures.many import ManyFigures, measure_many
+    from headwater.heads.measures.metrics import GroupReport
     from headwater.heads.methods import find_method, plan
-    from headwater.heads.metrics import GroupReport
-    from headwater.heads.recipes import FittedHead, run_recipes
-    from headwater.heads.results import SweepResult, load_sweep
-    from headwater.heads.spec import HeadSpec
-    from headwater.heads.sweeping import sweep
-    from headwater.heads.task import Task
+    from headwater.heads.methods.recipes import FittedHead, run_recipes
+    from headwater.heads.specs.head import Convergence, LinearHead
+    from headwater.heads.specs.spec import HeadSpec
+    from headwater.heads.sweeps.results import SweepResult, load_sweep
+    from headwater.heads.sweeps.sweeping import sweep
+    from headwater.heads.tasks.task import Task
 
 _HOMES = {
     "AFR": "estimators",
@@ -46,32 +46,32 @@ _HOMES = {
     "RWY": "estimators",
     "SUBG": "estimators",
     "SUBY": "estimators",
-    "Convergence": "head",
+    "Convergence": "specs.head",
     "FitResult": "fitting",
-    "FittedHead": "recipes",
+    "FittedHead": "methods.recipes",
     "GroupDRO": "estimators",
-    "GroupReport": "metrics",
-    "HeadBank": "bank",
+    "GroupReport": "measures.metrics",
+    "HeadBank": "bank.head_bank",
     "HeadInfo": "checkpoint",
-    "HeadSpec": "spec",
-    "LinearHead": "head",
-    "ManyFigures": "many",
+    "HeadSpec": "specs.spec",
+    "LinearHead": "specs.head",
+    "ManyFigures": "measures.many",
     "RobustClassifier": "estimators",
-    "SweepResult": "results",
-    "Task": "task",
+    "SweepResult": "sweeps.results",
+    "Task": "tasks.task",
     "evaluate": "evaluation",
     "export_head": "export",
     "fit": "fitting",
     "fit_many": "fitting",
     "load_head": "checkpoint",
-    "load_sweep": "results",
+    "load_sweep": "sweeps.results",
     "find_method": "methods",
-    "measure_many": "many",
+    "measure_many": "measures.many",
     "plan": "methods",
     "report_on": "evaluation",
-    "run_recipes": "recipes",
+    "run_recipes": "methods.recipes",
     "save_head": "checkpoint",
-    "sweep": "sweeping",
+    "sweep": "sweeps.sweeping",
     "worst_group_score": "estimators",
 }
 

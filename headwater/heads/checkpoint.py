@@ -19,9 +19,9 @@ from safetensors.numpy import save
 
 from headwater._version import __version__
 from headwater.errors import HeadwaterError, RequestError
-from headwater.heads.head import Convergence, LinearHead
-from headwater.heads.recipes import FittedHead
-from headwater.heads.task import Origin, Task
+from headwater.heads.methods.recipes import FittedHead
+from headwater.heads.specs.head import Convergence, LinearHead
+from headwater.heads.tasks.task import Origin, Task
 from headwater.store.files import (
     explained_reading,
     make_folder_of,

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from headwater.errors import RequestError
 from headwater.heads.checkpoint import HeadInfo, load_head
-from headwater.heads.columns import coded, listed, nearest
-from headwater.heads.head import LinearHead
-from headwater.heads.metrics import GroupReport, Level
-from headwater.heads.task import Task
+from headwater.heads.measures.metrics import GroupReport, Level
+from headwater.heads.specs.head import LinearHead
+from headwater.heads.tasks.columns import coded, listed, nearest
+from headwater.heads.tasks.task import Task
 
 if TYPE_CHECKING:
     from headwater.store import Store

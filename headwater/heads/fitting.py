@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 from headwater.errors import HeadwaterWarning, RequestError
 from headwater.heads.checkpoint import SUFFIX, HeadInfo, check_place, save_head
 from headwater.heads.evaluation import report_on
-from headwater.heads.head import LinearHead
+from headwater.heads.measures.metrics import GroupReport
 from headwater.heads.methods import find_method, plan
-from headwater.heads.metrics import GroupReport
-from headwater.heads.recipes import FittedHead, Planned, run_recipes
-from headwater.heads.task import LeftOut, Task
+from headwater.heads.methods.recipes import FittedHead, Planned, run_recipes
+from headwater.heads.specs.head import LinearHead
+from headwater.heads.tasks.task import LeftOut, Task
 
 if TYPE_CHECKING:
     from headwater.store import Store

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from headwater._version import __version__
 from headwater.heads import GroupReport, Task, report_on
-from headwater.heads.metrics import Average
+from headwater.heads.measures.metrics import Average
 from headwater.report.data import (
     Estimate,
     Extraction,

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 from headwater.errors import RequestError
 from headwater.heads import HeadInfo, LinearHead, Task, load_head
 from headwater.heads.evaluation import check_fits
-from headwater.heads.results import SWEEP, load_sweep
+from headwater.heads.sweeps.results import SWEEP, load_sweep
 from headwater.report.text import shown
 from headwater.store import open_store
 
 if TYPE_CHECKING:
-    from headwater.heads.results import SweepResult
+    from headwater.heads.sweeps.results import SweepResult
     from headwater.store import Store
 
 

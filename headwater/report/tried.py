@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from headwater.heads.results import SweepResult, judged
-from headwater.heads.selection import Pick, best_by_method, find_rule
+from headwater.heads.sweeps.results import SweepResult, judged
+from headwater.heads.sweeps.selection import Pick, best_by_method, find_rule
 from headwater.report.data import MethodTried, RulePick, Sweep, Tried
 from headwater.report.text import settings, shown
 

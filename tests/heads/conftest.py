@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from headwater.heads.task import Task
+from headwater.heads.tasks.task import Task
 from headwater.store import Plan, ShardRows, StoreWriter, annotate
 
 # Rows per (class, place) in each split: two groups are rare in train, and no two counts are equal.

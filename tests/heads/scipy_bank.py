@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.optimize import minimize
 
-from headwater.heads.criterion import CrossEntropy, GeneralizedCrossEntropy
-from headwater.heads.head import Convergence, LinearHead
-from headwater.heads.spec import HeadSpec
-from headwater.heads.task import Task
+from headwater.heads.specs.criterion import CrossEntropy, GeneralizedCrossEntropy
+from headwater.heads.specs.head import Convergence, LinearHead
+from headwater.heads.specs.spec import HeadSpec
+from headwater.heads.tasks.task import Task
 
 RECORD = Convergence(True, 1, 0.0, 0.0)
 

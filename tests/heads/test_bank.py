@@ -12,10 +12,10 @@ from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
 from headwater.errors import RequestError
-from headwater.heads import bank as bank_module
-from headwater.heads.bank import HeadBank
-from headwater.heads.head import Convergence, LinearHead
-from headwater.heads.spec import HeadSpec, Penalty, Rows, Weights
+from headwater.heads.bank import head_bank as bank_module
+from headwater.heads.bank.head_bank import HeadBank
+from headwater.heads.specs.head import Convergence, LinearHead
+from headwater.heads.specs.spec import HeadSpec, Penalty, Rows, Weights
 
 
 def problem(rows, dim, classes, seed=0, noise=1.0):
@@ -227,7 +227,7 @@ def test_a_head_is_the_same_alone_and_in_a_stack_of_500(rows, dim, classes):
 
 def test_float32_stacks_reach_the_same_optimum_and_are_deterministic(monkeypatch):
     monkeypatch.setattr(bank_module, "SMALL", 0)
-    monkeypatch.setattr("headwater.heads.workspace.SMALL", 0)
+    monkeypatch.setattr("headwater.heads.bank.workspace.SMALL", 0)
     features, labels = problem(2000, 30, 5)
     specs = [
         HeadSpec(Rows(range(2000)), Penalty(l2=float(l2)), tolerance=1e-6) for l2 in np.logspace(-5, 0, 12)
@@ -246,7 +246,7 @@ def test_large_l1_problems_in_float32_match_small_ones_in_float64(monkeypatch, c
     specs = [HeadSpec(Rows(range(1500)), Penalty(l1=l1), tolerance=1e-5) for l1 in (0.05, 0.01, 0.003)]
     exact = train(features, labels, classes, specs)
     monkeypatch.setattr(bank_module, "SMALL", 0)
-    monkeypatch.setattr("headwater.heads.workspace.SMALL", 0)
+    monkeypatch.setattr("headwater.heads.bank.workspace.SMALL", 0)
     for spec, one, two in zip(specs, exact, train(features, labels, classes, specs), strict=True):
         values = [objective(features, labels, h.weight, h.bias, l1=spec.penalty.l1) for h in (one, two)]
         assert values[0] == pytest.approx(values[1], rel=2e-5)

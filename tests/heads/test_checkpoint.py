@@ -18,9 +18,9 @@ from safetensors.numpy import save_file
 from headwater._version import __version__
 from headwater.errors import HeadwaterError, RequestError
 from headwater.heads.checkpoint import FORMAT, HeadInfo, load_head, save_head
-from headwater.heads.head import Convergence, LinearHead
-from headwater.heads.recipes import FittedHead
-from headwater.heads.task import Task
+from headwater.heads.methods.recipes import FittedHead
+from headwater.heads.specs.head import Convergence, LinearHead
+from headwater.heads.tasks.task import Task
 
 
 def _head(classes: int = 2, dim: int = 5) -> LinearHead:

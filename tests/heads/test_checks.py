@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from headwater.errors import RequestError
-from headwater.heads.bank import HeadBank
-from headwater.heads.criterion import (
+from headwater.heads.bank.head_bank import HeadBank
+from headwater.heads.specs.criterion import (
     ChiSquare,
     CrossEntropy,
     CVaR,
@@ -15,8 +15,8 @@ from headwater.heads.criterion import (
     Invariance,
     Mixing,
 )
-from headwater.heads.head import Convergence, LinearHead
-from headwater.heads.spec import Codes, HeadSpec, Minibatch, Penalty, Rows, Weights
+from headwater.heads.specs.head import Convergence, LinearHead
+from headwater.heads.specs.spec import Codes, HeadSpec, Minibatch, Penalty, Rows, Weights
 
 N = 20
 ALL = Rows(range(N))

@@ -11,12 +11,12 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from headwater.errors import RequestError
-from headwater.heads.bank import HeadBank
+from headwater.heads.bank.head_bank import HeadBank
 from headwater.heads.methods import plan
 from headwater.heads.methods.crossvalidated import dealt
-from headwater.heads.recipes import run_recipes
-from headwater.heads.spec import HeadSpec
-from headwater.heads.task import Task
+from headwater.heads.methods.recipes import run_recipes
+from headwater.heads.specs.spec import HeadSpec
+from headwater.heads.tasks.task import Task
 
 L2 = 0.3
 

@@ -9,13 +9,13 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from headwater.heads.bank import HeadBank
-from headwater.heads.head import LinearHead
+from headwater.heads.bank.head_bank import HeadBank
 from headwater.heads.methods import plan
 from headwater.heads.methods.dfr import halved
-from headwater.heads.recipes import FittedHead, run_recipes
-from headwater.heads.spec import HeadSpec
-from headwater.heads.task import Task
+from headwater.heads.methods.recipes import FittedHead, run_recipes
+from headwater.heads.specs.head import LinearHead
+from headwater.heads.specs.spec import HeadSpec
+from headwater.heads.tasks.task import Task
 
 STRENGTHS = (1.0, 0.3, 0.1, 0.03)
 
@@ -34,7 +34,9 @@ class Recorder:
 
 def run(task: Task, name: str, **settings: object) -> tuple[FittedHead, list[list[HeadSpec]]]:
     recorder = Recorder(task)
-    (fitted,) = run_recipes(task, [plan(task, name, {"C": STRENGTHS, **settings})], bank=recorder)
+    (fitted,) = run_recipes(
+        task, [plan(task, name, {"C": STRENGTHS, "penalised_intercept": True, **settings})], bank=recorder
+    )
     return fitted, recorder.rounds
 
 
@@ -160,3 +162,14 @@ def test_both_halves_have_every_group(sizes: tuple[int, ...]) -> None:
         assert sorted([*one, *other]) == sorted(rows)
         of_row = dict(zip(rows, groups, strict=True))
         assert {of_row[row] for row in one} == {of_row[row] for row in other} == set(groups)
+
+
+def test_the_intercept_is_free_unless_asked_and_a_ridge_never_penalises_it(task: Task) -> None:
+    def penalties(**settings: object) -> set[bool]:
+        recorder = Recorder(task)
+        run_recipes(task, [plan(task, "DFR-tr", {"C": STRENGTHS, **settings})], bank=recorder)
+        return {spec.penalty.bias for round_ in recorder.rounds for spec in round_}
+
+    assert penalties() == {False}
+    assert penalties(penalised_intercept=True) == {True}
+    assert penalties(penalised_intercept=True, penalty="l2") == {False}

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from headwater.errors import RequestError
-from headwater.heads.criterion import ChiSquare, CVaR, GroupRisk
+from headwater.heads.measures.metrics import accuracies_by_group
 from headwater.heads.methods import find_method, plan
-from headwater.heads.metrics import accuracies_by_group
-from headwater.heads.recipes import FittedHead, run_recipes
-from headwater.heads.task import Task
+from headwater.heads.methods.recipes import FittedHead, run_recipes
+from headwater.heads.specs.criterion import ChiSquare, CVaR, GroupRisk
+from headwater.heads.tasks.task import Task
 
 # Waterbirds' shares of rows: land birds on land and on water, water birds on land and on water.
 TRAIN, TEST = (3498, 184, 56, 1057), (500, 500, 500, 500)

@@ -23,7 +23,7 @@ from sklearn.utils.estimator_checks import estimator_checks_generator, parametri
 
 from headwater.errors import RequestError
 from headwater.heads import Task, find_method, fit
-from headwater.heads.bank import HeadBank
+from headwater.heads.bank.head_bank import HeadBank
 from headwater.heads.estimators import (
     AFR,
     DFR,

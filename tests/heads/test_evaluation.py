@@ -11,8 +11,8 @@ import pytest
 from headwater.errors import RequestError
 from headwater.heads.evaluation import evaluate, report_on
 from headwater.heads.fitting import fit
-from headwater.heads.head import Convergence, LinearHead
-from headwater.heads.task import Task
+from headwater.heads.specs.head import Convergence, LinearHead
+from headwater.heads.tasks.task import Task
 from headwater.store import annotate, open_store
 
 Store = Callable[..., Path]

@@ -18,7 +18,7 @@ from headwater.checkpoints import load_state_dict, state_dict_digest
 from headwater.errors import HeadwaterError, HeadwaterWarning, RequestError
 from headwater.heads import export_head
 from headwater.heads.checkpoint import HeadInfo, save_head
-from headwater.heads.head import Convergence, LinearHead
+from headwater.heads.specs.head import Convergence, LinearHead
 
 DONE = Convergence(True, 1, 0.0, 0.0)
 

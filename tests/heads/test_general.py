@@ -9,17 +9,17 @@ from scipy.optimize import minimize
 from threadpoolctl import threadpool_limits
 
 from headwater.errors import RequestError
-from headwater.heads import general
-from headwater.heads.bank import HeadBank
-from headwater.heads.criterion import (
+from headwater.heads.bank import general
+from headwater.heads.bank.head_bank import HeadBank
+from headwater.heads.specs.criterion import (
     CrossEntropy,
     Focal,
     GeneralizedCrossEntropy,
     Invariance,
     Mixing,
 )
-from headwater.heads.head import Convergence, LinearHead
-from headwater.heads.spec import Codes, HeadSpec, Minibatch, Penalty, Rows, Weights
+from headwater.heads.specs.head import Convergence, LinearHead
+from headwater.heads.specs.spec import Codes, HeadSpec, Minibatch, Penalty, Rows, Weights
 
 LOSSES = {
     "offset": CrossEntropy(offset=(0.3, -1.2, 0.8)),
@@ -237,7 +237,7 @@ def test_a_head_is_the_same_alone_and_in_a_stack_of_500(rows, dim, classes):
 
 
 def test_single_precision_reaches_the_same_optimum_in_parts_and_again(monkeypatch):
-    monkeypatch.setattr("headwater.heads.workspace.SMALL", 0)
+    monkeypatch.setattr("headwater.heads.bank.workspace.SMALL", 0)
     features, labels = problem(400, 20, 3)
     every = Rows(range(400))
     specs = [

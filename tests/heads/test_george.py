@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from sklearn.metrics import adjusted_rand_score
 
-from headwater.heads import clusters as clustering
-from headwater.heads.criterion import GroupRisk
+from headwater.heads.methods import clusters as clustering
 from headwater.heads.methods import george, plan
-from headwater.heads.recipes import run_recipes
-from headwater.heads.task import Task
+from headwater.heads.methods.recipes import run_recipes
+from headwater.heads.specs.criterion import GroupRisk
+from headwater.heads.tasks.task import Task
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def apart() -> Task:
 
 def _robust_spec(task: Task, seed: int = 0, **settings: Any) -> Any:
     recipe = plan(task, "GEORGE", settings, seed=seed).recipe
-    from headwater.heads.bank import HeadBank
+    from headwater.heads.bank.head_bank import HeadBank
 
     bank = HeadBank(task.features, task.target, len(task.classes))
     heads = bank.train(next(recipe))

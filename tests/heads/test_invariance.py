@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from headwater.errors import RequestError
-from headwater.heads.criterion import Invariance
 from headwater.heads.objectives.base import RowCodes, RowWeights
 from headwater.heads.objectives.invariance import invariance_of
-from headwater.heads.spec import Codes
+from headwater.heads.specs.criterion import Invariance
+from headwater.heads.specs.spec import Codes
 
 GAMMAS = (0.1, 1, 10)
 

@@ -12,14 +12,14 @@ from scipy.spatial.distance import pdist
 from scipy.special import log_softmax
 
 from headwater.errors import RequestError
-from headwater.heads.bank import HeadBank
-from headwater.heads.head import LinearHead
+from headwater.heads.bank.head_bank import HeadBank
 from headwater.heads.methods import plan
 from headwater.heads.methods.domains import domains
 from headwater.heads.methods.mixing import selected_partners
-from headwater.heads.recipes import run_recipes
-from headwater.heads.spec import Weights
-from headwater.heads.task import Task
+from headwater.heads.methods.recipes import run_recipes
+from headwater.heads.specs.head import LinearHead
+from headwater.heads.specs.spec import Weights
+from headwater.heads.tasks.task import Task
 
 
 def fit(task: Task, name: str, seed: int = 0, **settings: Any) -> LinearHead:

@@ -11,13 +11,13 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from headwater.errors import RequestError
-from headwater.heads.bank import HeadBank
-from headwater.heads.head import LinearHead
+from headwater.heads.bank.head_bank import HeadBank
 from headwater.heads.methods import find_method, methods, parse_settings, plan
+from headwater.heads.methods.recipes import run_recipes
 from headwater.heads.methods.reweighting import inverse_counts
 from headwater.heads.methods.subsampling import balanced_subset
-from headwater.heads.recipes import run_recipes
-from headwater.heads.task import Task
+from headwater.heads.specs.head import LinearHead
+from headwater.heads.tasks.task import Task
 
 
 def fit_one(task: Task, name: str, seed: int = 0, **settings: Any) -> LinearHead:

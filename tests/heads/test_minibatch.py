@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from headwater.heads.bank import HeadBank
+from headwater.heads.bank.head_bank import HeadBank
 from headwater.heads.solvers.minibatch import batches
-from headwater.heads.spec import Codes, HeadSpec, Minibatch, Penalty, Rows, Weights
+from headwater.heads.specs.spec import Codes, HeadSpec, Minibatch, Penalty, Rows, Weights
 
 
 def made(rows=240, dim=5, classes=3, seed=0):

@@ -10,10 +10,10 @@ import pytest
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-from headwater.heads.bank import HeadBank
-from headwater.heads.criterion import ChiSquare, CVaR, GroupRisk, Risk
-from headwater.heads.head import LinearHead
-from headwater.heads.spec import Codes, HeadSpec, Penalty, Rows, Weights
+from headwater.heads.bank.head_bank import HeadBank
+from headwater.heads.specs.criterion import ChiSquare, CVaR, GroupRisk, Risk
+from headwater.heads.specs.head import LinearHead
+from headwater.heads.specs.spec import Codes, HeadSpec, Penalty, Rows, Weights
 
 TOLERANCE = 1e-4
 

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from headwater.heads import blocks as blocks_module
-from headwater.heads.bank import HeadBank
-from headwater.heads.blocks import Resident
-from headwater.heads.onepass import RowLoss
+from headwater.heads.bank.head_bank import HeadBank
+from headwater.heads.rows import blocks as blocks_module
+from headwater.heads.rows.blocks import Resident
+from headwater.heads.solvers.onepass import RowLoss
 from headwater.heads.solvers.preconditioner import Directions, Preconditioner
-from headwater.heads.spec import HeadSpec, Penalty, Rows, Weights
+from headwater.heads.specs.spec import HeadSpec, Penalty, Rows, Weights
 
 
 def made(rows=300, dim=6, columns=3, heads=4, seed=0):

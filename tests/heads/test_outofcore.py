@@ -8,17 +8,17 @@ import pytest
 import torch
 
 from headwater.errors import RequestError
-from headwater.heads.bank import HeadBank
-from headwater.heads.reader import FeatureReader
-from headwater.heads.spec import HeadSpec, Penalty, Rows
+from headwater.heads.bank.head_bank import HeadBank
+from headwater.heads.rows.reader import FeatureReader
+from headwater.heads.specs.spec import HeadSpec, Penalty, Rows
 from headwater.store import open_store
 
 CHILD = """
 import sys
 from pathlib import Path
 import numpy as np, torch
-from headwater.heads.bank import HeadBank
-from headwater.heads.spec import HeadSpec, Penalty, Rows
+from headwater.heads.bank.head_bank import HeadBank
+from headwater.heads.specs.spec import HeadSpec, Penalty, Rows
 torch.set_num_threads(1)
 def status(name):
     lines = Path("/proc/self/status").read_text().splitlines()

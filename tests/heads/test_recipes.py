@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 
 from headwater.errors import RequestError
-from headwater.heads.head import Convergence, LinearHead
 from headwater.heads.methods import plan
-from headwater.heads.recipes import (
+from headwater.heads.methods.recipes import (
     FailedRecipe,
     FittedHead,
     Outcome,
@@ -20,8 +19,9 @@ from headwater.heads.recipes import (
     run_recipes,
     run_rounds,
 )
-from headwater.heads.spec import HeadSpec, Penalty, Rows
-from headwater.heads.task import Task
+from headwater.heads.specs.head import Convergence, LinearHead
+from headwater.heads.specs.spec import HeadSpec, Penalty, Rows
+from headwater.heads.tasks.task import Task
 
 
 class CountingBank:

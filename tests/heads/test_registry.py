@@ -16,7 +16,7 @@ from headwater.errors import RequestError
 from headwater.heads.methods import draw_settings, find_method, methods, parse_settings, random_for
 from headwater.heads.methods.registry import Needs, check_needs
 from headwater.heads.methods.spaces import Among, Integers, Linspace, LogUniform, Space, Uniform
-from headwater.heads.task import Task
+from headwater.heads.tasks.task import Task
 
 SPACES = [
     Among(("l1", "l2")),

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.optimize import linprog, minimize
 
-from headwater.heads.criterion import ChiSquare, CVaR, GroupRisk
 from headwater.heads.objectives.base import RowCodes, RowWeights
 from headwater.heads.objectives.filling import fill_ball, fill_box
 from headwater.heads.objectives.risk import WorstCase, WorstGroup, risk_of
-from headwater.heads.spec import Codes
+from headwater.heads.specs.criterion import ChiSquare, CVaR, GroupRisk
+from headwater.heads.specs.spec import Codes
 
 
 def _weights(values: NDArray[np.float64], heads: int) -> RowWeights:

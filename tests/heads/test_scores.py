@@ -10,9 +10,9 @@ from scipy.special import softmax
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, log_loss, roc_auc_score
 
 from headwater.errors import RequestError
-from headwater.heads.many import measure_many
-from headwater.heads.metrics import GroupReport
-from headwater.heads.scores import area_under, auroc, calibration_error, scored
+from headwater.heads.measures.many import measure_many
+from headwater.heads.measures.metrics import GroupReport
+from headwater.heads.measures.scores import area_under, auroc, calibration_error, scored
 
 Drawn = tuple[np.ndarray, np.ndarray, np.ndarray]
 

@@ -12,9 +12,9 @@ from scipy.optimize import minimize_scalar
 
 from headwater.errors import RequestError
 from headwater.heads import Task
-from headwater.heads.calibrated import or_accuracy, worst_group_likelihood
-from headwater.heads.folds import cross_fits
-from headwater.heads.selection import RULES, Judged, best, default_rule, find_rule, pick_all
+from headwater.heads.sweeps.calibrated import or_accuracy, worst_group_likelihood
+from headwater.heads.sweeps.folds import cross_fits
+from headwater.heads.sweeps.selection import RULES, Judged, best, default_rule, find_rule, pick_all
 
 NAMES = ("worst_group", "overall", "balanced", "worst_class", "log_loss", "worst_group_likelihood")
 

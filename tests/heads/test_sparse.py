@@ -13,11 +13,11 @@ from scipy.optimize import brentq
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from headwater.heads.bank import HeadBank
-from headwater.heads.head import LinearHead
+from headwater.heads.bank.head_bank import HeadBank
 from headwater.heads.solvers.sparse_gap import balanced, dual
 from headwater.heads.solvers.sparse_rows import HeadLoss
-from headwater.heads.spec import HeadSpec, Penalty, Rows, Weights
+from headwater.heads.specs.head import LinearHead
+from headwater.heads.specs.spec import HeadSpec, Penalty, Rows, Weights
 
 
 def problem(rows: int, dim: int, classes: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -255,8 +255,8 @@ def test_a_penalised_bias_in_single_precision_ends_where_double_precision_does(
         HeadSpec(rows, Penalty(l1=l1, bias=True), scaler_rows=Rows(range(120))) for l1 in (0.003, 0.01, 0.05)
     ]
     expected = train(x, y, specs)
-    monkeypatch.setattr("headwater.heads.workspace.SMALL", 0)
-    monkeypatch.setattr("headwater.heads.bank.SMALL", 0)
+    monkeypatch.setattr("headwater.heads.bank.workspace.SMALL", 0)
+    monkeypatch.setattr("headwater.heads.bank.head_bank.SMALL", 0)
     found = train(x, y, specs)
     again = train(
         x, y, [dataclasses.replace(spec, start=head) for spec, head in zip(specs, found, strict=True)]

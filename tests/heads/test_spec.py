@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from headwater.heads.spec import HeadSpec, Penalty, Rows, Weights
+from headwater.heads.specs.spec import HeadSpec, Penalty, Rows, Weights
 
 
 def test_specs_of_equal_arrays_are_equal_and_hash_alike():

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize
 
 from headwater.errors import RequestError
-from headwater.heads.head import LinearHead
 from headwater.heads.methods import plan
 from headwater.heads.methods.stages import distance_penalty, log_probabilities, row_losses, split_off
-from headwater.heads.task import Task
+from headwater.heads.specs.head import LinearHead
+from headwater.heads.tasks.task import Task
 from tests.heads.scipy_bank import RECORD
 
 

@@ -18,13 +18,13 @@ import headwater as hw
 from headwater.errors import HeadwaterError, RequestError
 from headwater.heads import HeadBank, Task, load_head, load_sweep, run_recipes, sweep
 from headwater.heads.evaluation import report_on
-from headwater.heads.folds import cross_fits
-from headwater.heads.head import LinearHead
 from headwater.heads.methods import draw_settings, find_method, plan, random_for, registry
 from headwater.heads.methods.erm import TrainSettings
-from headwater.heads.recipes import Outcome, Recipe
-from headwater.heads.results import judged
-from headwater.heads.spec import HeadSpec, Penalty, Rows
+from headwater.heads.methods.recipes import Outcome, Recipe
+from headwater.heads.specs.head import LinearHead
+from headwater.heads.specs.spec import HeadSpec, Penalty, Rows
+from headwater.heads.sweeps.folds import cross_fits
+from headwater.heads.sweeps.results import judged
 
 Store = Callable[..., Path]
 SMALL: dict[str, Any] = {
@@ -212,8 +212,8 @@ def test_without_group_columns_what_compares_domains_is_skipped(world: Callable[
 
 
 def _design_of(task: Task) -> Any:
-    from headwater.heads.candidates import Wanted
-    from headwater.heads.design import make_design
+    from headwater.heads.sweeps.candidates import Wanted
+    from headwater.heads.sweeps.design import make_design
 
     return make_design(task, Wanted(draws=1), 1, None)
 

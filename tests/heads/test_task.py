@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headwater.errors import HeadwaterError, RequestError
-from headwater.heads.head import Convergence, LinearHead
-from headwater.heads.task import Task
+from headwater.heads.specs.head import Convergence, LinearHead
+from headwater.heads.tasks.task import Task
 from headwater.store import annotate, open_store
 
 DONE = Convergence(True, 1, 0.0, 0.0)
@@ -123,7 +123,7 @@ def test_classes_of_a_head_trained_elsewhere_keep_their_codes(store_at: Callable
 
 
 def test_many_heads_predict_what_each_predicts_alone(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("headwater.heads.task._BLOCK", 7)  # many blocks
+    monkeypatch.setattr("headwater.heads.tasks.task._BLOCK", 7)  # many blocks
     random = np.random.default_rng(0)
     heads = [
         LinearHead(random.normal(size=(2, 12)).astype("f4"), random.normal(size=2).astype("f4"), DONE)
@@ -165,9 +165,9 @@ def test_features_that_are_not_finite_are_refused_before_any_training(
     world: Callable[..., dict[str, Any]], bad: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from headwater.heads import fit
-    from headwater.heads.bank import HeadBank
+    from headwater.heads.bank.head_bank import HeadBank
 
-    monkeypatch.setattr("headwater.heads.task._BLOCK", 7)  # many blocks
+    monkeypatch.setattr("headwater.heads.tasks.task._BLOCK", 7)  # many blocks
     monkeypatch.setattr(HeadBank, "_solve", lambda *_: pytest.fail("trained"))
     made = world()
     for split in ("val", "test"):

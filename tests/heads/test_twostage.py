@@ -11,17 +11,17 @@ import pytest
 from scipy.optimize import minimize
 
 from headwater.errors import RequestError
-from headwater.heads.bank import HeadBank
-from headwater.heads.criterion import GeneralizedCrossEntropy, GroupRisk, Invariance
-from headwater.heads.head import LinearHead
+from headwater.heads.bank.head_bank import HeadBank
 from headwater.heads.methods import plan
 from headwater.heads.methods.cnc import contrast_weights
 from headwater.heads.methods.disagreement import dropped_log_probabilities, most_of_every_class
 from headwater.heads.methods.eiil import environments
+from headwater.heads.methods.recipes import FittedHead, run_recipes
 from headwater.heads.methods.stages import log_probabilities
-from headwater.heads.recipes import FittedHead, run_recipes
-from headwater.heads.spec import HeadSpec, Penalty
-from headwater.heads.task import Task
+from headwater.heads.specs.criterion import GeneralizedCrossEntropy, GroupRisk, Invariance
+from headwater.heads.specs.head import LinearHead
+from headwater.heads.specs.spec import HeadSpec, Penalty
+from headwater.heads.tasks.task import Task
 from tests.heads.scipy_bank import RECORD, ScipyBank
 
 Made = Callable[..., dict[str, Any]]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from headwater.heads import HeadInfo, LinearHead, save_head
-from headwater.heads.head import Convergence
+from headwater.heads.specs.head import Convergence
 from headwater.store import ROW_FAILED, Plan, ShardRows, StoreWriter, annotate, open_store
 
 CLASSES = ("<script>alert(1)</script>", "water")

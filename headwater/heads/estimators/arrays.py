@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headwater.errors import RequestError
-from headwater.heads.columns import CodedColumn, coded, crossed, listed
 from headwater.heads.methods import Needs
-from headwater.heads.task import Task
+from headwater.heads.tasks.columns import CodedColumn, coded, crossed, listed
+from headwater.heads.tasks.task import Task
 
 
 def on_host(array: Any) -> Any:

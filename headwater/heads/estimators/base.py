@@ -18,11 +18,11 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from headwater.errors import RequestError
-from headwater.heads.columns import CodedColumn, listed
 from headwater.heads.estimators.arrays import as_task, group_columns, held_out, joined, on_host
 from headwater.heads.methods import find_method, parse_settings, plan
-from headwater.heads.recipes import run_recipes
-from headwater.heads.task import Task
+from headwater.heads.methods.recipes import run_recipes
+from headwater.heads.tasks.columns import CodedColumn, listed
+from headwater.heads.tasks.task import Task
 
 _DTYPES = (np.float64, np.float32, np.float16)  # others become the first
 

@@ -97,8 +97,9 @@ class DFR(HeadClassifier):
     """Deep feature reweighting (Kirichenko et al. 2023): the mean of sparse heads on group-balanced subsets.
 
     `C`: strengths to choose from by the worst group, or one. `penalty`: l1 or l2. `subsets`: heads averaged.
-    `scaler`: train or val, what standardises. `halvings`: random halvings over which `C` is chosen. It learns
-    from `val` where that is given, else from the rows it is fitted on, which are then both.
+    `scaler`: train or val, what standardises. `halvings`: random halvings over which `C` is chosen.
+    `penalised_intercept`: as liblinear does, with L1. It learns from `val` where that is given, else from the
+    rows it is fitted on, which are then both.
     """
 
     _method = "DFR-val"
@@ -111,6 +112,7 @@ class DFR(HeadClassifier):
         subsets: int = _DFR.subsets,
         scaler: str = _DFR.scaler,
         halvings: int = _DFR.halvings,
+        penalised_intercept: bool = _DFR.penalised_intercept,
         max_iterations: int = _DFR.max_iterations,
         random_state: Any = None,
         device: str = "auto",
@@ -121,6 +123,7 @@ class DFR(HeadClassifier):
         self.subsets = subsets
         self.scaler = scaler
         self.halvings = halvings
+        self.penalised_intercept = penalised_intercept
         self.max_iterations = max_iterations
 
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from headwater.heads.columns import CodedColumn, combine
 from headwater.heads.estimators.arrays import group_columns, on_host
-from headwater.heads.metrics import GroupReport
+from headwater.heads.measures.metrics import GroupReport
+from headwater.heads.tasks.columns import CodedColumn, combine
 
 
 def worst_group_score(y_true: Any, y_pred: Any, *, groups: Any = None) -> float:

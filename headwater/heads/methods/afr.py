@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from headwater.heads.head import LinearHead
 from headwater.heads.methods.dfr import worst_group_accuracies
 from headwater.heads.methods.erm import TrainSettings, train_spec
+from headwater.heads.methods.recipes import Outcome, Recipe
 from headwater.heads.methods.registry import Among, Linspace, Needs, method
 from headwater.heads.methods.stages import (
     FIRST_L2_SPACE,
@@ -21,9 +21,9 @@ from headwater.heads.methods.stages import (
     row_losses,
     split_off,
 )
-from headwater.heads.recipes import Outcome, Recipe
-from headwater.heads.spec import HeadSpec, Rows, Weights
-from headwater.heads.task import Task
+from headwater.heads.specs.head import LinearHead
+from headwater.heads.specs.spec import HeadSpec, Rows, Weights
+from headwater.heads.tasks.task import Task
 
 
 class AFRSettings(TrainSettings):

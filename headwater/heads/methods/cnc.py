@@ -7,11 +7,11 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from headwater.heads.methods.erm import L2_SPACE, TrainSettings, train_spec
+from headwater.heads.methods.recipes import Outcome, Recipe
 from headwater.heads.methods.registry import Needs, method
 from headwater.heads.methods.stages import IDENTIFICATION_L2_SPACE, early_spec
-from headwater.heads.recipes import Outcome, Recipe
-from headwater.heads.spec import Weights
-from headwater.heads.task import Task
+from headwater.heads.specs.spec import Weights
+from headwater.heads.tasks.task import Task
 
 
 class CnCSettings(TrainSettings):

@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from headwater.heads.methods.recipes import Outcome, Recipe
 from headwater.heads.methods.registry import Among, Needs, Settings, method
 from headwater.heads.methods.stages import row_losses
-from headwater.heads.recipes import Outcome, Recipe
-from headwater.heads.spec import HeadSpec, Penalty, Rows, Weights
-from headwater.heads.task import Task
+from headwater.heads.specs.spec import HeadSpec, Penalty, Rows, Weights
+from headwater.heads.tasks.task import Task
 
 _PAPER = "none, this project's own; after Sagawa et al. 2020, Distributionally robust neural networks"
 _SPLITS = {"train": ("train",), "val": ("val",), "train+val": ("train", "val")}

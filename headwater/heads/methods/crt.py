@@ -9,11 +9,11 @@ import numpy as np
 from pydantic import Field
 
 from headwater.heads.methods.erm import L2_SPACE, TrainSettings, train_spec
+from headwater.heads.methods.recipes import Outcome, Recipe
 from headwater.heads.methods.registry import Needs, method
 from headwater.heads.methods.reweighting import inverse_counts
-from headwater.heads.recipes import Outcome, Recipe
-from headwater.heads.spec import Weights
-from headwater.heads.task import Task
+from headwater.heads.specs.spec import Weights
+from headwater.heads.tasks.task import Task
 
 _PAPER = "Kang et al. 2020, Decoupling representation and classifier for long-tailed recognition"
 

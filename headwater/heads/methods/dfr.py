@@ -1,8 +1,9 @@
 """Deep feature reweighting: the mean of many sparse heads, each trained on a group-balanced subset.
 
 Follows Kirichenko, Izmailov, Wilson 2023, "Last layer re-training is sufficient for robustness to spurious
-correlations", and its authors' code. With L1 the intercept counts as one more weight, as in that code's
-liblinear; unlike there, more than two classes share one softmax instead of one head against the rest.
+correlations", and its authors' code. Unlike there, where liblinear counts the intercept as one more weight,
+it is free unless asked: train's scaler leaves small balanced subsets far from zero, where the intercept has
+work to do. More than two classes share one softmax instead of one head against the rest.
 """
 
 from __future__ import annotations
@@ -13,13 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BeforeValidator, Field
 
-from headwater.heads.head import LinearHead
+from headwater.heads.measures.metrics import accuracies_by_group
+from headwater.heads.methods.recipes import Outcome, Recipe, average
 from headwater.heads.methods.registry import Among, Needs, Settings, method, numbers
 from headwater.heads.methods.subsampling import balanced_subset
-from headwater.heads.metrics import accuracies_by_group
-from headwater.heads.recipes import Outcome, Recipe, average
-from headwater.heads.spec import HeadSpec, Penalty, Rows
-from headwater.heads.task import Task
+from headwater.heads.specs.head import LinearHead
+from headwater.heads.specs.spec import HeadSpec, Penalty, Rows
+from headwater.heads.tasks.task import Task
 
 _PAPER = (
     "Kirichenko et al. 2023, Last layer re-training is sufficient for robustness to spurious correlations"
@@ -37,6 +38,9 @@ class DFRSettings(Settings):
 
     C: Strengths = Field(_PUBLISHED_C, description="strengths tried, the smaller the stronger the penalty")
     penalty: Literal["l1", "l2"] = Field("l1", description="sparse or plain weights")
+    penalised_intercept: bool = Field(
+        False, description="count the intercept among the L1 penalty's weights, as liblinear does"
+    )
 
 
 class DFRValSettings(DFRSettings):
@@ -124,7 +128,9 @@ def _spec(
     strength = 1.0 / (c * len(rows))
     return HeadSpec(
         rows=rows,
-        penalty=Penalty(l1=strength, bias=True) if settings.penalty == "l1" else Penalty(l2=strength),
+        penalty=Penalty(l1=strength, bias=settings.penalised_intercept)
+        if settings.penalty == "l1"
+        else Penalty(l2=strength),
         scaler_rows=scaler,
         start=start,
         max_iterations=settings.max_iterations,

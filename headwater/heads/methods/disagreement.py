@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from headwater.heads.head import LinearHead
 from headwater.heads.methods.erm import TrainSettings, train_spec
+from headwater.heads.methods.recipes import Outcome, Recipe
 from headwater.heads.methods.registry import Among, Needs, method
 from headwater.heads.methods.reweighting import inverse_counts
 from headwater.heads.methods.stages import (
@@ -26,9 +26,9 @@ from headwater.heads.methods.stages import (
     row_losses,
     split_off,
 )
-from headwater.heads.recipes import Outcome, Recipe
-from headwater.heads.spec import Rows
-from headwater.heads.task import Task
+from headwater.heads.specs.head import LinearHead
+from headwater.heads.specs.spec import Rows
+from headwater.heads.tasks.task import Task
 
 _BLOCK = 4096  # rows whose features are dropped at once, so that memory stays bounded
 

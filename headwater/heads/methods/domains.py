@@ -7,9 +7,9 @@ import dataclasses
 import numpy as np
 from numpy.typing import NDArray
 
-from headwater.heads.criterion import Invariance
-from headwater.heads.spec import HeadSpec
-from headwater.heads.task import Task
+from headwater.heads.specs.criterion import Invariance
+from headwater.heads.specs.spec import HeadSpec
+from headwater.heads.tasks.task import Task
 
 # No penalty between domains is convex, and a local optimum found to this estimate of its gap, relative, moves
 # no accuracy further.

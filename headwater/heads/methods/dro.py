@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from headwater.heads.criterion import ChiSquare, CVaR, GroupRisk, Risk
 from headwater.heads.methods.erm import L2_SPACE, TrainSettings, train_spec
+from headwater.heads.methods.recipes import Outcome, Recipe
 from headwater.heads.methods.registry import Among, LogUniform, Needs, method
-from headwater.heads.recipes import Outcome, Recipe
-from headwater.heads.spec import Codes, HeadSpec
-from headwater.heads.task import Task
+from headwater.heads.specs.criterion import ChiSquare, CVaR, GroupRisk, Risk
+from headwater.heads.specs.spec import Codes, HeadSpec
+from headwater.heads.tasks.task import Task
 
 ADJUSTMENT_SPACE = Among((0.0, 1.0, 2.0, 3.0, 4.0, 5.0))
 # A worst case is solved to this gap between primal and dual, relative. It is a bound, so that most heads are

@@ -11,15 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from headwater.heads.criterion import Invariance
 from headwater.heads.methods.domains import invariant_spec
 from headwater.heads.methods.dro import ADJUSTMENT_SPACE, group_risk, robust_spec
 from headwater.heads.methods.erm import L2_SPACE, TrainSettings, train_spec
+from headwater.heads.methods.recipes import Outcome, Recipe
 from headwater.heads.methods.registry import Needs, method
 from headwater.heads.methods.stages import IDENTIFICATION_L2_SPACE, early_spec
-from headwater.heads.recipes import Outcome, Recipe
-from headwater.heads.spec import Codes
-from headwater.heads.task import Task
+from headwater.heads.specs.criterion import Invariance
+from headwater.heads.specs.spec import Codes
+from headwater.heads.tasks.task import Task
 
 
 class EIILSettings(TrainSettings):

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from pydantic import Field
 
+from headwater.heads.methods.recipes import Outcome, Recipe
 from headwater.heads.methods.registry import LogUniform, Needs, Settings, method
-from headwater.heads.recipes import Outcome, Recipe
-from headwater.heads.spec import HeadSpec, Penalty, Rows, Weights
-from headwater.heads.task import Task
+from headwater.heads.specs.spec import HeadSpec, Penalty, Rows, Weights
+from headwater.heads.tasks.task import Task
 
 
 class TrainSettings(Settings):

@@ -7,14 +7,14 @@ from numpy.typing import NDArray
 from pydantic import Field
 from threadpoolctl import threadpool_limits
 
-from headwater.heads.clusters import Kind, clusters, number_of_clusters, principal
-from headwater.heads.head import LinearHead
+from headwater.heads.methods.clusters import Kind, clusters, number_of_clusters, principal
 from headwater.heads.methods.dro import ADJUSTMENT_SPACE, GroupDROSettings, group_risk, robust_spec
 from headwater.heads.methods.erm import L2_SPACE, train_spec
+from headwater.heads.methods.recipes import Outcome, Recipe
 from headwater.heads.methods.registry import Among, Needs, method
 from headwater.heads.methods.stages import row_losses
-from headwater.heads.recipes import Outcome, Recipe
-from headwater.heads.task import Task
+from headwater.heads.specs.head import LinearHead
+from headwater.heads.tasks.task import Task
 
 
 class GEORGESettings(GroupDROSettings):

@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 from pydantic import Field
 from scipy.spatial.distance import pdist
 
-from headwater.heads.criterion import Invariance
-from headwater.heads.head import LinearHead
 from headwater.heads.methods.domains import domains, invariant_spec
 from headwater.heads.methods.erm import L2_SPACE, TrainSettings, train_spec
+from headwater.heads.methods.recipes import Outcome, Recipe
 from headwater.heads.methods.registry import LogUniform, Needs, method
-from headwater.heads.recipes import Outcome, Recipe
-from headwater.heads.spec import Codes
-from headwater.heads.task import Task
+from headwater.heads.specs.criterion import Invariance
+from headwater.heads.specs.head import LinearHead
+from headwater.heads.specs.spec import Codes
+from headwater.heads.tasks.task import Task
 
 _SAMPLE = 512  # rows whose distances say what is near
 _NEEDS = Needs(groups_on=("train",), domains=2)

@@ -7,13 +7,13 @@ import dataclasses
 import numpy as np
 from pydantic import Field
 
-from headwater.heads.criterion import GeneralizedCrossEntropy
 from headwater.heads.methods.erm import L2_SPACE, TrainSettings, train_spec
+from headwater.heads.methods.recipes import Outcome, Recipe
 from headwater.heads.methods.registry import Needs, Uniform, method
 from headwater.heads.methods.stages import IDENTIFICATION_L2_SPACE, early_spec, row_losses
-from headwater.heads.recipes import Outcome, Recipe
-from headwater.heads.spec import Weights
-from headwater.heads.task import Task
+from headwater.heads.specs.criterion import GeneralizedCrossEntropy
+from headwater.heads.specs.spec import Weights
+from headwater.heads.tasks.task import Task
 
 _SETTLED = 1e-3  # change of the weights, on average, below which another round would change nothing
 _TINY = 1e-12  # so that a row that both heads have learned to the last bit has a weight

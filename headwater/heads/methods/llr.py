@@ -7,12 +7,12 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from headwater.heads.methods.erm import L2_SPACE, TrainSettings
+from headwater.heads.methods.recipes import Outcome, Recipe
 from headwater.heads.methods.registry import Among, Needs, Space, method
 from headwater.heads.methods.reweighting import inverse_counts
 from headwater.heads.methods.stages import split_off
-from headwater.heads.recipes import Outcome, Recipe
-from headwater.heads.spec import HeadSpec, Penalty, Rows
-from headwater.heads.task import Task
+from headwater.heads.specs.spec import HeadSpec, Penalty, Rows
+from headwater.heads.tasks.task import Task
 
 _PAPER = "LaBonte et al. 2023, Towards last-layer retraining for group robustness with fewer annotations"
 _SPACE: dict[str, Space] = {"l2": L2_SPACE, "share": Among((0.5, 1.0))}

@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from headwater.heads.criterion import CrossEntropy, Focal
 from headwater.heads.methods.erm import L2_SPACE, TrainSettings, train_spec
+from headwater.heads.methods.recipes import Outcome, Recipe
 from headwater.heads.methods.registry import LogUniform, Needs, Uniform, method
-from headwater.heads.recipes import Outcome, Recipe
-from headwater.heads.spec import Weights
-from headwater.heads.task import Task
+from headwater.heads.specs.criterion import CrossEntropy, Focal
+from headwater.heads.specs.spec import Weights
+from headwater.heads.tasks.task import Task
 
 _CLASSES = Needs(classes_on=("train",))
 

@@ -8,13 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from headwater.heads.criterion import Mixing
 from headwater.heads.methods.domains import domains
 from headwater.heads.methods.erm import L2_SPACE, TrainSettings, train_spec
+from headwater.heads.methods.recipes import Outcome, Recipe
 from headwater.heads.methods.registry import LogUniform, Needs, Uniform, method
-from headwater.heads.recipes import Outcome, Recipe
-from headwater.heads.spec import Codes, HeadSpec, Rows, Weights
-from headwater.heads.task import Task
+from headwater.heads.specs.criterion import Mixing
+from headwater.heads.specs.spec import Codes, HeadSpec, Rows, Weights
+from headwater.heads.tasks.task import Task
 
 
 class MixupSettings(TrainSettings):

@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from headwater.errors import RequestError
-from headwater.heads.columns import FRACTIONS, listed, nearest
 from headwater.heads.methods.domains import domains
+from headwater.heads.methods.recipes import Planned, Recipe
 from headwater.heads.methods.spaces import Among, Integers, Linspace, LogUniform, Space, Uniform
-from headwater.heads.recipes import Planned, Recipe
-from headwater.heads.task import Task
+from headwater.heads.tasks.columns import FRACTIONS, listed, nearest
+from headwater.heads.tasks.task import Task
 
 __all__ = [
     "Among",

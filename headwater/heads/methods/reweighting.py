@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from headwater.heads.methods.erm import L2_SPACE, TrainSettings, train_spec
+from headwater.heads.methods.recipes import Outcome, Recipe
 from headwater.heads.methods.registry import Among, Needs, method
-from headwater.heads.recipes import Outcome, Recipe
-from headwater.heads.spec import Weights
-from headwater.heads.task import Task
+from headwater.heads.specs.spec import Weights
+from headwater.heads.tasks.task import Task
 
 _PAPER = "Idrissi et al. 2022, Simple data balancing achieves competitive worst-group-accuracy"
 

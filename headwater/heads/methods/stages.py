@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BeforeValidator, Field
 
-from headwater.heads.head import LinearHead
 from headwater.heads.methods.erm import TrainSettings, train_spec
 from headwater.heads.methods.registry import Among, numbers
-from headwater.heads.spec import HeadSpec, Penalty
-from headwater.heads.task import Task
+from headwater.heads.specs.head import LinearHead
+from headwater.heads.specs.spec import HeadSpec, Penalty
+from headwater.heads.tasks.task import Task
 
 NotNegatives = Annotated[
     tuple[Annotated[float, Field(ge=0)], ...], BeforeValidator(numbers), Field(min_length=1)

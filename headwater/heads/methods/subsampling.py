@@ -6,10 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headwater.heads.methods.erm import L2_SPACE, TrainSettings, train_spec
+from headwater.heads.methods.recipes import Outcome, Recipe
 from headwater.heads.methods.registry import Needs, method
-from headwater.heads.recipes import Outcome, Recipe
-from headwater.heads.spec import Rows
-from headwater.heads.task import Task
+from headwater.heads.specs.spec import Rows
+from headwater.heads.tasks.task import Task
 
 _PAPER = "Idrissi et al. 2022, Simple data balancing achieves competitive worst-group-accuracy"
 

@@ -18,8 +18,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from headwater.errors import RequestError
-from headwater.heads.criterion import CrossEntropy, Focal, GeneralizedCrossEntropy, GroupRisk, Loss
-from headwater.heads.hashed import Codes, Rows
 from headwater.heads.objectives.base import (
     InvarianceOf,
     Mixtures,
@@ -33,7 +31,9 @@ from headwater.heads.objectives.base import (
 from headwater.heads.objectives.invariance import invariance_of
 from headwater.heads.objectives.risk import risk_of
 from headwater.heads.objectives.rowloss import FocalShape, Logarithm, MixedLoss, PowerShape, Shape, ShapedLoss
-from headwater.heads.spec import HeadSpec
+from headwater.heads.specs.criterion import CrossEntropy, Focal, GeneralizedCrossEntropy, GroupRisk, Loss
+from headwater.heads.specs.hashed import Codes, Rows
+from headwater.heads.specs.spec import HeadSpec
 
 
 @dataclass(frozen=True)

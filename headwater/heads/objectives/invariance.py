@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from headwater.errors import RequestError
-from headwater.heads.criterion import Invariance
 from headwater.heads.objectives.base import InvarianceOf, RowCodes, RowWeights
+from headwater.heads.specs.criterion import Invariance
 
 # Gaussian kernels exp(-gamma·distance²/width). DomainBed's run from 0.001 to 1000 for features of many
 # dimensions; of a few logits the narrow ones see the distance to the next row and no distribution.

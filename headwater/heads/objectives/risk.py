@@ -14,9 +14,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from headwater.heads.criterion import ChiSquare, CVaR, GroupRisk, Risk
 from headwater.heads.objectives.base import RowCodes, RowWeights
 from headwater.heads.objectives.filling import fill_ball, fill_box
+from headwater.heads.specs.criterion import ChiSquare, CVaR, GroupRisk, Risk
 
 
 class WorstCase(Protocol):

@@ -15,7 +15,7 @@ from torch import Tensor
 from headwater.heads.objectives.base import Objective
 from headwater.heads.solvers.compact import CompactHistory, Metric, dot
 from headwater.heads.solvers.preconditioner import Directions
-from headwater.heads.stack import SEPARATED, Solved
+from headwater.heads.solvers.stack import SEPARATED, Solved
 
 _MEMORY = 10
 _TRIALS = 20

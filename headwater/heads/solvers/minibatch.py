@@ -13,12 +13,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from headwater.heads.blocks import Resident
-from headwater.heads.onepass import RowLoss
+from headwater.heads.rows.blocks import Resident
 from headwater.heads.solvers.history import dot
+from headwater.heads.solvers.onepass import RowLoss
 from headwater.heads.solvers.preconditioner import Directions, Preconditioner
-from headwater.heads.spec import Minibatch
-from headwater.heads.stack import SmoothStack, Solved
+from headwater.heads.solvers.stack import SmoothStack, Solved
+from headwater.heads.specs.spec import Minibatch
 
 # Adam's decay rates of its two averages, and what keeps it from dividing by zero (Kingma & Ba 2015).
 _BETAS, _EPSILON = (0.9, 0.999), 1e-8

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from headwater.heads.objectives.risk import WorstCase
 from headwater.heads.solvers.general import Problem, solve_general
-from headwater.heads.stack import Solved
+from headwater.heads.solvers.stack import Solved
 
 # The first sharpness, and how much sharper than diameter / gap the next ones are, in units of the diameter.
 _FIRST, _SHARPER = 3.0, 0.1

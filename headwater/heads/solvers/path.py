@@ -15,7 +15,7 @@ from torch import Tensor
 
 from headwater.heads.solvers.preconditioner import Directions
 from headwater.heads.solvers.smooth import solve_smooth
-from headwater.heads.stack import SmoothStack, Solved
+from headwater.heads.solvers.stack import SmoothStack, Solved
 
 _STRIDES = (32, 16, 8, 4, 2, 1)
 _NODES = 4

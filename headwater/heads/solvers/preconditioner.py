@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from headwater.heads.blocks import Blocks, block_rows
-from headwater.heads.onepass import RowCurvature, Sample
+from headwater.heads.rows.blocks import Blocks, block_rows
+from headwater.heads.solvers.onepass import RowCurvature, Sample
 
 # Eigenvalues of A below this share of the largest belong to shifts of all logits, which the loss cannot see.
 _FLOOR = 1e-4

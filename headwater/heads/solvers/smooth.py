@@ -13,7 +13,7 @@ from torch import Tensor
 
 from headwater.heads.solvers.history import History, dot
 from headwater.heads.solvers.preconditioner import Directions, Preconditioner
-from headwater.heads.stack import SEPARATED, SmoothStack, Solved
+from headwater.heads.solvers.stack import SEPARATED, SmoothStack, Solved
 
 MEMORY = 10
 _SHORTEST = 1e-4  # a step that had to be cut to this share of its length leads nowhere

@@ -16,7 +16,7 @@ from torch import Tensor
 from headwater.heads.solvers.sparse_gap import balanced, dual
 from headwater.heads.solvers.sparse_newton import Work, newton, subgradient
 from headwater.heads.solvers.sparse_rows import Design, HeadLoss, own_rows
-from headwater.heads.stack import Solved, Stack
+from headwater.heads.solvers.stack import Solved, Stack
 
 _STRIDE = 0.1  # from one penalty of the path to the next
 _FIRST = 48  # features a head may add to its first working set

@@ -1,0 +1,131 @@
+"""Trains the heads whose criterion is more than the weighted mean of cross-entropy.
+
+Specs that share rows, scaler, classes present and kind of criterion are solved together. What they minimise
+is built in `objectives`, how in `solvers.general` and, for risks that need weights of their own, in
+`solvers.minmax`.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from headwater.heads.bank.folding import Frame
+from headwater.heads.bank.records import record
+from headwater.heads.bank.threads import threads
+from headwater.heads.bank.workspace import SMALL, Prepared, Workspace
+from headwater.heads.objectives.build import Layout, kind_of, objective_of
+from headwater.heads.solvers.general import Problem, solve_general
+from headwater.heads.solvers.minmax import solve_minmax
+from headwater.heads.solvers.preconditioner import Directions
+from headwater.heads.solvers.stack import Solved
+from headwater.heads.specs.head import LinearHead
+from headwater.heads.specs.spec import HeadSpec, Rows
+
+# What the heads solved at once may hold: logits, gradients and the solver's memory of its last steps.
+_ROOM = 1 << 29
+_LOGITS, _STEPS = 8, 40  # about how many arrays of each size a solver holds
+
+
+def train_general(
+    workspace: Workspace, target: NDArray[np.int64], n_classes: int, specs: Sequence[HeadSpec]
+) -> list[LinearHead]:
+    """One head per spec, in order; what `checks` refuses must not come here."""
+    groups: dict[Hashable, list[HeadSpec]] = defaultdict(list)
+    unique: dict[Rows, Rows] = {}
+    for spec in specs:
+        if spec.rows not in unique:
+            unique[spec.rows] = Rows(np.unique(spec.rows.index))
+        # Mixtures are pairs of a spec's own rows, in its order; for all others the set of rows is enough.
+        rows = spec.rows if spec.mixing is not None else unique[spec.rows]
+        groups[rows, spec.scaler_rows, _present(spec, target).tobytes(), kind_of(spec)].append(spec)
+    trained: dict[HeadSpec, LinearHead] = {}
+    for members in groups.values():
+        rows, classes = unique[members[0].rows], _present(members[0], target)
+        codes = np.searchsorted(classes, target[rows.index]).clip(max=len(classes) - 1)
+        layout = Layout(rows, codes, classes, columns=1 if n_classes == 2 else len(classes))
+        prepared = workspace.prepare(rows, members[0].scaler_rows)
+        trained.update(zip(members, _solve(prepared, layout, n_classes, members), strict=True))
+    return [trained[spec] for spec in specs]
+
+
+def _present(spec: HeadSpec, target: NDArray[np.int64]) -> NDArray[np.int64]:
+    index = spec.rows.index
+    if spec.weights is not None and spec.mixing is None:
+        index = index[spec.weights.values > 0]
+    return np.unique(target[index])
+
+
+@dataclass(frozen=True)
+class _Coordinates:
+    """The features in the coordinates that are solved in, and weights into them and out of them."""
+
+    x: Tensor
+    directions: Directions
+    into: Callable[[Tensor], Tensor]
+    out: Callable[[Tensor], Tensor]
+
+    @staticmethod
+    def of(prepared: Prepared) -> _Coordinates:
+        if prepared.is_spanned:
+            span = prepared.span
+            return _Coordinates(span.rows, Directions(None, span.basis.values), span.into, span.out)
+        return _Coordinates(
+            prepared.x, prepared.directions_for(), lambda weight: weight, lambda weight: weight
+        )
+
+
+def _solve(prepared: Prepared, layout: Layout, n_classes: int, specs: Sequence[HeadSpec]) -> list[LinearHead]:
+    """Train specs of one kind on the prepared rows, as many at a time as there is room for."""
+    frame = Frame(prepared.centre, prepared.scale, layout.classes, layout.columns, n_classes)
+    coordinates = _Coordinates.of(prepared)
+    rows, dim = coordinates.x.shape
+    a_head = layout.columns * (_LOGITS * rows + _STEPS * dim) * coordinates.x.element_size()
+    widest = max(1, _ROOM // a_head)
+    heads = []
+    with threads(1 if rows * dim <= SMALL else None):
+        for first in range(0, len(specs), widest):
+            heads += _solve_together(coordinates, prepared, frame, layout, specs[first : first + widest])
+    return heads
+
+
+def _solve_together(
+    coordinates: _Coordinates, prepared: Prepared, frame: Frame, layout: Layout, specs: Sequence[HeadSpec]
+) -> list[LinearHead]:
+    x = coordinates.x
+    anchor, _, free = frame.fold_all([spec.anchor for spec in specs])
+    weight, bias, _ = frame.fold_all([spec.start or spec.anchor for spec in specs])
+    near = torch.tensor(anchor, device=x.device).to(x.dtype)
+    offset = None
+    if not free.all():
+        flat = prepared.x @ near.reshape(len(near), -1)
+        offset = flat.view(len(flat), *near.shape[1:])
+    problem = Problem(
+        x=x,
+        directions=coordinates.directions,
+        objective=objective_of(specs, layout, x.device, x.dtype),
+        l2=torch.tensor([spec.penalty.l2 for spec in specs], dtype=torch.float64, device=x.device),
+        weight=coordinates.into(torch.tensor(weight - anchor, device=x.device).to(x.dtype)),
+        bias=torch.tensor(bias, device=x.device).to(x.dtype),
+        tolerance=torch.tensor([spec.tolerance for spec in specs], dtype=torch.float64, device=x.device),
+        max_iterations=torch.tensor([spec.max_iterations for spec in specs], device=x.device),
+        offset=offset,
+    )
+    solved = _solver_for(specs[0])(problem)
+    weights = anchor + coordinates.out(solved.weight).double().cpu().numpy()
+    biases = solved.bias.double().cpu().numpy()
+    convex = problem.objective.is_convex
+    return [
+        frame.unfold(weights[:, :, h], biases[:, h], record(solved, h, spec, convex=convex))
+        for h, spec in enumerate(specs)
+    ]
+
+
+def _solver_for(spec: HeadSpec) -> Callable[[Problem], Solved]:
+    return solve_general if spec.risk is None else solve_minmax

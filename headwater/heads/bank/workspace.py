@@ -1,0 +1,151 @@
+"""Rows made ready for solvers, with what solvers want to know of them, kept from one round to the next.
+
+Rows are copied into memory once, or, where there are too many, read anew on every pass.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from collections.abc import Hashable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from headwater.errors import RequestError
+from headwater.heads.rows.blocks import Blocks, Resident, Streamed
+from headwater.heads.rows.reader import FeatureReader
+from headwater.heads.solvers.preconditioner import Directions
+from headwater.heads.solvers.span import Span
+from headwater.heads.specs.hashed import Rows
+
+# Up to this many numbers a feature matrix is solved in float64: it fits the caches, and the optimum is exact.
+SMALL = 2_000_000
+# Up to this dimension a full eigenbasis costs nothing worth saving.
+_SMALL_DIM = 512
+# Copies are kept until together they hold this many bytes; the one in use is kept whatever its size.
+_KEPT = 1 << 30
+# Larger copies are made only for so few columns of heads that standardising anew on every pass would cost as
+# much as the products, and only where they take no more than this share of the memory.
+_COPIED, _FEW_COLUMNS, _SHARE = 1 << 28, 64, 3
+
+_SPARE = 12
+
+
+@dataclass(frozen=True)
+class Passes:
+    """Rows to be passed over: `rows` are (raw - centre) / scale, of mean zero."""
+
+    rows: Blocks
+    centre: NDArray[np.float64]
+    scale: NDArray[np.float64]
+
+    @cached_property
+    def directions(self) -> Directions:
+        """All eigenvectors of the rows' second moments."""
+        return Directions.full(self.rows)
+
+    @cached_property
+    def leading(self) -> Directions:
+        """The leading ones, for a fraction of the cost."""
+        return Directions.sketched(self.rows)
+
+    def directions_for(self, products: float = 0.0) -> Directions:
+        """All directions where they cost little in itself or beside `products` multiplications, else some."""
+        rows, dim = self.rows.shape
+        # A full eigenbasis costs about 25 d³ multiplications beside its Gram matrix.
+        thorough = dim <= _SMALL_DIM or products > dim**2 * (25 * dim + min(rows, 16 * dim))
+        return self.directions if thorough else self.leading
+
+
+@dataclass(frozen=True)
+class Prepared(Passes):
+    """Rows held in memory, `x` (n, dim)."""
+
+    x: Tensor
+
+    @staticmethod
+    def of(x: Tensor, centre: NDArray[np.float64], scale: NDArray[np.float64]) -> Prepared:
+        """From the working copy and how it was made."""
+        return Prepared(Resident(x), centre, scale, x)
+
+    @property
+    def is_spanned(self) -> bool:
+        """Whether there are fewer rows than features, so that L2 problems are solved in the rows' span."""
+        return len(self.x) < self.x.shape[1]
+
+    @cached_property
+    def span(self) -> Span:
+        """The rows in an orthonormal basis of their span."""
+        return Span.of(self.x)
+
+
+class Workspace:
+    """Prepares rows for solvers, and remembers the last ones it prepared.
+
+    `memory`: bytes that working copies, logits and heads may take together; None: a quarter of the machine's.
+    """
+
+    def __init__(self, reader: FeatureReader, memory: int | None = None) -> None:
+        self._reader = reader
+        self._asked = memory
+        # A part of it is left to the many small things that are not counted one by one.
+        self.memory = (
+            os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 4
+            if memory is None
+            else memory - memory // _SPARE
+        )
+        self._kept: OrderedDict[Hashable, Passes] = OrderedDict()
+
+    def _frame(self, rows: Rows, scaler: Rows | None) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        centre = self._reader.moments(rows).mean
+        return centre, np.ones_like(centre) if scaler is None else self._reader.moments(scaler).scale
+
+    def prepare(self, rows: Rows, scaler: Rows | None) -> Prepared:
+        """Unique, ascending `rows`, centred on their own mean and scaled by the deviation over `scaler`.
+
+        RequestError where memory was asked to be bounded and no copy of the rows fits.
+        """
+        key = (rows, scaler)
+        kept = self._kept.get(key)
+        if isinstance(kept, Prepared):
+            self._kept.move_to_end(key)
+            return kept
+        n, dim = len(rows), self._reader.shape[1]
+        if self._asked is not None and 4 * n * dim > self._asked:
+            raise RequestError(
+                f"these heads need a working copy of {n} rows, {4 * n * dim >> 20} MiB, and the memory is "
+                f"{self._asked >> 20} MiB; give more, or heads with a plain L2 penalty, which need none"
+            )
+        centre, scale = self._frame(rows, scaler)
+        dtype = torch.float64 if n * min(n, dim) <= SMALL else torch.float32
+        prepared = Prepared.of(self._reader.load(rows.index, centre, scale, dtype), centre, scale)
+        self._keep(key, prepared)
+        return prepared
+
+    def passes(self, rows: Rows, scaler: Rows | None, columns: int) -> Passes:
+        """The same rows for solvers that pass over them block by block, for `columns` columns of heads."""
+        key = (rows, scaler)
+        if key in self._kept:
+            self._kept.move_to_end(key)
+            return self._kept[key]
+        size = 4 * len(rows) * self._reader.shape[1]
+        if size <= self.memory // _SHARE and (size <= _COPIED or columns < _FEW_COLUMNS):
+            return self.prepare(rows, scaler)
+        centre, scale = self._frame(rows, scaler)
+        streamed = Passes(Streamed(self._reader, rows.index, centre, scale), centre, scale)
+        self._keep(key, streamed)
+        return streamed
+
+    def _keep(self, key: Hashable, ready: Passes) -> None:
+        self._kept[key] = ready
+        room = min(_KEPT, self.memory // _SHARE)
+        while len(self._kept) > 1 and self._held() > room:
+            self._kept.popitem(last=False)
+
+    def _held(self) -> int:
+        return sum(each.x.nbytes for each in self._kept.values() if isinstance(each, Prepared))

@@ -1,0 +1,1 @@
+"""Measures of heads: accuracies by group, scores, worst groups, intervals; no training and no files."""

@@ -1,0 +1,1 @@
+"""What a head is asked to be and what it became, as plain data; nothing here computes."""

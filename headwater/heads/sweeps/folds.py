@@ -1,0 +1,90 @@
+"""Cross-fitting: a task's val cut into folds, so that a method that reads val is judged by rows it never saw.
+
+What is done with the figures is `selection`'s business.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headwater.errors import RequestError
+from headwater.heads.tasks.task import Task
+
+# Where the smallest group of val has fewer rows, every row that is held out is missed in training, and an
+# accuracy moves by more than a point a row: there are more folds then, drawn anew a few times over.
+SMALL = 100
+_FOLDS, _FOLDS_OF_SMALL, _MOST_REPEATS = 3, 5, 4
+
+
+@dataclass(frozen=True)
+class Fold:
+    """`held_out` are places in the task's val rows; `task` is the task with the rest of val alone."""
+
+    repeat: int
+    held_out: NDArray[np.int64]
+    task: Task
+
+
+@dataclass(frozen=True)
+class Folds:
+    """Every repeat's folds; together the folds of a repeat hold out each row of val once."""
+
+    folds: tuple[Fold, ...]
+    per_repeat: int
+    repeats: int
+    obstacle: str = ""
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """The tasks to train on, one per fold."""
+        return tuple(fold.task for fold in self.folds)
+
+    def check(self, method: str) -> None:
+        """RequestError when val cannot be cut, so that a method that reads it could not be judged."""
+        if self.obstacle:
+            raise RequestError(f"{method} reads val, and {self.obstacle}")
+
+
+def cross_fits(task: Task, *, folds: int | None = None, seed: int = 0) -> Folds:
+    """Cut val into `folds` parts, in each of which every group has its share.
+
+    Never more folds than the smallest group has rows, so that the rest of val holds every group. None: 3, or
+    5 where the smallest group has fewer than 100 rows. There val is cut anew, up to four times in all, until
+    about 100 judgements stand behind every group's accuracy.
+    """
+    if folds is not None and folds < 2:
+        raise RequestError(f"val is cut into at least 2 folds, not {folds}")
+    if "val" not in task.splits:
+        return Folds((), 0, 0, "there are no rows in split 'val'")
+    val = task.rows("val").index
+    # A group is a part of a class, but may be unknown.
+    strata = np.unique(np.stack([task.target[val], task.groups[val]]), axis=1, return_inverse=True)[1]
+    strata = strata.reshape(-1)
+    smallest = int(np.bincount(strata).min())
+    if smallest < 2:
+        return Folds((), 0, 0, "a group has a single row there, which cannot be both trained on and held out")
+    folds = min(folds or (_FOLDS if smallest >= SMALL else _FOLDS_OF_SMALL), smallest)
+    repeats = min(_MOST_REPEATS, math.ceil(SMALL / smallest))
+    random = np.random.default_rng(seed)
+    made = []
+    for repeat in range(repeats):
+        part = _assigned(strata, folds, random)
+        for number in range(folds):
+            held_out = np.flatnonzero(part == number)
+            splits = {**task.splits, "val": val[part != number]}
+            made.append(Fold(repeat, held_out, dataclasses.replace(task, splits=splits)))
+    return Folds(tuple(made), folds, repeats)
+
+
+def _assigned(strata: NDArray[np.int64], folds: int, random: np.random.Generator) -> NDArray[np.int64]:
+    """The fold of each row: every stratum dealt out in turns, each going on where the one before stopped."""
+    order = random.permutation(len(strata))
+    order = order[np.argsort(strata[order], kind="stable")]
+    part = np.empty(len(strata), dtype=np.int64)
+    part[order] = np.arange(len(strata)) % folds
+    return part

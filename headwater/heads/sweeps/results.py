@@ -1,0 +1,271 @@
+"""What a sweep came to: one table of every figure on every split, and its folder on disk.
+
+The folder: `sweep.json` says what was asked, `results.parquet` and `results.csv` hold the table,
+`selection.json` what each rule picks, `heads/` the best head of each method by the chosen rule and
+`picked.safetensors` the best of all. `trained/` holds every head, so that another rule needs no training.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pyarrow import csv, parquet
+
+from headwater.errors import RequestError
+from headwater.heads.methods.recipes import Ended, FailedRecipe, FittedHead
+from headwater.heads.sweeps.candidates import Candidate, Skipped
+from headwater.heads.sweeps.design import Design, key_of, twin_of
+from headwater.heads.sweeps.measuring import (
+    FIGURES,
+    LIKELIHOOD,
+    SplitFigures,
+    measure_out_of_fold,
+    measure_split,
+)
+from headwater.heads.sweeps.selection import Judged, Pick
+from headwater.heads.tasks.task import Task
+from headwater.store.files import explained_reading, write_whole
+
+SWEEP, TABLE, TEXT, SELECTION = "sweep.json", "results.parquet", "results.csv", "selection.json"
+PICKED = "picked.safetensors"
+
+# Beyond so many groups their single accuracies stay out of the table, which would be mostly them.
+_MOST_GROUPS = 200
+
+
+@dataclass(frozen=True)
+class SweepResult:
+    """A finished sweep. `request` is what `sweep.json` says: store, task, methods, draws, seeds, candidates.
+
+    `table` has one row per candidate and seed: `id, candidate, method, number, seed, settings, choices,
+    reads_val, error, converged, unconverged, obstacle, iterations, seconds, trained, rounds`, the figures of
+    `FIGURES` as `train.…`, `val.…` and `test.…` (null where a split has no rows), `val.…` with `LIKELIHOOD`,
+    and accuracies by group as `val.group.NAME` and `test.group.NAME` unless there are too many. `settings`
+    and `choices` are JSON. For methods that read val, whose `val.…` are figures on rows they were fitted on,
+    `cv.…` are figures out of fold: one for all seeds of a candidate; what they cost, `cv.seconds`,
+    `cv.trained` and `cv.unconverged`, stands in the first of its rows.
+
+    `picks`: what each rule picks; `rule` is the one that was asked for. `folder` is None when nothing was
+    kept. `already_done`: nothing was left to train.
+    """
+
+    request: Mapping[str, Any]
+    table: pa.Table
+    picks: tuple[Pick, ...]
+    rule: str
+    skipped: tuple[Skipped, ...]
+    folder: Path | None = None
+    already_done: bool = False
+
+    @property
+    def pick(self) -> Pick | None:
+        """What the asked rule picked; None where no head has its figure."""
+        return next((pick for pick in self.picks if pick.rule == self.rule), None)
+
+    @property
+    def failed(self) -> tuple[tuple[str, str], ...]:
+        """The ids of rows that failed, and why."""
+        rows = zip(self.table["id"].to_pylist(), self.table["error"].to_pylist(), strict=True)
+        return tuple((each, reason) for each, reason in rows if reason)
+
+    def settings_of(self, candidate: str) -> dict[str, Any]:
+        """The settings of a candidate by its id."""
+        return next(dict(each["settings"]) for each in self.request["candidates"] if each["id"] == candidate)
+
+
+def make_table(design: Design, ended: Mapping[str, Ended]) -> pa.Table:
+    """Measure everything that was trained; columns as in `SweepResult`, one row per trial of the design."""
+    task, folds, rows = design.task, design.folds, design.trials
+    full = [ended[key_of(*row)] for row in rows]
+    fitted = {place: each for place, each in enumerate(full) if isinstance(each, FittedHead)}
+    twins = {
+        place: [ended[twin_of(candidate, number)] for number in range(len(folds.folds))]
+        for place, (candidate, _) in enumerate(rows)
+        if candidate.reads_val
+    }
+    columns: dict[str, Any] = _columns(rows, full, twins)
+    for split in ("train", "val", "test"):
+        found = None
+        if split in task.splits and fitted:
+            found = measure_split(task, [each.head for each in fitted.values()], split)
+        columns.update(_figures(split, found, list(fitted), len(rows), task))
+    crossed = [
+        place
+        for place, mine in twins.items()
+        if place in fitted and all(isinstance(each, FittedHead) for each in mine)
+    ]
+    found = None
+    if crossed:
+        heads = [
+            [twins[place][fold].head for place in crossed]  # type: ignore[union-attr]
+            for fold in range(len(folds.folds))
+        ]
+        found = measure_out_of_fold(task, folds, heads)
+    columns.update(_figures("cv", found, crossed, len(rows), task))
+    return pa.table(columns)
+
+
+def _columns(
+    rows: Sequence[tuple[Candidate, int]], full: Sequence[Ended], twins: Mapping[int, Sequence[Ended]]
+) -> dict[str, Any]:
+    """All that is known of a row besides its figures."""
+
+    def of(name: str) -> list[Any]:
+        return [getattr(each, name) if isinstance(each, FittedHead) else None for each in full]
+
+    def error(place: int, each: Ended) -> str | None:
+        if isinstance(each, FailedRecipe):
+            return each.reason
+        lost = [twin for twin in twins.get(place, ()) if isinstance(twin, FailedRecipe)]
+        return f"could not be judged on held-out rows: {lost[0].reason}" if lost else None
+
+    heads = [each.head.convergence if isinstance(each, FittedHead) else None for each in full]
+    done = {  # counted once, with the candidate's first row
+        place: [twin for twin in mine if isinstance(twin, FittedHead)]
+        for place, mine in twins.items()
+        if place == 0 or rows[place - 1][0] is not rows[place][0]
+    }
+    choices = [json.dumps(dict(each.choices)) if isinstance(each, FittedHead) else None for each in full]
+    return {
+        "id": [key_of(*row) for row in rows],
+        "candidate": [candidate.id for candidate, _ in rows],
+        "method": [candidate.method for candidate, _ in rows],
+        "number": [candidate.number for candidate, _ in rows],
+        "seed": [seed for _, seed in rows],
+        "settings": [json.dumps(dict(candidate.settings)) for candidate, _ in rows],
+        "choices": pa.array(choices, pa.string()),
+        "reads_val": [candidate.reads_val for candidate, _ in rows],
+        "error": pa.array([error(place, each) for place, each in enumerate(full)], pa.string()),
+        "converged": pa.array(
+            [
+                None if head is None else head.converged and not left
+                for head, left in zip(heads, of("unconverged"), strict=True)
+            ],
+            pa.bool_(),
+        ),
+        "unconverged": pa.array(of("unconverged"), pa.int64()),
+        "obstacle": pa.array(of("obstacle"), pa.string()),
+        "iterations": pa.array([head and head.iterations for head in heads], pa.int64()),
+        "seconds": pa.array(of("seconds"), pa.float64()),
+        "trained": pa.array(of("trained"), pa.int64()),
+        "rounds": pa.array(of("rounds"), pa.int64()),
+        "cv.seconds": pa.array(_sums(done, "seconds", len(rows)), pa.float64()),
+        "cv.trained": pa.array(_sums(done, "trained", len(rows)), pa.int64()),
+        "cv.unconverged": pa.array(_sums(done, "unconverged", len(rows)), pa.int64()),
+    }
+
+
+def _sums(twins: Mapping[int, Sequence[FittedHead]], name: str, rows: int) -> list[Any]:
+    return [
+        sum(getattr(twin, name) for twin in twins[place]) if place in twins else None for place in range(rows)
+    ]
+
+
+def _figures(
+    prefix: str, found: SplitFigures | None, places: Sequence[int], rows: int, task: Task
+) -> dict[str, pa.Array]:
+    def spread(values: NDArray[np.float64] | None) -> pa.Array:
+        column = np.full(rows, np.nan)
+        if values is not None:
+            column[list(places)] = values
+        return pa.array(column, mask=np.isnan(column))
+
+    names = (*FIGURES, LIKELIHOOD) if prefix in ("val", "cv") else FIGURES
+    columns = {f"{prefix}.{name}": spread(found.figures[name] if found else None) for name in names}
+    if prefix != "train" and len(task.group_names) <= _MOST_GROUPS:
+        for code, name in enumerate(task.group_names):
+            columns[f"{prefix}.group.{name}"] = spread(found.by_group[:, code] if found else None)
+    return columns
+
+
+def judged(table: pa.Table) -> list[Judged]:
+    """The candidates of a table for selection, in its order: means over seeds of the honest figures.
+
+    A method that reads val brings its out-of-fold figures. A candidate of which a seed failed is left out.
+    """
+    test = {name: table[f"test.{name}"].to_numpy() for name in FIGURES}
+    reads_val = np.array(table["reads_val"].to_pylist(), dtype=bool)
+    errors = np.array([bool(error) for error in table["error"].to_pylist()])
+    honest = {
+        name: np.where(reads_val, table[f"cv.{name}"].to_numpy(), table[f"val.{name}"].to_numpy())
+        for name in (*FIGURES, LIKELIHOOD)
+    }
+    names = np.array(table["candidate"].to_pylist())
+    found = []
+    for name in dict.fromkeys(names.tolist()):
+        mine = names == name
+        if errors[mine].any():
+            continue
+        first = int(np.argmax(mine))
+        found.append(
+            Judged(
+                id=name,
+                method=table["method"][first].as_py(),
+                number=table["number"][first].as_py(),
+                val={key: float(values[mine].mean()) for key, values in honest.items()},
+                test={key: float(values[mine].mean()) for key, values in test.items()},
+                test_worst_of_seeds=tuple(test["worst_group"][mine].tolist()),
+            )
+        )
+    return found
+
+
+def write_results(
+    folder: Path, table: pa.Table, picks: Sequence[Pick], rule: str, *, new_table: bool = True
+) -> None:
+    """Write the table and the selection, each file whole or not at all; the selection comes last."""
+    if new_table:
+        for name, write in ((TABLE, parquet.write_table), (TEXT, csv.write_csv)):
+            buffer = io.BytesIO()
+            write(table, buffer)
+            write_whole(folder / name, buffer.getbuffer())
+    chosen = {"rule": rule, "picks": [_without_nan(asdict(pick)) for pick in picks]}
+    write_whole(folder / SELECTION, (json.dumps(chosen, indent=1) + "\n").encode())
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether a sweep's folder holds its results."""
+    return all((folder / name).is_file() for name in (SWEEP, TABLE, SELECTION))
+
+
+def load_sweep(run: str | os.PathLike[str]) -> SweepResult:
+    """Read a finished sweep's folder; RequestError when it is none, unfinished or damaged."""
+    folder = Path(run)
+    if not (folder / SWEEP).is_file():
+        raise RequestError(f"{str(folder)!r} holds no sweep; `headwater heads sweep --out` makes one")
+    if not is_finished(folder):
+        raise RequestError(
+            f"the sweep in {str(folder)!r} is not finished; give its command again and it goes on"
+        )
+    try:
+        with explained_reading(folder):
+            request = json.loads((folder / SWEEP).read_text())
+            chosen = json.loads((folder / SELECTION).read_text())
+            table = parquet.read_table(folder / TABLE)
+        picks = tuple(Pick(**_with_nan(each)) for each in chosen["picks"])
+        skipped = tuple(Skipped(**each) for each in request["skipped"])
+        return SweepResult(request, table, picks, chosen["rule"], skipped, folder)
+    except (ValueError, KeyError, TypeError, pa.ArrowException) as error:
+        raise RequestError(
+            f"the sweep in {str(folder)!r} is damaged ({error}); delete {TABLE} and {SELECTION} there "
+            "and give its command again: they are made anew from the heads it kept"
+        ) from error
+
+
+def _without_nan(pick: dict[str, Any]) -> dict[str, Any]:
+    test = {name: None if math.isnan(value) else value for name, value in pick["test"].items()}
+    return {**pick, "test": test}
+
+
+def _with_nan(pick: dict[str, Any]) -> dict[str, Any]:
+    return {**pick, "test": {k: math.nan if v is None else v for k, v in pick["test"].items()}}

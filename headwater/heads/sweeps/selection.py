@@ -1,0 +1,161 @@
+"""Which candidate each selection rule would pick, and what that costs against an oracle.
+
+Plain figures in, picks out. That no candidate's figure is on rows it was fitted on is settled where figures
+are made: a method that reads val brings its out-of-fold figures here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from headwater.errors import RequestError
+from headwater.heads.sweeps.folds import SMALL
+from headwater.heads.tasks.columns import nearest
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A selection rule: pick the highest `figure` of those on `split`. `sees` is said to people."""
+
+    name: str
+    figure: str
+    split: str
+    sees: str
+
+    @property
+    def honest(self) -> bool:
+        """Whether it keeps its eyes off test."""
+        return self.split != "test"
+
+
+RULES: tuple[Rule, ...] = (
+    Rule("worst_group", "worst_group", "val", "worst group on val"),
+    Rule("worst_class", "worst_class", "val", "worst class on val, no groups known"),
+    Rule("overall", "overall", "val", "average over the rows of val"),
+    Rule("balanced", "balanced", "val", "average over the groups of val"),
+    Rule(
+        "cv_worst_group",
+        "worst_group_likelihood",
+        "val",
+        "likelihood of the worst group on val, its accuracy below chance, for small val",
+    ),
+    Rule("oracle", "worst_group", "test", "worst group on test, which nobody may look at"),
+)
+_TIES = ("balanced", "overall")  # on the rule's own split, higher first; then the log-loss, lower first
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A candidate as rules see it: means over the seeds, those on val honest; the worst group per seed."""
+
+    id: str
+    method: str
+    number: int
+    val: Mapping[str, float]
+    test: Mapping[str, float]
+    test_worst_of_seeds: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Pick:
+    """What a rule picked: its own `figure`, and what came of it on test.
+
+    `test` are means over the seeds, `spread` the standard deviation of the worst group over them (None with a
+    single seed). `cost`: worst-group accuracy on test given up against the oracle, at least 0.
+    """
+
+    rule: str
+    sees: str
+    honest: bool
+    id: str
+    method: str
+    figure: float
+    test: Mapping[str, float]
+    spread: float | None
+    cost: float | None
+
+
+def find_rule(name: str) -> Rule:
+    """The rule of that name; RequestError with the nearest one otherwise."""
+    for rule in RULES:
+        if rule.name == name.strip().lower().replace("-", "_"):
+            return rule
+    names = [rule.name for rule in RULES]
+    raise RequestError(f"there is no selection rule {name!r}{nearest(name, names)}")
+
+
+def best(candidates: Sequence[Judged], rule: Rule) -> Judged | None:
+    """The candidate that a rule picks; None where no candidate has the rule's figure.
+
+    Ties go to the higher balanced accuracy, then the higher overall one, then the lower log-loss on the same
+    rows, then to the candidate that comes first: methods are ordered from plain to elaborate, and the
+    published settings come before drawn ones.
+    """
+
+    def key(candidate: Judged) -> tuple[float, ...]:
+        figures = candidate.test if rule.split == "test" else candidate.val
+        higher = [_rounded(figures.get(name)) for name in (rule.figure, *_TIES)]
+        return (*higher, -_rounded(figures.get("log_loss"), missing=math.inf))
+
+    known = [
+        each
+        for each in candidates
+        if not math.isnan((each.test if rule.split == "test" else each.val).get(rule.figure, math.nan))
+    ]
+    return max(known, key=key) if known else None  # max keeps the first of equals
+
+
+def best_by_method(candidates: Sequence[Judged], rule: Rule) -> dict[str, Judged]:
+    """What a rule picks among each method's candidates, by the method's name, in their order."""
+    among: dict[str, list[Judged]] = {}
+    for each in candidates:
+        among.setdefault(each.method, []).append(each)
+    picked = {name: best(mine, rule) for name, mine in among.items()}
+    return {name: each for name, each in picked.items() if each is not None}
+
+
+def _rounded(value: float | None, missing: float = -math.inf) -> float:
+    """Means over seeds that differ in their last bits alone are equal."""
+    return missing if value is None or math.isnan(value) else round(value, 9)
+
+
+def pick_all(candidates: Sequence[Judged]) -> list[Pick]:
+    """What every rule picks, in their order; a rule that has no figure to go by is left out."""
+    oracle = best(candidates, find_rule("oracle"))
+    picks = []
+    for rule in RULES:
+        chosen = best(candidates, rule)
+        if chosen is None:
+            continue
+        figures = chosen.val if rule.honest else chosen.test
+        seeds = chosen.test_worst_of_seeds
+        worst = chosen.test.get("worst_group", math.nan)
+        picks.append(
+            Pick(
+                rule=rule.name,
+                sees=rule.sees,
+                honest=rule.honest,
+                id=chosen.id,
+                method=chosen.method,
+                figure=figures[rule.figure],
+                test=chosen.test,
+                spread=float(np.std(seeds, ddof=1)) if len(seeds) > 1 else None,
+                cost=None if oracle is None or math.isnan(worst) else oracle.test["worst_group"] - worst,
+            )
+        )
+    return picks
+
+
+def default_rule(*, groups_known: bool, smallest: int) -> str:
+    """The rule where none is named; `smallest` is how many rows the smallest group of val has.
+
+    Below 100 rows an accuracy moves by more than a point a row, and the lowest of several picks noise: there
+    the worst group's likelihood decides. Without groups it is the worst class.
+    """
+    if not groups_known:
+        return "worst_class"
+    return "worst_group" if smallest >= SMALL else "cv_worst_group"

@@ -1,0 +1,1 @@
+"""Labels, groups and splits as codes, checked before any work."""

@@ -1,0 +1,304 @@
+"""A task: features with their classes, groups and splits, checked before any work.
+
+How a store's columns are read into one is here; what is trained on it is not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from shlex import quote
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from headwater.errors import RequestError
+from headwater.heads.specs.spec import Rows
+from headwater.heads.tasks.columns import (
+    FRACTIONS,
+    SPLITS,
+    CodedColumn,
+    coded,
+    crossed,
+    listed,
+    nearest,
+    split_names,
+)
+
+if TYPE_CHECKING:
+    from headwater.heads.specs.head import LinearHead
+    from headwater.store import Store
+
+_REMEMBERED = 16  # single heads whose scores are kept
+_BLOCK = 16_384  # rows gathered at once when heads are applied, so that memory stays bounded
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where the features came from, kept with every head trained on them."""
+
+    path: str = ""
+    fingerprint: str = ""
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """How many rows take no part, by reason; a row is counted once, for the first reason that holds."""
+
+    failed: int = 0
+    without_target: int = 0
+    without_split: int = 0
+
+    def describe(self) -> str:
+        """For people, such as `3 rows left out: 2 failed, 1 without target`; empty when there are none."""
+        parts = {
+            "failed": self.failed,
+            "without target": self.without_target,
+            "without split": self.without_split,
+        }
+        total = sum(parts.values())
+        said = ", ".join(f"{count:,} {reason}" for reason, count in parts.items() if count)
+        return f"{total:,} row{'s' * (total != 1)} left out: {said}" if total else ""
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """What heads are trained and measured on.
+
+    `features` (rows, dim); `target` (rows,) class codes into `classes`, -1 where the row takes no part;
+    `groups` (rows,) codes into `group_names`, -1 where unknown; `splits` row numbers by name, ascending.
+    A group is a combination of the target and the group columns that occurs in the data, so each group lies
+    within one class. Build one with `from_store` or `from_arrays`.
+    """
+
+    features: Any
+    target: NDArray[np.int64]
+    classes: tuple[str, ...]
+    groups: NDArray[np.int64]
+    group_names: tuple[str, ...]
+    splits: Mapping[str, NDArray[np.int64]]
+    target_name: str = "class"
+    group_columns: tuple[str, ...] = ()
+    split_name: str = "split"
+    left_out: LeftOut = LeftOut()
+    origin: Origin = Origin()
+
+    @classmethod
+    def from_store(
+        cls,
+        store: Store,
+        target: str = "class",
+        groups: Sequence[str] = (),
+        split: str = "split",
+        *,
+        classes: Sequence[str] | None = None,
+    ) -> Task:
+        """Read a task from an open store's annotation columns.
+
+        Rows that failed to extract, or have no target or no split, are left out and counted. `groups` empty:
+        the groups are the classes. `classes` fixes the class names and their order, for a head trained
+        elsewhere. Raises RequestError, in one sentence, for a column that is absent or cannot play its part.
+        """
+        names = list(store.annotations.names)
+        for name, role in ((target, "target"), *((g, "group") for g in groups)):
+            if name not in names:
+                raise RequestError(f"the store has no column {name!r} for the {role}{nearest(name, names)}")
+        if split not in names:
+            raise RequestError(
+                f"the store has no split column {split!r}{nearest(split, names)}; "
+                f"draw one with `headwater store split {quote(str(store.path))} {FRACTIONS}`"
+            )
+        read = {
+            name: coded(name, store.annotations[name]) for name in dict.fromkeys([target, *groups, split])
+        }
+        return cls._build(
+            store.features,
+            read[target],
+            [read[name] for name in groups if name != target],
+            read[split],
+            usable=np.asarray(store.ok, dtype=bool),
+            classes=classes,
+            origin=Origin(
+                path=str(store.path),
+                fingerprint=store.fingerprint,
+                recipe=dict(store.plan.recipe),
+            ),
+        )
+
+    @classmethod
+    def from_arrays(
+        cls,
+        features: Any,
+        target: ArrayLike,
+        groups: ArrayLike | Mapping[str, ArrayLike] | None = None,
+        split: ArrayLike | None = None,
+        *,
+        classes: Sequence[str] | None = None,
+        target_name: str = "class",
+        split_name: str = "split",
+    ) -> Task:
+        """Build a task from arrays: `features` (rows, dim), `target` (rows,) of strings or whole numbers.
+
+        `groups`: one array or several by name (they are crossed with the target); None: the groups are the
+        classes. `split`: names or 0/1/2 per row; None: every row is train. -1, None and "" mean missing.
+        """
+        if getattr(features, "ndim", None) != 2:
+            features = np.asarray(features)
+        if features.ndim != 2:
+            raise RequestError(f"features must have shape (rows, dim), not {features.shape}")
+        rows = int(features.shape[0])
+        named = groups if groups is None or isinstance(groups, Mapping) else {"group": groups}
+        split_values = np.full(rows, SPLITS[0]) if split is None else split
+        read = [coded(name, values) for name, values in ((target_name, target), *(named or {}).items())]
+        read.append(coded(split_name, split_values))
+        for column in read:
+            if len(column.codes) != rows:
+                raise RequestError(
+                    f"column {column.name!r} has {len(column.codes)} rows, the features {rows}"
+                )
+        usable = np.ones(rows, dtype=bool)
+        task = cls._build(features, read[0], read[1:-1], read[-1], usable=usable, classes=classes)
+        # A store's features are finite, and those of train are looked at by the bank.
+        for name in task.splits:
+            if name != SPLITS[0]:
+                _check_finite(features, task.splits[name], name)
+        return task
+
+    @classmethod
+    def _build(
+        cls,
+        features: Any,
+        target: CodedColumn,
+        groups: Sequence[CodedColumn],
+        split: CodedColumn,
+        *,
+        usable: NDArray[np.bool_],
+        classes: Sequence[str] | None,
+        origin: Origin | None = None,
+    ) -> Task:
+        if classes is not None:
+            target = target.in_terms_of(classes)
+        has_target, has_split = target.codes >= 0, split.codes >= 0
+        taking_part = usable & has_target & has_split
+        left_out = LeftOut(
+            failed=int((~usable).sum()),
+            without_target=int((usable & ~has_target).sum()),
+            without_split=int((usable & has_target & ~has_split).sum()),
+        )
+        if not taking_part.any():
+            raise RequestError(
+                f"no row has features, a {target.name!r} and a {split.name!r} "
+                f"({left_out.failed} failed, {left_out.without_target} without target, "
+                f"{left_out.without_split} without split)"
+            )
+        target = target.only(taking_part, keep_names=classes is not None)
+        if len(target.names) < 2:
+            raise RequestError(
+                f"column {target.name!r} has one class only, {target.names[0]!r}; a head needs at least two "
+                "(empty cells and -1 count as missing)"
+            )
+        group_codes, group_names = crossed(target, [column.only(taking_part) for column in groups])
+        named = split_names(split)
+        splits = {
+            name: np.flatnonzero(taking_part & (split.codes == code)).astype(np.int64)
+            for name, code in named.items()
+        }
+        return cls(
+            features=features,
+            target=target.codes,
+            classes=target.names,
+            groups=group_codes,
+            group_names=group_names,
+            splits={name: rows for name, rows in splits.items() if len(rows)},
+            target_name=target.name,
+            group_columns=tuple(column.name for column in groups),
+            split_name=split.name,
+            left_out=left_out,
+            origin=origin or Origin(),
+        )
+
+    @property
+    def dim(self) -> int:
+        """How many features a row has."""
+        return int(self.features.shape[1])
+
+    @cached_property
+    def _rows(self) -> dict[str, Rows]:
+        return {}
+
+    @cached_property
+    def kept(self) -> dict[Hashable, Any]:
+        """What recipes found out about the task and would find again, such as clusters, by their keys."""
+        return {}
+
+    def rows(self, split: str) -> Rows:
+        """The rows of a split; the same object every time, so that specs sharing it are compared at once."""
+        if split not in self.splits:
+            raise RequestError(
+                f"no rows are in split {split!r}; column {self.split_name!r} has {listed(self.splits)}"
+            )
+        if split not in self._rows:
+            self._rows[split] = Rows(self.splits[split])
+        return self._rows[split]
+
+    def class_counts(self, split: str) -> NDArray[np.int64]:
+        """Rows per class in a split, shape (classes,)."""
+        return np.bincount(self.target[self.rows(split).index], minlength=len(self.classes))
+
+    def group_counts(self, split: str) -> NDArray[np.int64]:
+        """Rows per group in a split, shape (groups,); rows whose group is unknown are not counted."""
+        groups = self.groups[self.rows(split).index]
+        return np.bincount(groups[groups >= 0], minlength=len(self.group_names))
+
+    def logits(self, heads: Sequence[LinearHead], rows: ArrayLike) -> NDArray[np.float32]:
+        """Scores of many heads on the same rows, shape (heads, rows, classes); the features are read once.
+
+        Read-only. What a single head says is remembered for a while: in a sweep many recipes ask for the
+        same first head and then for its scores.
+        """
+        index = np.asarray(rows, dtype=np.int64)
+        if len(heads) != 1:
+            return self._score(heads, index)
+        key = (heads[0], Rows(index))
+        if key not in self._remembered:
+            self._remembered[key] = self._score(heads, index)
+            while len(self._remembered) > _REMEMBERED:
+                del self._remembered[next(iter(self._remembered))]
+        return self._remembered[key]
+
+    @cached_property
+    def _remembered(self) -> dict[tuple[LinearHead, Rows], NDArray[np.float32]]:
+        return {}
+
+    def _score(self, heads: Sequence[LinearHead], index: NDArray[np.int64]) -> NDArray[np.float32]:
+        weight = np.concatenate([head.weight for head in heads]).T
+        bias = np.concatenate([head.bias for head in heads])
+        out = np.empty((len(heads), len(index), len(self.classes)), dtype=np.float32)
+        for first in range(0, len(index), _BLOCK):
+            block = np.asarray(self.features[index[first : first + _BLOCK]], dtype=np.float32)
+            scores = (block @ weight + bias).reshape(len(block), len(heads), -1)
+            out[:, first : first + len(block)] = scores.transpose(1, 0, 2)
+        out.flags.writeable = False
+        return out
+
+    def predict(self, heads: Sequence[LinearHead], rows: ArrayLike) -> NDArray[np.int64]:
+        """Class codes that many heads predict for the same rows, shape (heads, rows)."""
+        predicted: NDArray[np.int64] = self.logits(heads, rows).argmax(axis=2)
+        return predicted
+
+
+def _check_finite(features: Any, rows: NDArray[np.int64], split: str) -> None:
+    if np.dtype(features.dtype).kind != "f":
+        return
+    for first in range(0, len(rows), _BLOCK):
+        here = rows[first : first + _BLOCK]
+        finite = np.isfinite(np.asarray(features[here]))
+        if not finite.all():
+            row, column = np.argwhere(~finite)[0].tolist()
+            raise RequestError(
+                f"row {here[row]} of split {split!r} holds NaN or an infinite value (in feature {column}); "
+                "leave such rows out"
+            )
