@@ -13,7 +13,7 @@ from headwater.heads.methods import plan
 from headwater.heads.methods.stages import distance_penalty, log_probabilities, row_losses, split_off
 from headwater.heads.specs.head import LinearHead
 from headwater.heads.tasks.task import Task
-from tests.heads.scipy_bank import RECORD
+from tests.heads.methods.scipy_bank import RECORD
 
 
 @given(

@@ -22,7 +22,7 @@ from headwater.heads.specs.criterion import GeneralizedCrossEntropy, GroupRisk, 
 from headwater.heads.specs.head import LinearHead
 from headwater.heads.specs.spec import HeadSpec, Penalty
 from headwater.heads.tasks.task import Task
-from tests.heads.scipy_bank import RECORD, ScipyBank
+from tests.heads.methods.scipy_bank import RECORD, ScipyBank
 
 Made = Callable[..., dict[str, Any]]
 
