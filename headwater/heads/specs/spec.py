@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from headwater.errors import RequestError
 from headwater.heads.specs.criterion import PLAIN, Invariance, Loss, Mixing, Risk
 from headwater.heads.specs.hashed import Codes, Rows, Weights
 
@@ -26,7 +27,7 @@ class Penalty:
     parametrisation. That is what scikit-learn's LogisticRegression penalises: `C` with `l1_ratio` r is
     `l1 = r/(C·n)` and `l2 = (1 - r)/(C·n)`, n being the sum of its sample weights; only liblinear differs,
     by penalising the bias. The bias is free unless `bias` is True, which is offered beside `l1` only: the
-    bias of the standardised problem then counts as one more weight.
+    bias of the standardised problem then counts as one more weight. RequestError for a negative strength.
     """
 
     l1: float = 0.0
@@ -35,7 +36,9 @@ class Penalty:
 
     def __post_init__(self) -> None:
         if self.l1 < 0 or self.l2 < 0:
-            raise ValueError(f"penalties cannot be negative: l1={self.l1}, l2={self.l2}")
+            raise RequestError(
+                f"a penalty cannot be negative: l1 is {self.l1}, l2 is {self.l2}; give at least 0"
+            )
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,8 @@ class HeadSpec:
     standardise the features (None: none); the head that comes out acts on raw features all the same.
     `tolerance`: stop when the gap to the optimum, relative to the objective, is certified or estimated below
     it; the convergence record says which, and for a loss that is not convex, that the optimum is a local one.
-    `start` warm-starts. `minibatch` None solves to the tolerance.
+    `start` warm-starts. `minibatch` None solves to the tolerance. RequestError where there are no rows, or
+    where weights, groups or partners are not as many as the rows; the bank checks their values.
     """
 
     rows: Rows
@@ -85,7 +89,7 @@ class HeadSpec:
 
     def __post_init__(self) -> None:
         if len(self.rows) == 0:
-            raise ValueError("a head needs at least one training row")
+            raise RequestError("a head needs at least one training row, and its rows are empty")
         parts: tuple[tuple[str, Weights | Codes | None], ...] = (
             ("weights", self.weights),
             ("groups of the risk", getattr(self.risk, "groups", None)),
@@ -94,7 +98,9 @@ class HeadSpec:
         )
         for name, part in parts:
             if part is not None and len(part) != len(self.rows):
-                raise ValueError(f"{len(part)} {name} for {len(self.rows)} rows")
+                raise RequestError(
+                    f"there are {len(part)} {name} for {len(self.rows)} training rows; give one for each row"
+                )
 
     @property
     def is_plain(self) -> bool:

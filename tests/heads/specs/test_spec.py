@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from headwater.errors import RequestError
 from headwater.heads.specs.spec import HeadSpec, Penalty, Rows, Weights
 
 
@@ -32,9 +33,9 @@ def test_rows_and_weights_are_their_own_read_only_copies():
         (lambda: Penalty(l1=-1), "negative"),
         (lambda: Penalty(l2=-0.1), "negative"),
         (lambda: HeadSpec(Rows([]), Penalty()), "at least one"),
-        (lambda: HeadSpec(Rows([0, 1]), Penalty(), weights=Weights([1.0])), "1 weights for 2 rows"),
+        (lambda: HeadSpec(Rows([0, 1]), Penalty(), weights=Weights([1.0])), "1 weights for 2 training rows"),
     ],
 )
 def test_impossible_specs_cannot_be_written(build, says):
-    with pytest.raises(ValueError, match=says):
+    with pytest.raises(RequestError, match=says):
         build()
