@@ -215,7 +215,7 @@ class JTT(HeadClassifier):
         self.max_iterations = max_iterations
 
     def __sklearn_tags__(self) -> Any:
-        """With errors counting a hundred times, a few wrong labels decide: accuracy is not what it is for."""
+        """Where errors count many times, a few wrong labels decide: accuracy is not what it is for."""
         tags = super().__sklearn_tags__()
         tags.classifier_tags.poor_score = True
         return tags

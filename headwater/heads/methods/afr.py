@@ -33,7 +33,7 @@ class AFRSettings(TrainSettings):
     1 to 3 and 0.001, 0.01, 0.1. `l2` is stronger than ERM's: a first head that fits its rows to the last is
     sure of nearly every row, and tells little about which are hard. The authors stop after 500 steps of rate
     0.02; `stopping`, added to `strength`, stands in for that as 1/(rate·steps). `share`: the backbone has
-    seen neither part of train when it is frozen, and more than 20 % can be kept.
+    seen neither part of train when it is frozen, so that more of it can be kept than published.
     """
 
     l2: float = Field(0.1, ge=0, description="weight decay of the first head, beside the mean loss")
@@ -77,7 +77,7 @@ def afr_weights(
     },
 )
 def afr(task: Task, settings: AFRSettings, random: np.random.Generator) -> Recipe:
-    """ERM on 80 % of train, then a head near it on the rest, weighted to where the first is unsure.
+    """ERM on most of train, then a head near it on the rest, weighted to where the first is unsure.
 
     Weights exp(-gamma·p_y)·n_min/n_y, distance to the first head penalised; gamma and the strength are
     chosen by the worst group on val. Unlike the authors' the bias is free, and the second head is solved to

@@ -54,7 +54,7 @@ class DFRValSettings(DFRSettings):
 
 
 class DFRTrainSettings(DFRSettings):
-    """The published protocol tunes on one balanced subset of train and averages ten."""
+    """The published protocol tunes on one balanced subset of train and averages several others."""
 
     subsets: int = Field(10, ge=1, description="balanced subsets of train whose heads are averaged")
 
@@ -73,7 +73,7 @@ def _train_needs(settings: DFRTrainSettings) -> Needs:
 
 @method("DFR-val", settings=DFRValSettings, needs=_val_needs, paper=_PAPER, space=_SPACE)
 def dfr_val(task: Task, settings: DFRValSettings, random: np.random.Generator) -> Recipe:
-    """Mean of 20 sparse heads on group-balanced subsets of val.
+    """Mean of sparse heads on group-balanced subsets of val.
 
     C is tuned first: heads on a balanced subset of one half of val, standardised by that subset, and the C
     with the best worst-group accuracy on the other half (the first of equals).
@@ -103,7 +103,7 @@ def dfr_val(task: Task, settings: DFRValSettings, random: np.random.Generator) -
 
 @method("DFR-tr", settings=DFRTrainSettings, needs=_train_needs, paper=_PAPER, space=_SPACE)
 def dfr_train(task: Task, settings: DFRTrainSettings, random: np.random.Generator) -> Recipe:
-    """Mean of 10 sparse heads on group-balanced subsets of train.
+    """Mean of sparse heads on group-balanced subsets of train.
 
     C is tuned first: heads on one balanced subset, and the C with the best worst-group accuracy on val.
     """

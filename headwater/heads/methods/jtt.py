@@ -38,7 +38,7 @@ class JTTSettings(TrainSettings):
     },
 )
 def jtt(task: Task, settings: JTTSettings, random: np.random.Generator) -> Recipe:
-    """Two heads on train: for the second, the errors of the first count 100 times (last-layer form)."""
+    """Two heads on train: for the second, the errors of the first count many times (last-layer form)."""
     train = task.rows("train").index
     (first,) = yield [early_spec(task, settings, settings.identification_l2)]
     wrong = task.predict([first], train)[0] != task.target[train]
