@@ -81,13 +81,14 @@ def as_task(
     splits: dict[str, NDArray[np.int64]],
 ) -> Task:
     """A task whose splits may share rows; groups are crossed with the classes, as everywhere."""
-    codes, names = crossed(target, groups)
+    made = crossed(target, groups)
     return Task(
         features=features,
         target=target.codes,
         classes=target.names,
-        groups=codes,
-        group_names=names,
+        groups=made.codes,
+        group_names=made.names,
+        domains=made.domains,
         splits=splits,
         group_columns=tuple(column.name for column in groups),
     )

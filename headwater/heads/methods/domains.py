@@ -17,14 +17,8 @@ _TOLERANCE = 1e-4
 
 
 def domains(task: Task, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Each row's domain, a code from 0, (rows,); without group columns there is only one."""
-    of_group = np.zeros(len(task.group_names), dtype=np.int64)
-    codes: dict[str, int] = {}
-    groups, first = np.unique(task.groups[rows], return_index=True)
-    for group, row in zip(groups.tolist(), rows[first].tolist(), strict=True):
-        place = task.group_names[group].removeprefix(task.classes[task.target[row]])
-        of_group[group] = codes.setdefault(place, len(codes))
-    return np.asarray(of_group[task.groups[rows]])
+    """Each row's domain, a code from 0 among those in `rows`, (rows,); every group must be known."""
+    return np.unique(task.domains[rows], return_inverse=True)[1].reshape(-1).astype(np.int64)
 
 
 def invariant_spec(spec: HeadSpec, penalty: Invariance) -> HeadSpec:

@@ -115,8 +115,21 @@ def combine(columns: Sequence[CodedColumn]) -> tuple[NDArray[np.int64], tuple[st
     return codes, names
 
 
-def crossed(target: CodedColumn, groups: Sequence[CodedColumn]) -> tuple[NDArray[np.int64], tuple[str, ...]]:
-    """Codes and names of the groups that the target makes with the group columns, see `combine`.
+@dataclass(frozen=True, eq=False)
+class Groups:
+    """The groups of a task: `codes` (rows,) into `names`, and `domains` (rows,), each -1 where unknown.
+
+    A domain is what the group columns say beside the target, such as the place: a code from 0 for every
+    combination of their values; without group columns there is only the one.
+    """
+
+    codes: NDArray[np.int64]
+    names: tuple[str, ...]
+    domains: NDArray[np.int64]
+
+
+def crossed(target: CodedColumn, groups: Sequence[CodedColumn]) -> Groups:
+    """The groups that the target makes with the group columns, see `combine`.
 
     RequestError where most groups have a single row, as a column of names or numbers of the rows makes them.
     """
@@ -129,7 +142,8 @@ def crossed(target: CodedColumn, groups: Sequence[CodedColumn]) -> tuple[NDArray
             f"column {finest.name!r} has {values:,} values and makes {len(names):,} groups of {rows:,} rows, "
             "fewer than two rows each; make groups by columns of few values, such as a background or a site"
         )
-    return codes, names
+    domains = combine(groups)[0] if groups else np.zeros(len(codes), dtype=np.int64)
+    return Groups(codes, names, np.where(codes >= 0, domains, -1))
 
 
 def split_names(column: CodedColumn) -> dict[str, int]:

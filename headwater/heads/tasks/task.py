@@ -71,7 +71,8 @@ class Task:
     `features` (rows, dim); `target` (rows,) class codes into `classes`, -1 where the row takes no part;
     `groups` (rows,) codes into `group_names`, -1 where unknown; `splits` row numbers by name, ascending.
     A group is a combination of the target and the group columns that occurs in the data, so each group lies
-    within one class. Build one with `from_store` or `from_arrays`.
+    within one class; `domains` (rows,) are codes of what the group columns alone say, -1 where unknown. Build
+    one with `from_store` or `from_arrays`.
     """
 
     features: Any
@@ -79,6 +80,7 @@ class Task:
     classes: tuple[str, ...]
     groups: NDArray[np.int64]
     group_names: tuple[str, ...]
+    domains: NDArray[np.int64]
     splits: Mapping[str, NDArray[np.int64]]
     target_name: str = "class"
     group_columns: tuple[str, ...] = ()
@@ -200,7 +202,7 @@ class Task:
                 f"column {target.name!r} has one class only, {target.names[0]!r}; a head needs at least two "
                 "(empty cells and -1 count as missing)"
             )
-        group_codes, group_names = crossed(target, [column.only(taking_part) for column in groups])
+        made = crossed(target, [column.only(taking_part) for column in groups])
         named = split_names(split)
         splits = {
             name: np.flatnonzero(taking_part & (split.codes == code)).astype(np.int64)
@@ -210,8 +212,9 @@ class Task:
             features=features,
             target=target.codes,
             classes=target.names,
-            groups=group_codes,
-            group_names=group_names,
+            groups=made.codes,
+            group_names=made.names,
+            domains=made.domains,
             splits={name: rows for name, rows in splits.items() if len(rows)},
             target_name=target.name,
             group_columns=tuple(column.name for column in groups),
