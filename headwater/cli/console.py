@@ -1,15 +1,22 @@
-"""What the sub-commands share on the terminal: the console, tables, and `--json` output."""
+"""What the sub-commands share on the terminal: options, the console, tables, values, warnings, `--json`."""
 
 from __future__ import annotations
 
 import json
+import math
 import sys
-from collections.abc import Iterable, Sequence
-from typing import Any
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Annotated, Any
 
+import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+from headwater.errors import HeadwaterWarning
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
 def console() -> Console:
@@ -37,11 +44,71 @@ def print_json(value: Any) -> None:
     sys.stdout.buffer.write(text.encode("utf-8", "backslashreplace") + b"\n")
 
 
-def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Print a table; the first column is left-aligned and wraps, the others are right-aligned."""
+def print_table(
+    title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], *, spare: Sequence[str] = ()
+) -> None:
+    """Print a table; the first column is left-aligned and wraps, the others are right-aligned.
+
+    `spare`: columns left out, one after the other, until the rest fits the terminal without wrapping.
+    """
+    said = [["" if cell is None else str(cell) for cell in row] for row in rows]
+    screen, left = console(), list(spare)
+    while True:
+        table = _table(title, columns, said)
+        if (
+            not left
+            or table.__rich_measure__(screen, screen.options.update(width=10_000)).maximum <= screen.width
+        ):
+            break
+        place = list(columns).index(left.pop(0))
+        columns = [*columns[:place], *columns[place + 1 :]]
+        said = [[*row[:place], *row[place + 1 :]] for row in said]
+    screen.print(_table(title, columns, said))
+
+
+def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
     for number, column in enumerate(columns):
         table.add_column(column, justify="left" if number == 0 else "right", overflow="fold")
     for row in rows:
-        table.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
+        table.add_row(*map(Text, row))
+    return table
+
+
+def print_texts(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table of words, aligned to the left."""
+    table = Table(box=None, pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
     console().print(table)
+
+
+def print_warnings(caught: Sequence[warnings.WarningMessage]) -> None:
+    """Our own warnings, a line each, on standard error."""
+    for warning in caught:
+        if issubclass(warning.category, HeadwaterWarning):
+            typer.echo(f"warning: {visible(str(warning.message))}", err=True)
+
+
+def parts_of(text: str) -> list[str]:
+    """The parts of a text with commas."""
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def shown(value: Any) -> str:
+    """A setting's value for people."""
+    if isinstance(value, (tuple, list)):
+        return ",".join(shown(each) for each in value)
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def percent(value: float | None) -> str:
+    """An accuracy in percent; a missing one is a dash."""
+    return "-" if value is None or math.isnan(value) else f"{100 * value:.1f}"
+
+
+def between(interval: Mapping[str, Any] | None) -> str:
+    """An interval of an accuracy, in percent; empty where there is none."""
+    return "" if interval is None else f"{100 * interval['low']:.1f}-{100 * interval['high']:.1f}"

@@ -9,10 +9,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Table
-from rich.text import Text
 
-from headwater.cli.console import console, print_json, print_table, progress_console, visible
+from headwater.cli import sweep
+from headwater.cli.console import (
+    AsJson,
+    between,
+    parts_of,
+    percent,
+    print_json,
+    print_table,
+    print_texts,
+    print_warnings,
+    progress_console,
+    shown,
+    visible,
+)
 from headwater.errors import HeadwaterWarning, RequestError
 
 if TYPE_CHECKING:
@@ -22,7 +33,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Train, measure and export linear heads on a store's features.", no_args_is_help=True)
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Replace = Annotated[bool, typer.Option("--replace", help="Replace what is at --out already.")]
 
 _FILE_ENDINGS = (".pth", ".pt", ".zip", ".npz", ".npy", ".h5", ".json")
@@ -30,8 +40,6 @@ _FILE_ENDINGS = (".pth", ".pt", ".zip", ".npz", ".npy", ".h5", ".json")
 
 def register(parent: typer.Typer) -> None:
     """Add `heads` to the command."""
-    from headwater.cli import sweep  # noqa: PLC0415  (it shares this file's helpers)
-
     sweep.register(app)
     parent.add_typer(app, name="heads")
 
@@ -60,7 +68,7 @@ def list_methods(as_json: AsJson = False) -> None:
             ]
         )
         return
-    _print_texts(
+    print_texts(
         ["method", "needs", "what it does"],
         [
             (each.name, each.needs(each.settings.model_validate({})).describe(), each.summary)
@@ -73,7 +81,7 @@ def list_methods(as_json: AsJson = False) -> None:
             key = (name, shown(setting.default), setting.description or "")
             sharing.setdefault(key, []).append(each.name)
     typer.echo("\nSettings, given as --set key=value:")
-    _print_texts(
+    print_texts(
         ["setting", "default", "what it is", "methods"],
         [
             (*key, "all" if len(names) == len(found) else ", ".join(names))
@@ -81,7 +89,7 @@ def list_methods(as_json: AsJson = False) -> None:
         ],
     )
     typer.echo("\nWhat a sweep draws settings from, and the papers:")
-    _print_texts(
+    print_texts(
         ["method", "draws", "paper"],
         [
             (
@@ -276,7 +284,7 @@ def _print_fits(results: Sequence[FitResult], target: str, groups: str) -> None:
                     percent(found["overall"]),
                     percent(found["balanced"]),
                     percent(worst and worst["accuracy"]),
-                    _between(found["intervals"]["worst_group"]),
+                    between(found["intervals"]["worst_group"]),
                     f"{result.fitted.seconds:.1f}" if place == 0 else "",
                 )
             )
@@ -295,23 +303,6 @@ def _print_fits(results: Sequence[FitResult], target: str, groups: str) -> None:
         state = "converged" if not fitted.unconverged else f"{fitted.unconverged} NOT converged"
         line = f"{fitted.method}: {fitted.trained} head{'s' * (fitted.trained != 1)}, {state}"
         typer.echo(f"{line}{'; ' + chosen if chosen else ''} -> {visible(str(result.path))}")
-
-
-def _print_texts(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table of words, aligned to the left."""
-    table = Table(box=None, pad_edge=False)
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
-    console().print(table)
-
-
-def print_warnings(caught: Sequence[warnings.WarningMessage]) -> None:
-    """Our own warnings, a line each, on standard error."""
-    for warning in caught:
-        if issubclass(warning.category, HeadwaterWarning):
-            typer.echo(f"warning: {visible(str(warning.message))}", err=True)
 
 
 def _fit_record(result: FitResult) -> dict[str, Any]:
@@ -362,26 +353,5 @@ def _settings_by_method(names: Sequence[str], given: Sequence[str]) -> list[dict
     return list(shares.values())
 
 
-def parts_of(text: str) -> list[str]:
-    """The parts of a text with commas."""
-    return [part.strip() for part in text.split(",") if part.strip()]
-
-
 def _ends(interval: Interval | None) -> str:
     return "" if interval is None else f"{100 * interval.low:.1f}-{100 * interval.high:.1f}"
-
-
-def _between(interval: Mapping[str, Any] | None) -> str:
-    return "" if interval is None else f"{100 * interval['low']:.1f}-{100 * interval['high']:.1f}"
-
-
-def shown(value: Any) -> str:
-    """A setting's value for people."""
-    if isinstance(value, (tuple, list)):
-        return ",".join(shown(each) for each in value)
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def percent(value: float | None) -> str:
-    """An accuracy in percent; a missing one is a dash."""
-    return "-" if value is None else f"{100 * value:.1f}"

@@ -12,8 +12,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from headwater.cli.console import print_json, print_table, progress_console, visible
-from headwater.cli.heads import AsJson, parts_of, percent, print_warnings, shown
+from headwater.cli.console import (
+    AsJson,
+    parts_of,
+    percent,
+    print_json,
+    print_table,
+    print_warnings,
+    progress_console,
+    shown,
+    visible,
+)
 from headwater.errors import HeadwaterError, HeadwaterWarning, RequestError
 
 if TYPE_CHECKING:
@@ -157,10 +166,10 @@ def _print(result: SweepResult) -> None:
                 names[pick.rule],
                 pick.id,
                 percent(pick.figure),
-                _percent(pick.test["worst_group"]),
+                percent(pick.test["worst_group"]),
                 percent(pick.spread),
-                _percent(pick.test["overall"]),
-                _percent(pick.cost) if pick.honest else "sees test",
+                percent(pick.test["overall"]),
+                percent(pick.cost) if pick.honest else "sees test",
             )
             for pick in result.picks
         ],
@@ -172,7 +181,7 @@ def _print(result: SweepResult) -> None:
         [
             (
                 each.method,
-                *(_percent(_on(each, split).get(name)) for name in ("worst_group", "balanced", "overall")),
+                *(percent(_on(each, split).get(name)) for name in ("worst_group", "balanced", "overall")),
                 *_counts(result, each.method),
             )
             for each in chosen
@@ -218,10 +227,6 @@ def _best_of_each(result: SweepResult, split: str = "test") -> list[Judged]:
 
 def _number(value: float | None) -> float:
     return -1.0 if value is None or math.isnan(value) else value
-
-
-def _percent(value: float | None) -> str:
-    return percent(None if value is None or math.isnan(value) else value)
 
 
 def _methods(result: SweepResult) -> list[str]:

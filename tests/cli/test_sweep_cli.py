@@ -3,59 +3,23 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from headwater.cli import main as entry
 from headwater.heads import HeadBank, load_head, load_sweep
-from headwater.store import Plan, ShardRows, StoreWriter, annotate
+from headwater.store import annotate
 
 Command = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Path:
-    random = np.random.default_rng(0)
-    label, place = random.integers(0, 2, 240), random.integers(0, 2, 240)
-    features = random.normal(size=(240, 6)).astype("f4")
-    features[:, 0] += 2 * label
-    keys = [f"{number}.jpg" for number in range(240)]
-    plan = Plan.for_keys(keys, recipe={"backbone": "pixels"}, dim=6, dtype="float32")
-    zeros = np.zeros(240, dtype=np.int32)
-    with StoreWriter(tmp_path / "birds.store", plan, keys) as writer:
-        writer.write(0, ShardRows(features, None, zeros.astype("u1"), [""] * 240, zeros, zeros))
-        writer.finish({})
-    columns = {
-        "class": np.array(["land\nbird", "water"])[label].tolist(),
-        "place": np.array(["forest", "sea"])[place].tolist(),
-        "split": np.array(["train", "val", "test"])[np.arange(240) % 3].tolist(),
-    }
-    annotate(tmp_path / "birds.store", {"path": keys, **columns})
-    return tmp_path / "birds.store"
-
-
-@pytest.fixture
-def command(
-    store: Path, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
-) -> Command:
+def command(store: Path, command: Command) -> Command:
     """Runs `headwater heads sweep STORE …` in this process; exit code, standard output, standard error."""
-
-    def run(*arguments: object, columns: int = 100) -> tuple[int, str, str]:
-        monkeypatch.setenv("COLUMNS", str(columns))
-        monkeypatch.setattr(sys, "argv", ["headwater", "heads", "sweep", str(store), *map(str, arguments)])
-        code = 0
-        try:
-            entry.main()
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        out, err = capfdbinary.readouterr()
-        return code, out.decode(), err.decode()
-
-    return run
+    return partial(command, "sweep", store)
 
 
 @pytest.mark.parametrize("columns", [60, 160])
