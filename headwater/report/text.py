@@ -1,4 +1,4 @@
-"""Text made safe to print: names are other people's, and may hold anything that a file name may hold."""
+"""Names, commands and settings as the report says them, safe to print."""
 
 from __future__ import annotations
 
@@ -7,17 +7,12 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
+from headwater.printable import escaped
+
 
 def shown(text: object) -> str:
-    """Text with newlines, control and direction characters and undecodable bytes as visible escapes."""
-    return "".join(_visible(character) for character in str(text))
-
-
-def _visible(character: str) -> str:
-    code = ord(character)
-    if 0xDC80 <= code <= 0xDCFF:
-        return f"\\x{code - 0xDC00:02x}"
-    return character if character.isprintable() else repr(character)[1:-1]
+    """Anything as text that is safe to print, on one line."""
+    return escaped(str(text))
 
 
 def command(*words: object) -> str:

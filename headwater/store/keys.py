@@ -12,6 +12,7 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 
 from headwater.errors import RequestError
+from headwater.printable import escaped
 
 
 def encode_key(key: str) -> bytes:
@@ -75,16 +76,8 @@ def hash_keys(content: bytes) -> str:
 
 def show_key(key: str) -> str:
     """A key for a message: quoted, with newlines, controls and undecodable bytes as visible escapes."""
-    shown = []
-    for character in key:
-        code = ord(character)
-        if 0xDC80 <= code <= 0xDCFF:
-            shown.append(f"\\x{code - 0xDC00:02x}")
-        elif character in "'\\" or not character.isprintable():
-            shown.append(f"\\{character}" if character in "'\\" else repr(character)[1:-1])
-        else:
-            shown.append(character)
-    return "'" + "".join(shown) + "'"
+    quoted = (f"\\{each}" if each in "'\\" else escaped(each) for each in key)
+    return "'" + "".join(quoted) + "'"
 
 
 def show_keys(keys: Sequence[str], most: int = 3) -> str:
