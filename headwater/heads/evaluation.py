@@ -14,12 +14,10 @@ from headwater.heads.checkpoint import HeadInfo, load_head
 from headwater.heads.measures.metrics import GroupReport, Level
 from headwater.heads.specs.head import LinearHead
 from headwater.heads.tasks.columns import coded, listed, nearest
-from headwater.heads.tasks.task import Task
+from headwater.heads.tasks.task import SCORES_AT_ONCE, Task
 
 if TYPE_CHECKING:
     from headwater.store import Store
-
-_SCORES = 32_000_000  # scores held at once
 
 
 def report_on(
@@ -39,7 +37,7 @@ def report_on(
         "levels": levels,
     }
     reports = []
-    at_once = _SCORES // (len(rows) * len(task.classes))
+    at_once = SCORES_AT_ONCE // (len(rows) * len(task.classes))
     for first in range(0, len(heads), max(1, at_once)):
         here = heads[first : first + max(1, at_once)]
         if at_once:
@@ -50,7 +48,7 @@ def report_on(
 
 
 def _in_blocks(task: Task, head: LinearHead, rows: NDArray[np.int64]) -> Iterator[NDArray[np.floating[Any]]]:
-    step = max(1, _SCORES // len(task.classes))
+    step = max(1, SCORES_AT_ONCE // len(task.classes))
     for first in range(0, len(rows), step):
         yield task.logits([head], rows[first : first + step])[0]
 

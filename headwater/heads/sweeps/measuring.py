@@ -12,7 +12,7 @@ from headwater.heads.measures.many import ManyFigures, measure_many
 from headwater.heads.specs.head import LinearHead
 from headwater.heads.sweeps.calibrated import or_accuracy, worst_group_likelihood
 from headwater.heads.sweeps.folds import Folds
-from headwater.heads.tasks.task import Task
+from headwater.heads.tasks.task import SCORES_AT_ONCE, Task
 
 FIGURES = (
     "worst_group",
@@ -28,8 +28,6 @@ FIGURES = (
 
 LIKELIHOOD = "worst_group_likelihood"
 """One more figure of val, for selection where it is small: `calibrated.or_accuracy` of the likelihood."""
-
-_SCORES = 32_000_000  # scores held at once
 
 
 @dataclass(frozen=True)
@@ -48,7 +46,7 @@ def measure_split(task: Task, heads: Sequence[LinearHead], split: str) -> SplitF
     distinct = list(dict.fromkeys(heads))
     place = {head: number for number, head in enumerate(distinct)}
     rows = task.rows(split).index
-    step = max(1, _SCORES // (len(rows) * len(task.classes)))
+    step = max(1, SCORES_AT_ONCE // (len(rows) * len(task.classes)))
     scores = (task.logits(distinct[first : first + step], rows) for first in range(0, len(distinct), step))
     found = _measured(task, rows, scores, likelihood=split == "val")
     order = np.array([place[head] for head in heads])
@@ -65,7 +63,7 @@ def measure_out_of_fold(task: Task, folds: Folds, heads: Sequence[Sequence[Linea
     """
     val = task.rows("val").index
     count, classes = len(heads[0]), len(task.classes)
-    step = max(1, _SCORES // (len(val) * classes))
+    step = max(1, SCORES_AT_ONCE // (len(val) * classes))
 
     def scores(repeat: int) -> Iterator[NDArray[np.float32]]:
         for first in range(0, count, step):
@@ -89,7 +87,7 @@ def _measured(
 ) -> ManyFigures:
     target, groups = task.target[rows], task.groups[rows]
     found: list[NDArray[np.float64]] = []
-    step = max(1, _SCORES // (8 * len(rows) * len(task.classes)))  # in float64, and several copies
+    step = max(1, SCORES_AT_ONCE // (8 * len(rows) * len(task.classes)))  # in float64, and several copies
 
     def passing() -> Iterator[NDArray[np.float32]]:
         for block in scores:

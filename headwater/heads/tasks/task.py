@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 _REMEMBERED = 16  # single heads whose scores are kept
 _BLOCK = 16_384  # rows gathered at once when heads are applied, so that memory stays bounded
 
+SCORES_AT_ONCE = 32_000_000
+"""How many scores to ask of `Task.logits` at once, so that memory stays bounded: 128 MB."""
+
 
 @dataclass(frozen=True)
 class Origin:
