@@ -36,7 +36,7 @@ def test_reports_do_not_depend_on_how_many_scores_are_held(
 ) -> None:
     heads = _heads(5)
     expected = [report.to_dict() for report in report_on(task, heads, "test")]
-    monkeypatch.setattr("headwater.heads.evaluation._SCORES", at_once)
+    monkeypatch.setattr("headwater.heads.evaluation.SCORES_AT_ONCE", at_once)
     found = [report.to_dict() for report in report_on(task, heads, "test")]
     assert len(task.splits["test"]) * 2 == 240
     for mine, its in zip(found, expected, strict=True):
