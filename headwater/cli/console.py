@@ -112,3 +112,26 @@ def percent(value: float | None) -> str:
 def between(interval: Mapping[str, Any] | None) -> str:
     """An interval of an accuracy, in percent; empty where there is none."""
     return "" if interval is None else f"{100 * interval['low']:.1f}-{100 * interval['high']:.1f}"
+
+
+def print_note(text: str) -> None:
+    """Print a sentence, wrapped at words."""
+    console().print(Text(text))
+
+
+def in_sample_note(methods: Sequence[str], split: str) -> str:
+    """The footnote of figures marked with a star."""
+    verb, whose = ("was", "its") if len(methods) == 1 else ("were", "their")
+    return (
+        f"* in sample: {', '.join(methods)} {verb} fitted, tuned or standardised on rows of {split}, "
+        f"so {whose} figures there say little about new rows"
+    )
+
+
+def print_left_out(left_out: str, without_group: Mapping[str, int]) -> None:
+    """Say how many rows take no part, and how many count in no figure of groups; nothing where none."""
+    if left_out:
+        print_note(left_out)
+    if without_group:
+        counts = ", ".join(f"{count:,} of {split}" for split, count in without_group.items())
+        print_note(f"rows without a known group, which count in no figure of groups: {counts}")

@@ -14,9 +14,12 @@ from headwater.cli import sweep
 from headwater.cli.console import (
     AsJson,
     between,
+    in_sample_note,
     parts_of,
     percent,
     print_json,
+    print_left_out,
+    print_note,
     print_table,
     print_texts,
     print_warnings,
@@ -180,11 +183,16 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Measure a head on a split of a store: overall, balanced, by group, by level, and its scores."""
+    from headwater.heads.checkpoint import load_head  # noqa: PLC0415
     from headwater.heads.evaluation import evaluate as measure  # noqa: PLC0415
 
-    report = measure(head, store, split, levels=parts_of(levels))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", HeadwaterWarning)  # shown beside the figures instead
+        report = measure(head, store, split, levels=parts_of(levels))
+    why = load_head(head)[1].in_sample(split)
     if as_json:
-        print_json({"head": str(head), "store": str(store), "split": split, **report.to_dict()})
+        said = {"head": str(head), "store": str(store), "split": split, "in_sample": why}
+        print_json({**said, **report.to_dict()})
         return
     drawn = report.intervals()
     rows = [("overall (every row the same)", percent(report.overall), _ends(drawn["overall"]))]
@@ -208,7 +216,10 @@ def evaluate(
         (f"overall at level {visible(name)}", percent(level.overall), _ends(level.interval()))
         for name, level in report.by_level.items()
     ]
-    print_table(f"{head.name} on {split}, {report.rows:,} rows", ["accuracy", "%", "95 %"], rows)
+    mark = ", IN SAMPLE" if why else ""
+    print_table(f"{head.name} on {split}, {report.rows:,} rows{mark}", ["accuracy", "%", "95 %"], rows)
+    if why:
+        print_note(f"In sample: the head was {why}, so this says little about new rows.")
     if report.scores is not None:
         print_table("\nBy its scores", ["figure", "", "95 %"], _score_rows(report.scores))
     if not report.has_groups:
@@ -280,7 +291,7 @@ def _print_fits(results: Sequence[FitResult], target: str, groups: str) -> None:
             rows.append(
                 (
                     result.fitted.method if place == 0 else "",
-                    split,
+                    f"{split} *" if result.info.in_sample(split) else split,
                     percent(found["overall"]),
                     percent(found["balanced"]),
                     percent(worst and worst["accuracy"]),
@@ -295,8 +306,11 @@ def _print_fits(results: Sequence[FitResult], target: str, groups: str) -> None:
             ["method", "split", "overall", "balanced", "worst", "95 %", "s"],
             rows,
         )
-    if results[0].left_out.describe():
-        typer.echo(results[0].left_out.describe())
+    for split in ("val", "test"):
+        names = [each.fitted.method for each in results if each.info.in_sample(split)]
+        if names:
+            print_note(in_sample_note(names, split))
+    print_left_out(results[0].left_out.describe(), results[0].without_group)
     for result in results:
         fitted = result.fitted
         chosen = ", ".join(f"{key} = {shown(value)}" for key, value in fitted.choices.items())
@@ -318,7 +332,11 @@ def _fit_record(result: FitResult) -> dict[str, Any]:
         "seconds": fitted.seconds,
         "path": str(result.path),
         "left_out": asdict(result.left_out),
-        "splits": {split: dict(found) for split, found in result.info.summary.items()},
+        "without_group": dict(result.without_group),
+        "splits": {
+            split: {**found, "in_sample": result.info.in_sample(split)}
+            for split, found in result.info.summary.items()
+        },
     }
 
 

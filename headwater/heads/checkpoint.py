@@ -20,6 +20,7 @@ from safetensors.numpy import save
 from headwater._version import __version__
 from headwater.errors import HeadwaterError, RequestError
 from headwater.heads.methods.recipes import FittedHead
+from headwater.heads.methods.registry import splits_read
 from headwater.heads.specs.head import Convergence, LinearHead
 from headwater.heads.tasks.task import Origin, Task
 from headwater.store.files import (
@@ -41,6 +42,10 @@ class HeadInfo:
     accuracy) align; `group_columns` empty: the groups are the classes. `store_path` is where the store was, a
     hint only; `store_fingerprint` and `store_recipe` say which features the head fits. `summary` holds a
     group report's plain data by split. `unconverged` of the `trained` heads did not converge.
+
+    `fitted_on`: the splits whose rows decided the head: it was fitted, tuned or standardised on them; None:
+    an older file that does not say. `chosen_by` names the rule that chose the head among a sweep's, by its
+    figures on `chosen_on`; empty for a head that was fitted alone.
     """
 
     classes: tuple[str, ...]
@@ -61,11 +66,22 @@ class HeadInfo:
     rounds: int = 0
     trained: int = 0
     unconverged: int = 0
+    fitted_on: tuple[str, ...] | None = None
+    chosen_by: str = ""
+    chosen_on: str = ""
     headwater: str = __version__
 
     @classmethod
-    def of(cls, task: Task, fitted: FittedHead, summary: Mapping[str, Any] | None = None) -> HeadInfo:
-        """The record of a head fitted on a task."""
+    def of(
+        cls,
+        task: Task,
+        fitted: FittedHead,
+        summary: Mapping[str, Any] | None = None,
+        *,
+        chosen_by: str = "",
+        chosen_on: str = "",
+    ) -> HeadInfo:
+        """The record of a head fitted on a task, and chosen by a rule that looked at a split if it was."""
         origin: Origin = task.origin
         counts = task.group_counts("train") if "train" in task.splits else np.zeros(0, dtype=np.int64)
         return cls(
@@ -87,7 +103,18 @@ class HeadInfo:
             rounds=fitted.rounds,
             trained=fitted.trained,
             unconverged=fitted.unconverged,
+            fitted_on=splits_read(fitted.method, fitted.settings),
+            chosen_by=chosen_by,
+            chosen_on=chosen_on,
         )
+
+    def in_sample(self, split: str) -> str:
+        """Why figures on a split are no figures of new rows, as what the head is; empty where they are."""
+        if self.fitted_on is not None and split in self.fitted_on:
+            return f"fitted, tuned or standardised on rows of {split}"
+        if split == self.chosen_on:
+            return f"chosen among a sweep's heads by rule {self.chosen_by!r}, which looks at {split}"
+        return ""
 
 
 def save_head(
@@ -148,6 +175,8 @@ def _parsed(content: Mapping[str, Any], tensors: Mapping[str, Any]) -> tuple[Lin
     values = {name: content[name] for name in known if name in content}
     for name in ("classes", "group_columns", "group_names", "train_counts"):
         values[name] = tuple(values[name])
+    if values.get("fitted_on") is not None:
+        values["fitted_on"] = tuple(values["fitted_on"])
     info = HeadInfo(**values)
     weight, bias = tensors["weight"].astype(np.float32), tensors["bias"].astype(np.float32)
     if weight.ndim != 2 or bias.shape != weight.shape[:1] or len(info.classes) != len(bias):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from headwater.errors import RequestError
+from headwater.errors import HeadwaterWarning, RequestError
 from headwater.heads.checkpoint import HeadInfo, load_head
 from headwater.heads.measures.metrics import GroupReport, Level
 from headwater.heads.specs.head import LinearHead
@@ -62,6 +63,8 @@ def evaluate(
 ) -> GroupReport:
     """Measure a head file on a split of a store, by the columns that the head was fitted with.
 
+    Warns where the rows of val or test are not new to the head: it was fitted, tuned or chosen on them.
+
     `levels`: columns of the store that hold coarser levels of the classes, such as genus and family, for
     `GroupReport.by_level`. Raises RequestError when the store's features are not those the head was trained
     on, its columns are gone, or a class has several values at a level.
@@ -73,7 +76,18 @@ def evaluate(
     check_fits(trained, info, opened, os.fspath(head))
     task = Task.from_store(opened, info.target, info.group_columns, info.split, classes=info.classes)
     (report,) = report_on(task, [trained], split, levels=_levels(opened, task, levels))
+    why = info.in_sample(split)
+    if why and split != "train":  # which everyone expects of train
+        warnings.warn(
+            f"figures on {split} are in sample: {os.fspath(head)!r} was {why}", HeadwaterWarning, stacklevel=2
+        )
     return report
+
+
+def without_group(task: Task) -> dict[str, int]:
+    """How many rows of each split have no known group, and so count in no figure of groups."""
+    counts = {split: int((task.groups[rows] < 0).sum()) for split, rows in task.splits.items()}
+    return {split: count for split, count in counts.items() if count}
 
 
 def _levels(store: Store, task: Task, names: Sequence[str]) -> dict[str, Level]:

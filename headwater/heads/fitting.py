@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headwater.errors import HeadwaterWarning, RequestError
 from headwater.heads.checkpoint import SUFFIX, HeadInfo, check_place, save_head
-from headwater.heads.evaluation import report_on
+from headwater.heads.evaluation import report_on, without_group
 from headwater.heads.measures.metrics import GroupReport
 from headwater.heads.methods import find_method, plan
 from headwater.heads.methods.recipes import FittedHead, Planned, run_recipes
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 class FitResult:
     """A fitted head, its reports on val and test where there are such rows, and its file if it was saved.
 
-    `left_out` counts the rows of the store that took no part.
+    `left_out` counts the rows of the store that took no part, `without_group` by split those of no known
+    group. Whether a report is on rows that the head has seen says `info.in_sample(split)`.
     """
 
     fitted: FittedHead
@@ -34,6 +35,7 @@ class FitResult:
     reports: Mapping[str, GroupReport]
     left_out: LeftOut
     path: Path | None = None
+    without_group: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def head(self) -> LinearHead:
@@ -122,7 +124,7 @@ def fit_many(
                 HeadwaterWarning,
                 stacklevel=3,
             )
-        results.append(FitResult(each, info, mine, task.left_out, saved))
+        results.append(FitResult(each, info, mine, task.left_out, saved, without_group(task)))
     return results
 
 

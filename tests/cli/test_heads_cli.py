@@ -201,3 +201,38 @@ def test_evaluating_shows_scores_and_levels(store: Path, tmp_path: Path, command
     code, _, error = command("evaluate", out, store, "--levels", "place")
     assert code == 2
     assert "'place' is no level above 'class'" in error
+
+
+def test_figures_on_rows_that_a_head_has_seen_are_marked(
+    store: Path, tmp_path: Path, command: Command
+) -> None:
+    asked = ("fit", store, "--method", "ERM,DFR-val", "--set", "DFR-val.C=1", "--set", "penalty=l2")
+    asked = (*asked, "--groups", "place")
+    code, text, _ = command(*asked, "--out", tmp_path / "run")
+    lines = [line.split() for line in text.splitlines()]
+    assert code == 0
+    assert any(line[:2] == ["ERM", "val"] and line[2] != "*" for line in lines)
+    assert any(line[:3] == ["DFR-val", "val", "*"] for line in lines)
+    assert text.count(" * ") == 1
+    assert "* in sample: DFR-val was fitted, tuned or standardised on rows of val" in " ".join(text.split())
+    code, text, _ = command(*asked, "--out", tmp_path / "again", "--json")
+    marks = {each["method"]: each["splits"]["val"]["in_sample"] for each in json.loads(text)}
+    assert marks == {"ERM": "", "DFR-val": "fitted, tuned or standardised on rows of val"}
+    head = tmp_path / "run" / "DFR-val.safetensors"
+    code, text, _ = command("evaluate", head, store, "--split", "val")
+    assert "IN SAMPLE" in text
+    assert "In sample: the head was fitted, tuned or standardised on rows of val" in " ".join(text.split())
+    code, text, _ = command("evaluate", head, store, "--split", "test")
+    assert "sample" not in text.lower()
+    code, text, _ = command(
+        "evaluate", tmp_path / "run" / "ERM.safetensors", store, "--split", "val", "--json"
+    )
+    assert json.loads(text)["in_sample"] == ""
+
+
+def test_rows_of_no_known_group_are_counted(store: Path, tmp_path: Path, command: Command) -> None:
+    where = ["" if row in {4, 7, 8} else "sea" for row in range(240)]  # one of val (4, 7), one of test (8)
+    annotate(store, {"path": [f"{row}.jpg" for row in range(240)], "where": where})
+    code, text, _ = command("fit", store, "--groups", "where", "--out", tmp_path / "head.safetensors")
+    assert code == 0
+    assert "known group, which count in no figure of groups: 2 of val, 1 of test" in " ".join(text.split())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 
 import headwater as hw
 from headwater.errors import HeadwaterError, HeadwaterWarning, RequestError
-from headwater.heads import HeadBank, Task, evaluate, fit, fit_many, load_head
+from headwater.heads import HeadBank, HeadInfo, Task, evaluate, fit, fit_many, load_head
 from headwater.store import annotate, open_store
 
 Store = Callable[..., Path]
@@ -145,3 +146,39 @@ def test_a_wrong_request_is_refused_before_any_work(
     (path / "shard-00000.h5").unlink()
     with pytest.raises(HeadwaterError, match="not finished"):
         fit(path)
+
+
+def test_a_head_knows_on_which_splits_it_was_fitted_or_tuned(store_at: Store, tmp_path: Path) -> None:
+    expected = {
+        ("ERM", ()): ("train",),
+        ("RWG", ()): ("train",),
+        ("DFR-val", (("scaler", "train"),)): ("train", "val"),
+        ("DFR-val", (("scaler", "val"),)): ("val",),
+        ("DFR-tr", (("C", (1.0, 0.1)),)): ("train", "val"),
+        ("DFR-tr", (("C", (1.0,)),)): ("train",),
+        ("LLR-group", ()): ("train", "val"),
+    }
+    path = store_at()
+    for place, ((name, settings), splits) in enumerate(expected.items()):
+        out = tmp_path / f"{place}.safetensors"
+        given = {**dict(settings), **({"subsets": 2, "penalty": "l2"} if name.startswith("DFR") else {})}
+        fit(path, groups=["place"], method=name, settings=given, out=out)
+        _, info = load_head(out)
+        assert info.fitted_on == splits, name
+        assert [bool(info.in_sample(split)) for split in ("train", "val", "test")] == [
+            split in splits for split in ("train", "val", "test")
+        ]
+        if "val" in splits:
+            with pytest.warns(HeadwaterWarning, match="figures on val are in sample"):
+                evaluate(out, path, "val")
+        else:
+            evaluate(out, path, "val")  # a warning is an error here
+        evaluate(out, path, "test")
+
+
+def test_a_head_file_that_does_not_say_is_not_called_in_sample(tmp_path: Path) -> None:
+    info = HeadInfo((), "class", (), (), (), "split", "", "", {}, "DFR-val", {}, 0)
+    assert info.fitted_on is None
+    assert not info.in_sample("val")
+    chosen = dataclasses.replace(info, chosen_by="oracle", chosen_on="test")
+    assert "'oracle', which looks at test" in chosen.in_sample("test")

@@ -161,6 +161,12 @@ def parse_settings(found: Method, given: Mapping[str, Any]) -> Settings:
         ) from error
 
 
+def splits_read(name: str, settings: Mapping[str, Any]) -> tuple[str, ...]:
+    """The splits whose rows decide what a method with these settings comes to; see `Needs.reads`."""
+    found = find_method(name)
+    return found.needs(parse_settings(found, settings)).reads
+
+
 def random_for(found: Method, seed: int, purpose: str = "recipe") -> np.random.Generator:
     """The random stream of a method's recipe, or for another `purpose` one that has nothing to do with it."""
     key = found.name if purpose == "recipe" else f"{found.name} {purpose}"
