@@ -1,13 +1,11 @@
 """Images in .npy and .npz files, or in one array in memory, as a source.
 
-Encoded pictures are decode.py's business; the rule for the range of floats is `modes.byte_range`.
+Encoded pictures are decode.py's business; the rules for shapes and ranges are those of `headwater.pixels`.
 """
 
 from __future__ import annotations
 
 import logging
-import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,17 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from headwater.errors import RequestError
-from headwater.extract.modes import byte_range, scale_to_bytes
 from headwater.extract.rows import ReadError
-from headwater.store import show_key
-
-IMAGE_NAMES = ("images", "image", "x", "data", "arr_0")
-"""Names, in any letter case, of the images among other arrays in an .npz file; the first one wins."""
-
-_CHANNELS = (1, 3, 4)
-_NPY, _ZIP, _PICKLE = b"\x93NUMPY", b"PK", b"\x80"
-_BLOCK_BYTES = 1 << 26
+from headwater.pixels import channels_last, choose_images, scale_to_bytes, value_range
+from headwater.store import read_arrays, show_key
 
 _log = logging.getLogger(__name__)
 
@@ -35,7 +25,7 @@ class ArraySource:
 
     Shapes: (n, h, w), or with 1, 3 or 4 channels (grey, RGB, RGBA) in front of or behind height and width.
     uint8 is taken as it is, bool as black and white, other integers when all lie in 0..255. Floats are mapped
-    to bytes by one rule for the whole array (`modes.byte_range`): from [0, 1], from [0, 255], or from lowest
+    to bytes by one rule for the whole array (`pixels.byte_range`): from [0, 1], from [0, 255], or from lowest
     to highest value. A row that holds NaN or infinity fails, and does not count for the range.
     """
 
@@ -49,8 +39,8 @@ class ArraySource:
         annotations: Mapping[str, Sequence[Any]] | None = None,
         notes: Sequence[str] = (),
     ) -> None:
-        self._images = _with_channels_last(images, name)
-        self._range = _value_range(self._images, name)
+        self._images = channels_last(images, name)
+        self._range = value_range(self._images, name)
         self.annotations: Mapping[str, Sequence[Any]] = annotations or {}
         self.notes = tuple(notes)
         self.keys: Sequence[str] = [str(row) for row in range(len(images))]
@@ -81,23 +71,10 @@ def open_arrays(path: Path) -> ArraySource:
     """
     name = str(path)
     shown = show_key(name)
-    try:
-        _check_beginning(path, shown)
-        loaded = np.load(path, mmap_mode="r", allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            return ArraySource(loaded, name=name)
-        with loaded:
-            arrays = {member: loaded[member] for member in loaded.files}
-    except PermissionError as error:
-        raise RequestError(f"{shown} may not be read; check its permissions") from error
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        if any(word in str(error) for word in ("pickle", "Object arrays", "Python objects")):
-            raise RequestError(
-                f"{shown} holds pickled Python objects, which can run code when they are read; save it again"
-                " as plain numbers or text (array.astype(...))"
-            ) from error
-        raise RequestError(f"{shown} cannot be read as a NumPy file ({error}); save it again") from error
-    images = _choose_images(arrays, shown)
+    arrays = read_arrays(path)
+    if isinstance(arrays, np.ndarray):
+        return ArraySource(arrays, name=name)
+    images = choose_images(arrays, shown)
     columns = {
         member: _column(array)
         for member, array in arrays.items()
@@ -116,35 +93,6 @@ def open_arrays(path: Path) -> ArraySource:
     return ArraySource(arrays[images], name=f"{name}, {images}", annotations=columns, notes=notes)
 
 
-def _check_beginning(path: Path, shown: str) -> None:
-    """NumPy takes any file that it does not know for a pickle, and would say so of a text."""
-    with path.open("rb") as file:
-        beginning = file.read(len(_NPY))
-    if beginning and not beginning.startswith((_NPY, _ZIP, _PICKLE)):
-        raise RequestError(
-            f"{shown} cannot be read as a NumPy file (it does not begin like one); save it with "
-            "numpy.save or numpy.savez"
-        )
-
-
-def _choose_images(arrays: Mapping[str, NDArray[Any]], shown: str) -> str:
-    candidates = [member for member, array in arrays.items() if array.ndim in (3, 4)]
-    if len(candidates) > 1:
-        by_name = {member.lower(): member for member in candidates}
-        candidates = [by_name[name] for name in IMAGE_NAMES if name in by_name][:1] or candidates
-    if len(candidates) == 1:
-        return candidates[0]
-    shapes = ", ".join(f"{member} {array.shape}" for member, array in arrays.items()) or "nothing"
-    if candidates:
-        raise RequestError(
-            f"{shown} does not say which array holds the images ({shapes}); name one of them 'images'"
-        )
-    raise RequestError(
-        f"{shown} has no array of images, of three or four axes (it holds {shapes}); features made elsewhere"
-        " come in by `headwater store import`"
-    )
-
-
 def _column(array: NDArray[Any]) -> Sequence[Any]:
     if array.dtype.kind == "S":
         return [value.decode("utf-8", "backslashreplace") for value in array.tolist()]
@@ -152,61 +100,3 @@ def _column(array: NDArray[Any]) -> Sequence[Any]:
         array = array.astype(np.int64)
     values: list[Any] = array.tolist()
     return values
-
-
-def _with_channels_last(images: NDArray[Any], name: str) -> NDArray[Any]:
-    """A view of shape (n, h, w) or (n, h, w, channels)."""
-    shown = f"{name} of shape {images.shape}"
-    if images.dtype.kind not in "buif":
-        raise RequestError(f"{shown} holds {images.dtype}, not numbers; images are uint8 or float")
-    if images.ndim == 2:
-        raise RequestError(
-            f"{shown} is a table, not images of (n, h, w) or with channels; features made elsewhere come in"
-            " by `headwater store import`"
-        )
-    if images.ndim not in (3, 4):
-        raise RequestError(f"{shown} is not images of (n, h, w), (n, h, w, channels) or (n, channels, h, w)")
-    if images.size == 0:
-        raise RequestError(f"{shown} holds no images")
-    if images.ndim == 3:
-        if images.shape[2] in _CHANNELS:
-            raise RequestError(
-                f"{shown} looks like one single image, not many; give it a first axis with array[None]"
-            )
-        return images
-    first, last = images.shape[1] in _CHANNELS, images.shape[3] in _CHANNELS
-    if first == last:
-        what = (
-            "may have its channels first or last"
-            if first
-            else "has 1, 3 or 4 channels neither first nor last"
-        )
-        raise RequestError(f"{shown} {what}; save it as (n, h, w, channels) with sides longer than 4 pixels")
-    images = images.transpose(0, 2, 3, 1) if first else images
-    return images[..., 0] if images.shape[3] == 1 else images
-
-
-def _value_range(images: NDArray[Any], name: str) -> tuple[float, float] | None:
-    """The values that stand for black and white, found by reading all; None where they are bytes already."""
-    if images.dtype == np.uint8:
-        return None
-    if images.dtype.kind == "b":
-        return 0.0, 1.0
-    low, high = np.inf, -np.inf
-    step = max(1, _BLOCK_BYTES // max(1, images[0].nbytes))
-    for start in range(0, len(images), step):
-        block = images[start : start + step]
-        finite = np.isfinite(block).all(axis=tuple(range(1, block.ndim)))
-        if finite.any():
-            good = block if finite.all() else block[finite]
-            low, high = min(low, float(good.min())), max(high, float(good.max()))
-    if images.dtype.kind in "iu":
-        if low < 0 or high > 255:
-            raise RequestError(
-                f"{name} holds {images.dtype} from {low:g} to {high:g}, which no rule maps to 0..255; scale"
-                " it and save it as uint8"
-            )
-        return None
-    if low > high:
-        raise RequestError(f"{name} holds no image without NaN or infinity")
-    return byte_range(low, high)

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from headwater.errors import RequestError
-from headwater.extract.modes import scale_to_bytes, to_rgb
+from headwater.extract.modes import to_rgb
 from headwater.extract.rows import ReadError
+from headwater.pixels import scale_to_bytes
 
 _CHANNELS = (1, 3, 4)
 

@@ -1,15 +1,15 @@
 """Turns a loaded picture of any Pillow mode into RGB: grey, palette, alpha, CMYK, samples of over 8 bits.
 
-Finding and opening the format is decode.py's business. `byte_range` is also the rule for arrays of images.
+Finding and opening the format is decode.py's business; which values are black and white is pixels.py's.
 """
 
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageChops
 
 from headwater.extract.rows import DecodeError
+from headwater.pixels import byte_range, scale_to_bytes
 
 _WHITE = (255, 255, 255)
 
@@ -44,26 +44,6 @@ def to_rgb(
         return picture.convert("RGB")
     except ValueError as error:
         raise DecodeError(f"colours of mode {picture.mode} cannot be converted to RGB") from error
-
-
-def byte_range(low: float, high: float) -> tuple[float, float]:
-    """Which values of a float image stand for black and white, told from its lowest and highest value.
-
-    Values within [0, 1] are shares of white. Values within [0, 255] whose highest is above the middle, 127.5,
-    are bytes already. Any other range, such as [0, 2] or [-1, 1], is stretched from its lowest value (black)
-    to its highest (white), so that nothing is clipped.
-    """
-    if low >= 0 and high <= 1:
-        return 0.0, 1.0
-    if low >= 0 and 127.5 < high <= 255:
-        return 0.0, 255.0
-    return low, high
-
-
-def scale_to_bytes(values: NDArray[np.generic], black: float, white: float) -> NDArray[np.uint8]:
-    """Map `black` to 0 and `white` to 255 linearly, rounded to the nearest; the shape stays."""
-    scaled = (values.astype(np.float64) - black) * (255.0 / (white - black) if white > black else 0.0)
-    return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
 
 
 def _wide_to_rgb(picture: Image.Image, inverted: bool, bits: int, unsigned: bool) -> Image.Image:

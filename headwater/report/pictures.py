@@ -9,8 +9,11 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageOps
+
+from headwater.errors import RequestError
+from headwater.pixels import channels_last, choose_images, scale_to_bytes, value_range
+from headwater.store import read_arrays
 
 SIDE = 168  # shown at 112 pixels, sharp enough for a phone's screen
 _QUALITY = 72
@@ -24,7 +27,7 @@ class Pictures:
     def __init__(self, source: str | os.PathLike[str]) -> None:
         place = Path(source)
         self._folder: Path | None = None
-        self._arrays: NDArray[np.generic] | None = None
+        self._arrays: _ArrayImages | None = None
         self.note = ""
         if place.is_dir():
             self._folder = place
@@ -50,7 +53,7 @@ class Pictures:
 
     def _open(self, key: str) -> Image.Image:
         if self._arrays is not None:
-            return Image.fromarray(_bytes(np.asarray(self._arrays[int(key)])))
+            return self._arrays.picture(int(key))
         if self._folder is None:
             raise FileNotFoundError(key)
         picture = Image.open(self._folder / key)
@@ -67,29 +70,26 @@ def _encoded(picture: Image.Image) -> str:
     return "data:image/webp;base64," + base64.b64encode(file.getvalue()).decode("ascii")
 
 
-def _images_in(path: Path) -> NDArray[np.generic] | None:
-    """The array of images in the file: the only one with three or four axes."""
+class _ArrayImages:
+    """The images of an array file, as extraction reads them."""
+
+    def __init__(self, path: Path) -> None:
+        found = read_arrays(path)
+        if not isinstance(found, np.ndarray):
+            found = found[choose_images(found, str(path))]
+        self._images = channels_last(found, str(path))
+        self._range = value_range(self._images, str(path))
+
+    def picture(self, row: int) -> Image.Image:
+        image = self._images[row]
+        if self._range is not None and not np.isfinite(image).all():
+            raise ValueError("the image holds NaN or infinity")
+        pixels = image.astype(np.uint8) if self._range is None else scale_to_bytes(image, *self._range)
+        return Image.fromarray(np.ascontiguousarray(pixels))
+
+
+def _images_in(path: Path) -> _ArrayImages | None:
     try:
-        if path.suffix.lower() == ".npy":
-            return np.asarray(np.load(path, mmap_mode="r"))
-        with np.load(path) as file:
-            names = [name for name in file.files if file[name].ndim in (3, 4)]
-            return np.asarray(file[names[0]]) if len(names) == 1 else None
-    except (OSError, ValueError):
+        return _ArrayImages(path)
+    except (OSError, RequestError):
         return None
-
-
-def _bytes(image: NDArray[np.generic]) -> NDArray[np.uint8]:
-    """One image of any layout and range as uint8, grey (h, w) or colour (h, w, 3)."""
-    if image.ndim == 3 and image.shape[0] in (1, 3, 4) and image.shape[2] not in (1, 3, 4):
-        image = image.transpose(1, 2, 0)
-    if image.ndim == 3:
-        image = image[..., 0] if image.shape[2] == 1 else image[..., :3]
-    if image.dtype == np.uint8:
-        return np.ascontiguousarray(image)
-    values = image.astype(np.float64)
-    low, high = float(values.min()), float(values.max())
-    low, high = (
-        (0.0, 1.0) if low >= 0 and high <= 1 else (0.0, 255.0) if low >= 0 and high <= 255 else (low, high)
-    )
-    return np.rint((values - low) * (255 / max(high - low, 1e-12))).astype(np.uint8)

@@ -10,6 +10,7 @@ from headwater.store.exports import export
 from headwater.store.features import Features
 from headwater.store.imports import ImportReport, import_features
 from headwater.store.keys import show_key
+from headwater.store.numpy_files import read_arrays
 from headwater.store.packed import pack
 from headwater.store.plan import Plan
 from headwater.store.reader import Store, open_store
@@ -44,6 +45,7 @@ __all__ = [
     "info",
     "open_store",
     "pack",
+    "read_arrays",
     "read_table",
     "show_key",
     "verify",

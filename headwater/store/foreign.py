@@ -5,7 +5,6 @@ Making a store of them is `imports.py`.
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +17,7 @@ from pyarrow import parquet
 
 from headwater.errors import RequestError
 from headwater.store.columns import Column, column_from_values
-from headwater.store.keys import show_key
+from headwater.store.numpy_files import read_arrays
 from headwater.store.tables import arrow_values
 
 FEATURE_NAMES = ("features", "embeddings", "X")
@@ -38,29 +37,18 @@ class Foreign:
 def read_foreign(path: Path) -> Foreign | None:
     """What an .npz, .npy or .parquet file holds, None for another ending; RequestError when it is no use."""
     ending = path.suffix.lower()
-    if ending == ".npz":
-        return _from_npz(path)
-    if ending == ".npy":
-        features = _matrix(path, path.stem, _load_npy(path))
-        return Foreign(features, _numbered(len(features)))
+    if ending in (".npy", ".npz"):
+        arrays = read_arrays(path)
+        if isinstance(arrays, np.ndarray):
+            features = _matrix(path, path.stem, arrays)
+            return Foreign(features, _numbered(len(features)))
+        splits = [name.removeprefix("embeddings_") for name in arrays if name.startswith("embeddings_")]
+        return _from_splits(path, arrays, splits) if splits else _from_arrays(path, arrays)
     return _from_parquet(path) if ending in (".parquet", ".pq") else None
 
 
 def _numbered(rows: int) -> list[str]:
     return [str(row) for row in range(rows)]
-
-
-def _load_npy(path: Path) -> NDArray[Any]:
-    try:
-        array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        if "object" in str(error) or "pickle" in str(error):
-            raise RequestError(
-                f"{show_key(str(path))} holds Python objects and not numbers, and is not read, "
-                "since that could run code; save an array of floats of shape (rows, dim)"
-            ) from None
-        raise RequestError(f"{path} cannot be read as an array: {error}") from None
-    return array
 
 
 def _matrix(path: Path, name: str, array: NDArray[Any]) -> NDArray[Any]:
@@ -70,18 +58,6 @@ def _matrix(path: Path, name: str, array: NDArray[Any]) -> NDArray[Any]:
             f"and it is {array.dtype} of shape {array.shape}"
         )
     return array
-
-
-def _from_npz(path: Path) -> Foreign:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise RequestError(
-            f"{path} cannot be read as an .npz of plain arrays: {error}; save it without pickled objects"
-        ) from None
-    splits = [name.removeprefix("embeddings_") for name in arrays if name.startswith("embeddings_")]
-    return _from_splits(path, arrays, splits) if splits else _from_arrays(path, arrays)
 
 
 def _from_arrays(path: Path, arrays: dict[str, NDArray[Any]]) -> Foreign:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -228,6 +229,14 @@ def test_files_cut_short_are_refused(tmp_path: Path, suffix: str, share: float) 
         open_source(path)
 
 
+def test_an_npz_of_other_files_is_refused(tmp_path: Path) -> None:
+    path = saved(tmp_path / "x.npz", images=GREY)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("readme.txt", "hello")
+    with pytest.raises(RequestError, match=r"holds 'readme\.txt', which is no array; save it again"):
+        open_source(path)
+
+
 def test_flipped_bytes_in_an_npz_are_found(tmp_path: Path) -> None:
     path = saved(tmp_path / "x.npz", images=np.zeros((50, 20, 20), np.uint8))
     raw = bytearray(path.read_bytes())
@@ -238,7 +247,7 @@ def test_flipped_bytes_in_an_npz_are_found(tmp_path: Path) -> None:
 
 
 def test_the_range_is_found_block_by_block(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("headwater.extract.arrays._BLOCK_BYTES", 1)
+    monkeypatch.setattr("headwater.pixels._BLOCK_BYTES", 1)
     images = np.zeros((7, 3, 5))
     images[6] = 255
     source = ArraySource(images, name="x")

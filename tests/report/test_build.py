@@ -127,6 +127,10 @@ def test_array_sources_give_pictures_too(made: HandMade, tmp_path) -> None:
     red, green, blue = shown.convert("RGB").getpixel((80, 80))
     assert red > 245
     assert max(green, blue) < 12
+    np.savez(tmp_path / "several.npz", Images=images, masks=images[:, 0])  # told by its name
+    assert Pictures(tmp_path / "several.npz").thumbnail("1") == uri
+    np.savez(tmp_path / "table.npz", images=images[:, 0, 0])
+    assert "not at hand" in Pictures(tmp_path / "table.npz").note
 
 
 def test_undecodable_names_are_visible_escapes(made: HandMade) -> None:

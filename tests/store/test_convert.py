@@ -287,7 +287,7 @@ def test_what_info_says(full):
         (
             "objects.npy",
             np.array([[1, None]], object),
-            r"holds Python objects and not numbers, .*; save",
+            r"holds pickled Python objects, .*; save",
         ),
         ("table.csv", np.zeros((2, 2)), r"neither a .npz, .npy or .parquet file of features nor a packed"),
     ],
