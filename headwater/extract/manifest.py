@@ -8,7 +8,6 @@ from __future__ import annotations
 import csv
 import logging
 import os
-import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from headwater.errors import RequestError
 from headwater.extract.files import read_file
 from headwater.extract.taxonomy import readable
 from headwater.store import show_key
+from headwater.store.tables import csv_values
 
 _NOUNS = ("file", "image", "img")
 PATH_COLUMNS = frozenset(
@@ -27,10 +27,6 @@ PATH_COLUMNS = frozenset(
     + [f"{noun}_{end}" for noun in _NOUNS for end in ("path", "file", "filename", "name")]
 )
 """Column names, in lower case, that are taken for the images' paths."""
-
-_INTEGER = re.compile(r"0|-?[1-9][0-9]{0,17}")
-_NUMBER = re.compile(r"-?(?:(?:0|[1-9][0-9]*)(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
-_LONGEST_EXACT = 15  # digits of a whole number that a float holds for certain
 
 _log = logging.getLogger(__name__)
 
@@ -150,20 +146,10 @@ def _read_csv(path: Path) -> tuple[dict[str, list[Any]], Callable[[int], str]]:
 
 
 def typed(cells: Sequence[str]) -> list[Any]:
-    """One CSV column as int, float or text, whichever fits all its cells without loss; None where empty."""
-    filled = [cell for cell in cells if cell]
-    make: Callable[[str], Any] = readable
-    if filled and all(_INTEGER.fullmatch(cell) for cell in filled):
-        make = int
-    elif filled and all(_is_number(cell) for cell in filled):
-        make = float
-    return [make(cell) if cell else None for cell in cells]
-
-
-def _is_number(cell: str) -> bool:
-    if cell.removeprefix("-").isdigit() and len(cell) > _LONGEST_EXACT:
-        return False
-    return cell.lower() == "nan" or _NUMBER.fullmatch(cell) is not None
+    """One CSV column as int, float or readable text by the store's rule (`csv_values`); None where empty."""
+    raw = [cell.encode("utf-8", "surrogateescape") for cell in cells]
+    values = csv_values(pa.array(raw, pa.large_binary()))
+    return [readable(value) if isinstance(value, str) else value for value in values]
 
 
 def _check_header(header: Sequence[str], shown: str) -> None:

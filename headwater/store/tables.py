@@ -53,7 +53,7 @@ def read_table(file: str | os.PathLike[str], *, key: str = "path") -> dict[str, 
     if twice is not None:
         raise RequestError(f"{path} has two columns named {twice!r}; rename one")
     if ending in _CSV:
-        return {name: _csv_values(table.column(name), text=name == key) for name in names}
+        return {name: csv_values(table.column(name), text=name == key) for name in names}
     return {name: arrow_values(table.column(name), name, text=name == key) for name in names}
 
 
@@ -79,7 +79,12 @@ def _read_csv(path: Path, delimiter: str) -> pa.Table:
     )
 
 
-def _csv_values(column: pa.ChunkedArray, *, text: bool) -> list[Any]:
+def csv_values(column: pa.Array | pa.ChunkedArray, *, text: bool = False) -> list[Any]:
+    """The cells of a CSV column, given as bytes, as int, float or text, whichever fits all; None where empty.
+
+    Numbers are read only where writing them again would lose nothing that an identifier may need, such as
+    leading zeros, and never if `text`; bytes that are no UTF-8 become surrogate escapes.
+    """
     try:
         cells = column.cast(pa.large_string())
     except pa.ArrowInvalid:
@@ -98,11 +103,11 @@ def _csv_values(column: pa.ChunkedArray, *, text: bool) -> list[Any]:
     return texts
 
 
-def _all_match(cells: pa.ChunkedArray, pattern: str) -> bool:
+def _all_match(cells: pa.Array | pa.ChunkedArray, pattern: str) -> bool:
     return bool(pc.all(pc.match_substring_regex(cells, pattern)).as_py())
 
 
-def _any_match(cells: pa.ChunkedArray, pattern: str) -> bool:
+def _any_match(cells: pa.Array | pa.ChunkedArray, pattern: str) -> bool:
     return bool(pc.any(pc.match_substring_regex(cells, pattern)).as_py())
 
 
