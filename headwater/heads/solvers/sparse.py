@@ -3,19 +3,24 @@
 Heads start at the penalty that leaves nothing and come down to their own in a few strides; in between, each
 works only on the features that want to move. This runs in single precision; then the few features that
 matter are settled in double precision, and the duality gap says how near the optimum a head is. The Newton
-steps live in `sparse_newton`, the gap in `sparse_gap`.
+steps live in `sparse_newton`, the gap in `sparse_gap`, what heads are made of in `sparse_heads`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from headwater.heads.solvers.sparse_gap import balanced, dual
-from headwater.heads.solvers.sparse_newton import Work, newton, subgradient
-from headwater.heads.solvers.sparse_rows import Design, HeadLoss, own_rows
+from headwater.heads.solvers.sparse_heads import Heads, Picked, begin
+from headwater.heads.solvers.sparse_model import Array, Mask, subgradient
+from headwater.heads.solvers.sparse_newton import Work, newton
+from headwater.heads.solvers.sparse_rows import Design
 from headwater.heads.solvers.stack import Solved, Stack
 
 _STRIDE = 0.1  # from one penalty of the path to the next
@@ -33,65 +38,22 @@ _ROUNDS, _LAST = 6, 6  # of the finish, and Newton steps in each
 
 
 @dataclass
-class _Heads:
-    """Heads on their way: weights (H, K, d + 1), the bias last, and logits (H, K, r) on their own rows."""
-
-    loss: HeadLoss
-    rows: Tensor | None
-    l1: Tensor
-    l2: Tensor
-    weight: Tensor
-    z: Tensor
-    used: Tensor
-    most: Tensor
-    damping: Tensor
-
-    def of(self, keep: Tensor) -> _Heads:
-        return _Heads(
-            self.loss.of(keep),
-            None if self.rows is None else self.rows[keep],
-            self.l1[keep],
-            self.l2[keep],
-            self.weight[keep],
-            self.z[keep],
-            self.used[keep],
-            self.most[keep],
-            self.damping[keep],
-        )
-
-    def put(self, keep: Tensor, other: _Heads) -> None:
-        self.weight[keep], self.z[keep], self.used[keep] = other.weight, other.z, other.used
-        self.damping[keep] = other.damping
-
-    def on_all_rows(self, values: Tensor, n: int) -> Tensor:
-        """Values (H, K, r) on the heads' own rows as (H, K, n), zero elsewhere."""
-        if self.rows is None:
-            return values
-        full = torch.zeros((*values.shape[:2], n), dtype=values.dtype, device=values.device)
-        return full.scatter_add_(2, self.rows.unsqueeze(1).expand_as(values), values)
-
-    def penalties(self, features: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """l1 and l2 (H, 1, m) of each head's features; `features` is 0 where a feature is a free bias."""
-        return (self.l1.view(-1, 1, 1) * features).to(dtype), (self.l2.view(-1, 1, 1) * features).to(dtype)
-
-
-@dataclass
 class Measured:
     """Where heads ended, all (H,): objective, gap, whether that is certified, the subgradient's sizes."""
 
-    objective: Tensor
-    gap: Tensor
-    gradient_norm: Tensor
-    steepest: Tensor
-    certified: Tensor
+    objective: Array
+    gap: Array
+    gradient_norm: Array
+    steepest: Array
+    certified: Mask
 
     @staticmethod
-    def empty(count: int, like: Tensor) -> Measured:
+    def empty(count: int) -> Measured:
         """Room for `count` heads."""
-        zero, yes = like.new_zeros(count), torch.ones(count, dtype=torch.bool, device=like.device)
-        return Measured(zero, zero.clone(), zero.clone(), zero.clone(), yes)
+        zero = np.zeros(count)
+        return Measured(zero, zero.copy(), zero.copy(), zero.copy(), np.ones(count, dtype=bool))
 
-    def put(self, keep: Tensor, other: Measured) -> None:
+    def put(self, keep: NDArray[np.int64], other: Measured) -> None:
         """Take over the figures of some of the heads."""
         self.objective[keep], self.gap[keep] = other.objective, other.gap
         self.gradient_norm[keep], self.steepest[keep] = other.gradient_norm, other.steepest
@@ -103,7 +65,7 @@ class _Solver:
 
     def __init__(self, design: Design) -> None:
         self.exact, self.narrow = design, design.narrow()
-        self.penalised = torch.ones(design.features, dtype=torch.float64, device=design.x.device)
+        self.penalised = np.ones(design.features)
         if design.shift is None:
             self.penalised[-1] = 0
         sample = self.narrow.x[:: max(1, len(design.x) // 256)]
@@ -112,171 +74,187 @@ class _Solver:
             size = size + self.narrow.shift.square()
         self.size = float(size.max().sqrt())
 
-    def gradient(self, heads: _Heads) -> Tensor:
+    def gradient(self, heads: Heads) -> NDArray[np.float32]:
         """The loss's gradients (H, K, d + 1) in single precision, without penalties."""
         loss = heads.loss.to(torch.float32)
-        residual = loss.residual(loss.probabilities(heads.z.float()))
-        return self.narrow.back(heads.on_all_rows(residual, len(self.narrow.x)))
+        return self._back(heads, loss.residual(loss.probabilities(heads.z.float())))
 
-    def descend(self, heads: _Heads, *, cold: Tensor) -> None:
-        """Brings heads near their optima in single precision, down a path of penalties where `cold` (H,)."""
-        running = torch.arange(len(heads.l1), device=heads.l1.device)
-        level = heads.l1.clone()
-        began = cold.clone()
-        at = heads.of(running)
+    def _back(self, heads: Heads, residual: Tensor) -> NDArray[np.float32]:
+        slopes: NDArray[np.float32] = (
+            self.narrow.back(heads.on_all_rows(residual, len(self.narrow.x))).cpu().numpy()
+        )
+        return slopes
+
+    def descend(self, heads: Heads, *, cold: Mask) -> NDArray[np.float32]:
+        """Brings heads near their optima in single precision, down a path of penalties where `cold` (H,).
+
+        Returns the loss's gradients where they end.
+        """
+        running = np.arange(len(heads.l1))
+        level, began, at = heads.l1.copy(), cold, heads.of(running)
+        slopes = np.zeros(heads.weight.shape, dtype=np.float32)
         while True:
-            l1, l2 = at.penalties(self.penalised, torch.float32)
-            gradient = self.gradient(at) + l2 * at.weight
-            slope = subgradient(gradient, at.weight, l1)
-            worst = slope.abs().amax((1, 2)).double()
-            top = (gradient.abs() * (l1 > 0)).amax((1, 2)).double()
-            level = torch.where(began, top, level)
-            began[:] = False
+            loss_gradient = self.gradient(at)
+            l1, l2 = (each[:, None, None] * self.penalised for each in (at.l1, at.l2))
+            gradient = loss_gradient + l2 * at.weight if l2.any() else loss_gradient.astype(np.float64)
+            worst = np.abs(subgradient(gradient, at.weight, l1)).max((1, 2))
+            size = np.abs(gradient).max(1)
+            level = np.where(began, (size * self.penalised).max(1), level)
+            began = np.zeros_like(began)
             noise = _NOISE * self.size
-            done = (level <= at.l1) & (worst <= torch.clamp(_COARSE * at.l1, min=noise)) | (
-                at.used >= at.most
-            )
-            done |= (at.weight == 0).all(2).all(1) & (worst <= 0)
-            heads.put(running[done], at.of(done))
-            keep = torch.nonzero(~done).flatten()
-            if len(keep) == 0:
-                return
-            if len(keep) < len(running):
+            done = (level <= at.l1) & (worst <= np.maximum(_COARSE * at.l1, noise)) | (at.used >= at.most)
+            done |= ~at.weight.any((1, 2)) & (worst <= 0)
+            if done.any():
+                slopes[running[done]] = loss_gradient[done]
+                heads.put(running[done], at.of(np.flatnonzero(done)))
+                keep = np.flatnonzero(~done)
+                if len(keep) == 0:
+                    return slopes
                 running, at, level, began = running[keep], at.of(keep), level[keep], began[keep]
-                gradient, worst = gradient[keep], worst[keep]
-            level = torch.maximum(at.l1, _STRIDE * level)
-            chosen = self._wanted(gradient, at.weight, level)
+                size = size[keep]
+            level = np.maximum(at.l1, _STRIDE * level)
+            chosen = self._wanted(size, at.weight, level)
             last = bool((level <= at.l1).all())
-            goal = torch.where(level <= at.l1, 0.1 * _COARSE * at.l1, 0.1 * level)
-            self._move(at, chosen, level, goal.clamp_min(0.1 * noise), _END if last else _PATH)
+            goal = np.where(level <= at.l1, 0.1 * _COARSE * at.l1, 0.1 * level)
+            self._move(at, chosen, level, np.maximum(goal, 0.1 * noise), _END if last else _PATH)
 
-    def _wanted(self, gradient: Tensor, weight: Tensor, level: Tensor) -> Tensor:
-        """Each head's non-zero features and about as many of those that want in, (H, d + 1) bool."""
+    def _wanted(self, size: Array, weight: Array, level: Array) -> Mask:
+        """Each head's non-zero features and about as many of those that want in, (H, d + 1).
+
+        `size` (H, d + 1) of the slopes.
+        """
         support = (weight != 0).any(1)
-        excess = gradient.abs().amax(1) - level.unsqueeze(1).to(gradient.dtype)
-        excess = torch.where(support, 0, excess.clamp_min(0))
-        room = support.sum(1).clamp_min(_FIRST)
+        excess = np.where(support, 0, np.maximum(size - level[:, None], 0))
+        room = np.maximum(support.sum(1), _FIRST)
         most = min(int(room.max()), excess.shape[1])
-        values, places = excess.topk(most, dim=1)
-        rank = torch.arange(most, device=excess.device)
-        chosen = torch.zeros_like(support)
-        chosen.scatter_(1, places, (values > 0) & (rank < room.unsqueeze(1)))
-        chosen |= support
-        chosen[:, -1] |= self.penalised[-1] == 0
+        places = np.argpartition(-excess, most - 1, axis=1)[:, :most]
+        values = np.take_along_axis(excess, places, axis=1)
+        order = np.argsort(-values, axis=1, kind="stable")
+        places, values = np.take_along_axis(places, order, axis=1), np.take_along_axis(values, order, axis=1)
+        chosen = support
+        added = (values > 0) & (np.arange(most) < room[:, None])
+        head, place = np.nonzero(added)
+        chosen[head, places[head, place]] = True
+        if not self.penalised[-1]:
+            chosen[:, -1] = True
         return chosen
 
-    def _copy(self, at: _Heads, chosen: Tensor, dtype: torch.dtype) -> tuple[Work, Tensor]:
-        """The heads on their chosen features, and where these features are among all: (H, K, m)."""
-        most = max(1, int(chosen.sum(1).max()))
-        features = torch.topk(chosen.int(), most, dim=1).indices.sort(1).values
-        allowed = chosen.gather(1, features).unsqueeze(1)
-        l1, l2 = at.penalties(self.penalised[features].unsqueeze(1), dtype)
-        place = features.unsqueeze(1).expand(-1, at.weight.shape[1], -1)
-        weight = torch.where(allowed, at.weight.gather(2, place), 0).to(dtype)
-        x = (self.exact if dtype == torch.float64 else self.narrow).copies(features, at.rows, dtype)
-        return Work(
-            x,
-            at.loss.to(dtype),
-            weight,
-            weight @ x,
-            l1,
-            l2,
-            allowed,
-            at.damping,
-            torch.full_like(at.l1, torch.inf),
-        ), place
+    def _copy(self, at: Heads, picked: Picked, dtype: torch.dtype) -> Work:
+        """The heads on their picked features."""
+        x = (self.exact if dtype == torch.float64 else self.narrow).copies(picked.features, at.rows, dtype)
+        weight = picked.gather(at.weight)
+        penalised = np.where(picked.allowed, self.penalised[picked.features], 1)[:, None]
+        work = Work(
+            x=x,
+            loss=at.loss.to(dtype),
+            weight=weight,
+            z=at.z,
+            l1=at.l1[:, None, None] * penalised,
+            l2=at.l2[:, None, None] * penalised,
+            allowed=picked.allowed[:, None],
+            damping=at.damping,
+            promise=np.full(len(weight), np.inf),
+        )
+        work.z = work.along(weight)
+        return work
 
-    def _parts(self, at: _Heads, chosen: Tensor) -> tuple[Tensor, ...]:
+    def _parts(self, at: Heads, chosen: Mask) -> list[NDArray[np.int64]]:
         """Heads that move at once: those of similar numbers of features, few enough for the caches."""
         counts = chosen.sum(1)
-        width = max(1, int(_COPIES / (max(1, int(counts.max())) * at.z.shape[2])))
-        return torch.split(torch.argsort(counts, stable=True), min(width, _TOGETHER))
+        most, columns = max(1, int(counts.max())), at.weight.shape[1]
+        width = max(1, int(_COPIES / (most * max(at.z.shape[2], most * columns**2))))
+        width = min(width, _TOGETHER)
+        order = np.argsort(counts, kind="stable")
+        return [order[first : first + width] for first in range(0, len(order), width)]
 
-    def _move(self, at: _Heads, chosen: Tensor, level: Tensor, goal: Tensor, steps: int) -> None:
+    def _move(self, at: Heads, chosen: Mask, level: Array, goal: Array, steps: int) -> None:
         """Newton steps of every head on its chosen features in single precision."""
         for part in self._parts(at, chosen):
             some = replace(at.of(part), l1=level[part])
-            work, place = self._copy(some, chosen[part], torch.float32)
+            picked = Picked.of(chosen[part])
+            work = self._copy(some, picked, torch.float32)
             some.used += newton(work, steps=steps, goal=goal[part])
-            self._store(some, work, place)
+            self._store(some, work, picked)
             at.put(part, some)
 
     @staticmethod
-    def _store(at: _Heads, work: Work, place: Tensor) -> None:
-        full = torch.zeros_like(at.weight)
-        at.weight = full.scatter_add_(2, place, torch.where(work.allowed, work.weight, 0).to(full.dtype))
+    def _store(at: Heads, work: Work, picked: Picked) -> None:
+        at.weight = picked.scatter(work.weight, np.zeros_like(at.weight))
         at.z, at.damping = work.z.to(at.z.dtype), work.damping
 
-    def settle(self, heads: _Heads, tolerance: Tensor) -> Measured:
-        """Finishes heads in double precision and measures them."""
-        measured = Measured.empty(len(tolerance), tolerance)
-        chosen = self._near(heads, self.gradient(heads))
+    def settle(self, heads: Heads, tolerance: Array, slopes: NDArray[np.float32]) -> Measured:
+        """Finishes heads in double precision and measures them; `slopes` are the loss's gradients there."""
+        measured = Measured.empty(len(tolerance))
+        chosen = self._near(heads, slopes)
         for part in self._parts(heads, chosen):
             some = heads.of(part)
             measured.put(part, self._settle(some, chosen[part], tolerance[part]))
             heads.put(part, some)
         return measured
 
-    def _near(self, heads: _Heads, gradient: Tensor) -> Tensor:
+    def _near(self, heads: Heads, gradient: NDArray[Any]) -> Mask:
         """Features that single precision cannot call zero or not: the non-zeros, and those about to move."""
-        room = heads.l1.view(-1, 1, 1) * (1 - _NEAR) - _NOISE * self.size
-        moving = (gradient.abs() > room).any(1) & (self.penalised > 0)
+        room = heads.l1 * (1 - _NEAR) - _NOISE * self.size
+        moving: Mask = (np.abs(gradient).max(1) > room[:, None]) & (self.penalised > 0)
         return moving | (heads.weight != 0).any(1) | (self.penalised == 0)
 
-    def _settle(self, at: _Heads, chosen: Tensor, tolerance: Tensor) -> Measured:
-        goal = _FINE * tolerance * at.l1
-        goal = goal.clamp_min(1e-14 * self.size)
-        work, place = self._copy(at, chosen, torch.float64)
+    def _settle(self, at: Heads, chosen: Mask, tolerance: Array) -> Measured:
+        goal = np.maximum(_FINE * tolerance * at.l1, 1e-14 * self.size)
+        picked = Picked.of(chosen)
+        work = self._copy(at, picked, torch.float64)
         for number in range(_ROUNDS):
             if number:  # what is not settled by now needs every digit
                 work.curved = torch.float64
-            before = at.used.clone()
+            before = at.used.copy()
             at.used += newton(work, steps=_LAST, goal=goal)
-            measured, slopes = self._measure(at, work, place)
-            self._store(at, work, place)
+            measured, slopes = self._measure(at, work, picked)
+            self._store(at, work, picked)
             near = self._near(at, slopes) & ~chosen
-            late = measured.gap > tolerance * measured.objective.abs()
+            late = measured.gap > tolerance * np.abs(measured.objective)
             more = (late | (measured.steepest > goal)) & (at.used < at.most)
-            if not bool(near.any() | more.any()) or bool((at.used == before).all() & ~near.any()):
+            if not (near.any() or more.any()) or ((at.used == before).all() and not near.any()):
                 break
-            goal = torch.where(late, 0.1 * goal, goal)
-            if bool(near.any()):
+            goal = np.where(late, 0.1 * goal, goal)
+            if near.any():
                 chosen = chosen | near
-                work, place = self._copy(at, chosen, torch.float64)
+                picked = Picked.of(chosen)
+                work = self._copy(at, picked, torch.float64)
         # A penalty near nothing lets no dual point near the optimum: there the last step's promise decides.
-        estimate = _SAFETY * work.promise.clamp_min(0)
+        estimate = _SAFETY * np.maximum(work.promise, 0)
         enough = (measured.gap > tolerance * measured.objective) & (
             estimate <= _EXACT * tolerance * measured.objective
         )
         enough &= work.promise > 0  # a step of nothing promises nothing: its model was not solved
-        measured.gap = torch.where(enough, estimate, measured.gap)
+        measured.gap = np.where(enough, estimate, measured.gap)
         measured.certified = ~enough
         return measured
 
-    def _measure(self, at: _Heads, work: Work, place: Tensor) -> tuple[Measured, Tensor]:
+    def _measure(self, at: Heads, work: Work, picked: Picked) -> tuple[Measured, Array]:
         """Objective, gap and subgradient in double precision, and the slopes of all features."""
-        loss, columns = work.loss, work.loss.columns
+        loss = work.loss
         p = loss.probabilities(work.z)
         residual = loss.residual(p)
-        own = residual @ work.x.transpose(1, 2)
-        slope = subgradient(own + work.l2 * work.weight, work.weight, work.l1)
-        slope = torch.where(work.allowed, slope, 0)
+        own = (residual @ work.x.transpose(1, 2)).cpu().numpy()
+        slope = subgradient(own + work.l2 * work.weight, work.weight, work.l1) * work.allowed
         factors = torch.ones_like(work.z[:, :1])
         if self.exact.shift is None:
-            residual, factors = balanced(residual, loss.target, columns)
-            own = residual @ work.x.transpose(1, 2)
-        slopes = self.narrow.back(at.on_all_rows(residual.float(), len(self.narrow.x))).double()
-        slopes.scatter_(2, place, torch.where(work.allowed, own, slopes.gather(2, place)))
-        outside = (slopes.abs() - at.l1.view(-1, 1, 1)).clamp_min(0) * (self.penalised > 0)
-        outside.scatter_(2, place, torch.where(work.allowed, 0, outside.gather(2, place)))
+            residual, factors = balanced(residual, loss.target, loss.columns)
+            own = (residual @ work.x.transpose(1, 2)).cpu().numpy()
+        slopes = self._back(at, residual.float()).astype(np.float64)
+        outside = np.maximum(np.abs(slopes) - at.l1[:, None, None], 0) * self.penalised
+        picked.scatter(np.zeros_like(own), outside)
+        picked.scatter(own, slopes)
         objective = work.objective(work.weight, work.z)
-        bound = dual(loss, p, factors, slopes, at.penalties(self.penalised, torch.float64))
+        penalties = [
+            torch.from_numpy(each[:, None, None] * self.penalised).to(p.device) for each in (at.l1, at.l2)
+        ]
+        bound = dual(loss, p, factors, torch.from_numpy(slopes).to(p.device), (penalties[0], penalties[1]))
         return Measured(
             objective=objective,
-            gap=(objective - bound).clamp_min(0),
-            gradient_norm=(slope.square().sum((1, 2)) + outside.square().sum((1, 2))).sqrt(),
-            steepest=torch.maximum(slope.abs().amax((1, 2)), outside.amax((1, 2))),
-            certified=torch.ones_like(at.l1, dtype=torch.bool),
+            gap=np.maximum(objective - bound.cpu().numpy(), 0),
+            gradient_norm=np.sqrt((slope**2).sum((1, 2)) + (outside**2).sum((1, 2))),
+            steepest=np.maximum(np.abs(slope).max((1, 2)), outside.max((1, 2))),
+            certified=np.ones(len(objective), dtype=bool),
         ), slopes
 
 
@@ -287,69 +265,30 @@ def solve_sparse(stack: Stack, widest: int, shift: Tensor | None = None) -> Solv
     free.
     """
     solver = _Solver(Design(stack.x, shift))
-    heads, tolerance = _begin(stack, shift), stack.tolerance
-    order = _by_penalty(stack)
-    measured = Measured.empty(len(order), tolerance)
-    for part in torch.split(order, max(1, widest)):
+    heads, tolerance = begin(stack, shift), stack.tolerance.cpu().numpy()
+    order = np.lexsort((heads.l2, -heads.l1))  # those of one penalty together, strong penalties first
+    measured = Measured.empty(len(order))
+    cold = stack.cold.cpu().numpy()
+    for first in range(0, len(order), max(1, widest)):
+        part = order[first : first + max(1, widest)]
         some = heads.of(part)
-        solver.descend(some, cold=stack.cold[part])
-        measured.put(part, solver.settle(some, tolerance[part]))
+        slopes = solver.descend(some, cold=cold[part])
+        measured.put(part, solver.settle(some, tolerance[part], slopes))
         heads.put(part, some)
     weight, bias = heads.weight[:, :, :-1], heads.weight[:, :, -1]
     if shift is not None:
-        bias = bias + weight @ shift.to(weight.dtype)
+        bias = bias + weight @ shift.double().cpu().numpy()
+
+    def tensor(values: np.ndarray) -> Tensor:
+        return torch.from_numpy(values).to(stack.x.device)
+
     return Solved(
-        weight=weight.permute(2, 1, 0).to(stack.weight.dtype),
-        bias=bias.T.to(stack.bias.dtype),
-        objective=measured.objective,
-        gradient_norm=measured.gradient_norm,
-        gap=measured.gap,
-        certified=measured.certified,
-        iterations=heads.used,
-        converged=measured.gap <= tolerance * measured.objective.abs(),
+        weight=tensor(weight).permute(2, 1, 0).to(stack.weight.dtype),
+        bias=tensor(bias).T.to(stack.bias.dtype),
+        objective=tensor(measured.objective),
+        gradient_norm=tensor(measured.gradient_norm),
+        gap=tensor(measured.gap),
+        certified=tensor(measured.certified),
+        iterations=tensor(heads.used),
+        converged=tensor(measured.gap <= tolerance * np.abs(measured.objective)),
     )
-
-
-def _begin(stack: Stack, shift: Tensor | None) -> _Heads:
-    """The heads at their starts; those without one at the optimum of nothing but a free bias."""
-    loss = stack.loss
-    rows, weights = own_rows(loss.weights.double(), loss.weight_of)
-    target = loss.target.expand(len(weights), -1)
-    if rows is not None:
-        target = target.gather(1, rows)
-    row_loss = HeadLoss(target, weights, loss.columns)
-    weight, bias = stack.weight.double().permute(2, 1, 0), stack.bias.double().T
-    if shift is not None:
-        bias = bias - weight @ shift.double()
-    else:
-        bias = torch.where(stack.cold.unsqueeze(1), _frequencies(row_loss), bias)
-    weight = torch.cat([weight, bias.unsqueeze(2)], dim=2)
-    z = Design(stack.x, shift).logits(weight.to(stack.x.dtype)).double()
-    if rows is not None:
-        z = z.gather(2, rows.unsqueeze(1).expand(-1, z.shape[1], -1))
-    return _Heads(
-        row_loss,
-        rows,
-        stack.l1,
-        stack.l2,
-        weight,
-        z,
-        torch.zeros_like(stack.max_iterations),
-        stack.max_iterations,
-        torch.zeros_like(stack.l1),
-    )
-
-
-def _frequencies(loss: HeadLoss) -> Tensor:
-    """The biases (H, K) whose probabilities are the weighted frequencies of the classes."""
-    classes = max(2, loss.columns)
-    share = torch.zeros((len(loss.target), classes), dtype=torch.float64, device=loss.target.device)
-    share.scatter_add_(1, loss.target, loss.weights)
-    log = share.log()
-    return log[:, 1:] - log[:, :1] if loss.columns == 1 else log - log.mean(1, keepdim=True)
-
-
-def _by_penalty(stack: Stack) -> Tensor:
-    """The heads' order: those of one penalty beside each other, strong penalties first."""
-    order = torch.argsort(stack.l2, stable=True)
-    return order[torch.argsort(stack.l1[order], descending=True, stable=True)]

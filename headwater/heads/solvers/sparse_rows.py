@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
@@ -94,20 +96,24 @@ class Design:
             bias = bias + flat[:, :-1] @ self.shift.unsqueeze(1)
         return (flat[:, used] @ self.x[:, used].T + bias).view(*weight.shape[:2], -1)
 
-    def copies(self, features: Tensor, rows: Tensor | None, dtype: torch.dtype) -> Tensor:
+    def copies(self, features: NDArray[np.int64], rows: Tensor | None, dtype: torch.dtype) -> Tensor:
         """The values of each head's features (H, m) on its rows (H, r), or on all: (H, m, r)."""
-        used, place = torch.unique(features, return_inverse=True)
+        names, places = np.unique(features, return_inverse=True)
+        used = torch.from_numpy(names).to(self.x.device)
+        place = places.reshape(features.shape)
         kept = torch.ones((len(used), len(self.x)), dtype=dtype, device=self.x.device)
         plain = used[used < self.x.shape[1]]
         kept[: len(plain)] = self.x.index_select(1, plain).T
         if self.shift is not None:
             kept[: len(plain)] += self.shift[plain].unsqueeze(1).to(dtype)
         if rows is None:
-            return kept.unsqueeze(0) if len(features) == 1 else kept[place]
-        out = torch.empty((*features.shape, rows.shape[1]), dtype=dtype, device=self.x.device)
+            return kept.unsqueeze(0) if len(features) == 1 else kept[torch.from_numpy(place).to(kept.device)]
+        # gathered by numpy, which fills what it is given without copies in between
+        table, taken = kept.cpu().numpy(), rows.cpu().numpy()
+        out = np.empty((*features.shape, taken.shape[1]), dtype=table.dtype)
         for h, own in enumerate(place):
-            torch.index_select(kept.index_select(0, own), 1, rows[h], out=out[h])
-        return out
+            np.take(table[own], taken[h], axis=1, out=out[h], mode="clip")
+        return torch.from_numpy(out).to(self.x.device)
 
 
 def own_rows(weights: Tensor, weight_of: Tensor) -> tuple[Tensor | None, Tensor]:
