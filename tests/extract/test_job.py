@@ -1,4 +1,4 @@
-"""Whole jobs: right features at right keys, resuming, refusing, failed rows, annotations, full disks."""
+"""Whole jobs: right features at right keys, failed rows, errors, interrupts, full disks, what is reported."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ import pytest
 import torch
 from PIL import Image
 from torch import nn
-from torchvision.transforms import functional as peer
 
 from headwater.errors import HeadwaterError, RequestError
 from headwater.extract import (
@@ -29,63 +28,9 @@ from headwater.extract import (
     unregister_backbone,
 )
 from headwater.extract.transform import view_seed
-from headwater.store import StoreWriter, annotate, drop_annotations, open_store
+from headwater.store import StoreWriter, open_store
 
-SIZE = 24
-
-
-def build() -> nn.Module:
-    return nn.Sequential(
-        nn.Conv2d(3, 8, 5, 2, bias=False),
-        nn.BatchNorm2d(8),
-        nn.ReLU(),
-        nn.AdaptiveAvgPool2d(2),
-        nn.Flatten(),
-        nn.Linear(32, 5),
-    )
-
-
-TINY = Backbone("tiny", build, Preprocessing(resize=SIZE, crop=SIZE), dim=32, layer="5")
-
-
-@pytest.fixture
-def images(tmp_path: Path) -> Path:
-    """Eleven pictures of different content and size, three of them unreadable in different ways."""
-    folder = tmp_path / "images"
-    draw = np.random.default_rng(3)
-    for number in range(11):
-        file = folder / ("cat" if number % 2 else "dog") / f"{number:02d}.png"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        pixels = draw.integers(0, 256, (30 + number, 40 - number, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(file)
-    (folder / "dog/02.png").write_bytes(b"")
-    whole = (folder / "cat/03.png").read_bytes()
-    (folder / "cat/03.png").write_bytes(whole[: len(whole) // 2])
-    (folder / "cat/07.png").unlink()
-    (folder / "cat/07.png").mkdir()
-    return folder
-
-
-BROKEN = {"dog/02.png", "cat/03.png", "cat/07.png"}
-
-
-def by_hand(file: Path) -> np.ndarray:
-    """The features of one picture by plain torch and torchvision, no code of ours but the network's
-    definition.
-    """
-    torch.manual_seed(0)
-    network = build().eval()
-    image = peer.center_crop(peer.resize(Image.open(file).convert("RGB"), SIZE), [SIZE, SIZE])
-    tensor = peer.normalize(peer.to_tensor(image), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-    with torch.no_grad():
-        features: np.ndarray = network[:5](tensor[None])[0].numpy()
-    return features
-
-
-def run(images: Path, out: Path, **settings: Any) -> Any:
-    return extract_features(
-        images, out, **{"backbone": TINY, "weights": "random", "batch_size": 4, "compile": "off", **settings}
-    )
+from .tiny import BROKEN, TINY, by_hand, run, stop
 
 
 def test_every_key_has_its_own_features_around_broken_files(images: Path, tmp_path: Path) -> None:
@@ -136,111 +81,13 @@ def test_views_are_the_networks_answer_to_the_augmented_pictures(images: Path, t
     assert not np.allclose(store.augmented(1)[row], store.augmented(2)[row])
 
 
-def test_the_same_job_again_does_nothing_and_says_so(images: Path, tmp_path: Path) -> None:
-    first = run(images, tmp_path / "s")
-    before = {file: file.stat().st_mtime_ns for file in (tmp_path / "s").glob("*.h5")}
-    again = run(images, tmp_path / "s")
-    assert not first.already_done
-    assert again.already_done
-    assert again.failed == first.failed
-    assert {file: file.stat().st_mtime_ns for file in (tmp_path / "s").glob("*.h5")} == before
-    assert len(open_store(tmp_path / "s").runs) == 1
-
-
-@pytest.mark.parametrize(
-    ("change", "named"),
-    [
-        ({"dtype": "float32"}, "dtype: float16 → float32"),
-        ({"views": 1}, "views: 0 → 1"),
-        ({"precision": "bfloat16"}, "compute: float32 → bfloat16"),
-        ({"preprocessing": Preprocessing(resize=SIZE + 8, crop=SIZE)}, "preprocessing.resize: 24 → 32"),
-        ({"backbone": "pixels", "weights": None}, "backbone: tiny → pixels"),
-    ],
-)
-def test_another_recipe_in_the_same_place_is_refused_by_what_differs(
-    images: Path, tmp_path: Path, change: dict[str, Any], named: str
-) -> None:
-    run(images, tmp_path / "s")
-    with pytest.raises(RequestError) as caught:
-        run(images, tmp_path / "s", **change)
-    assert named in str(caught.value)
-
-
-def test_other_weights_are_refused(images: Path, tmp_path: Path) -> None:
-    run(images, tmp_path / "s")
-    torch.manual_seed(99)
-    torch.save(build().state_dict(), tmp_path / "other.pth")
-    with pytest.raises(RequestError, match="weights_sha256"):
-        run(images, tmp_path / "s", weights=tmp_path / "other.pth")
-
-
-def test_the_same_weights_from_a_file_are_the_same_job(images: Path, tmp_path: Path) -> None:
-    run(images, tmp_path / "s")
-    torch.manual_seed(0)
-    torch.save(
-        {"model_state_dict": {f"module.{k}": v for k, v in build().state_dict().items()}}, tmp_path / "w.pth"
-    )
-    assert run(images, tmp_path / "s", weights=tmp_path / "w.pth").already_done
-
-
-def test_strict_fails_and_names_files_and_the_job_can_go_on_once_they_are_mended(
-    images: Path, tmp_path: Path
-) -> None:
-    with pytest.raises(HeadwaterError, match=r"^at least \S+ images? could not be read") as caught:
-        run(images, tmp_path / "s", strict=True, rows_per_shard=4)
-    assert any(key in str(caught.value) for key in BROKEN)
-    with pytest.raises(HeadwaterError, match="not finished"):
-        open_store(tmp_path / "s")
-    (images / "cat/07.png").rmdir()
-    for key in BROKEN:
-        Image.new("RGB", (30, 30), "red").save(images / key)
-    assert run(images, tmp_path / "s", strict=True, rows_per_shard=4).failed == []
-
-
-def test_strict_on_a_finished_store_with_failed_rows_fails(images: Path, tmp_path: Path) -> None:
-    run(images, tmp_path / "s")
-    with pytest.raises(HeadwaterError, match="3 images could not be read"):
-        run(images, tmp_path / "s", strict=True)
-
-
-def test_a_file_that_vanished_before_resuming_is_a_failed_row(images: Path, tmp_path: Path) -> None:
-    with pytest.raises(KeyboardInterrupt):
-        run(images, tmp_path / "s", rows_per_shard=4, progress=_stop)
-    (images / "dog/10.png").unlink()
-    report = run(images, tmp_path / "s", rows_per_shard=4)
-    assert dict(report.failed)["dog/10.png"] == "it has vanished since the job was planned"
-    store = open_store(tmp_path / "s")
-    row = int(store.rows_of(["dog/08.png"])[0])
-    np.testing.assert_allclose(store.features[row], by_hand(images / "dog/08.png"), rtol=2e-3, atol=1e-3)
-
-
-def _stop(_: object) -> None:
-    raise KeyboardInterrupt
-
-
 def test_an_interrupt_ends_every_thread_and_keeps_whole_shards(images: Path, tmp_path: Path) -> None:
     before = set(threading.enumerate())
     with pytest.raises(KeyboardInterrupt):
-        run(images, tmp_path / "s", rows_per_shard=4, progress=_stop)
+        run(images, tmp_path / "s", rows_per_shard=4, progress=stop)
     assert set(threading.enumerate()) <= before
     assert open_store(tmp_path / "s", unfinished=True).missing_shards
     assert not run(images, tmp_path / "s", rows_per_shard=4).already_done
-
-
-def test_annotations_of_the_source_are_there_and_a_users_own_are_kept(images: Path, tmp_path: Path) -> None:
-    with pytest.raises(KeyboardInterrupt):
-        run(images, tmp_path / "s", rows_per_shard=4, progress=_stop)
-    keys = open_store(tmp_path / "s", unfinished=True).keys.tolist()
-    annotate(tmp_path / "s", {"path": keys, "class": ["mine"] * len(keys)})
-    run(images, tmp_path / "s", rows_per_shard=4)
-    assert open_store(tmp_path / "s").annotations["class"].categories == ("mine",)
-
-    run(images, tmp_path / "t")
-    column = open_store(tmp_path / "t").annotations["class"]
-    assert [column.categories[code] for code in column.values] == [key.split("/")[0] for key in keys]
-    drop_annotations(tmp_path / "t", ["class"])
-    run(images, tmp_path / "t")
-    assert "class" not in open_store(tmp_path / "t").annotations.names
 
 
 def test_a_second_job_on_the_same_store_names_the_holder(images: Path, tmp_path: Path) -> None:
@@ -434,57 +281,6 @@ def test_interrupting_the_command_stops_it_within_seconds(tmp_path: Path) -> Non
     assert process.returncode == 1
     assert "stopped by the user" in errors
     assert "Traceback" not in errors
-
-
-def test_annotations_that_were_deleted_come_back_and_the_report_says_so(images: Path, tmp_path: Path) -> None:
-    run(images, tmp_path / "s")
-    before = open_store(tmp_path / "s").annotations["class"].texts()
-    (tmp_path / "s/annotations.h5").unlink()
-    again = run(images, tmp_path / "s")
-    assert again.already_done
-    assert again.notes == ("the annotations were gone; added the source's columns again: class",)
-    assert open_store(tmp_path / "s").annotations["class"].texts() == before
-    assert run(images, tmp_path / "s").notes == ()
-
-
-def test_a_data_set_without_labels_is_not_read_again_for_columns_that_it_never_had(tmp_path: Path) -> None:
-    class Pictures:
-        reads = 0
-
-        def __len__(self) -> int:
-            return 3
-
-        def __getitem__(self, row: int) -> np.ndarray:
-            self.reads += 1
-            return np.full((8, 8, 3), row, np.uint8)
-
-    extract_features(Pictures(), tmp_path / "s", backbone="pixels")
-    again = Pictures()
-    assert extract_features(again, tmp_path / "s", backbone="pixels").already_done
-    assert again.reads == 0
-
-
-def test_an_index_that_was_deleted_is_made_again(images: Path, tmp_path: Path) -> None:
-    run(images, tmp_path / "s")
-    index = (tmp_path / "s/index.h5").read_bytes()
-    (tmp_path / "s/index.h5").unlink()
-    run(images, tmp_path / "s")
-    assert (tmp_path / "s/index.h5").read_bytes() == index
-    assert run(images, tmp_path / "s").already_done
-
-
-def test_columns_of_a_manifest_that_changed_since_are_named_and_not_taken(
-    images: Path, tmp_path: Path
-) -> None:
-    manifest = images / "list.csv"
-    manifest.write_text("path,label,size\ndog/00.png,a,1\ncat/01.png,b,2\n")
-    assert run(manifest, tmp_path / "s").notes == ()
-    assert run(manifest, tmp_path / "s").notes == ()
-    manifest.write_text("path,label,size\ncat/01.png,b,2\ndog/00.png,b,1\n")
-    (note,) = run(manifest, tmp_path / "s").notes
-    assert "column label differs from the store's" in note
-    assert "--replace" in note
-    assert open_store(tmp_path / "s").annotations["label"].texts() == ["a", "b"]
 
 
 def test_a_backbone_of_another_width_than_it_says_is_refused_before_a_store_is_begun(
