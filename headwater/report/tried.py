@@ -93,8 +93,7 @@ def _figure(result: SweepResult, split: str, name: str) -> NDArray[np.float64]:
 
     if split != "val":
         return column(split)
-    reads_val = np.array(result.table["reads_val"].to_pylist(), dtype=bool)
-    return np.where(reads_val, column("cv"), column("val"))
+    return column("judged")
 
 
 def _chosen(result: SweepResult) -> dict[str, str]:

@@ -12,12 +12,15 @@ from typing import Any
 
 from headwater._version import __version__
 from headwater.errors import RequestError
+from headwater.heads.evaluation import without_group
 from headwater.heads.sweeps.candidates import ALL, Candidate, Skipped, Wanted, candidates
 from headwater.heads.sweeps.folds import Folds, cross_fits
+from headwater.heads.sweeps.measuring import MEASURING
 from headwater.heads.tasks.columns import listed
 from headwater.heads.tasks.task import Task
 
-FORMAT = 1
+TRAINING = 1
+"""Raised by whoever changes which head a recipe comes to, so that a sweep that goes on mixes no two kinds."""
 
 
 @dataclass(frozen=True)
@@ -69,8 +72,9 @@ class Design:
         names = list(dict.fromkeys(each.method for each in self.candidates))
         grid = wanted.grid
         return {
-            "format": FORMAT,
             "headwater": __version__,
+            "training": TRAINING,
+            "measuring": MEASURING,
             "store": task.origin.path,
             "fingerprint": task.origin.fingerprint,
             "target": task.target_name,
@@ -88,6 +92,8 @@ class Design:
             "group_names": list(task.group_names),
             "group_counts": {name: task.group_counts(name).tolist() for name in task.splits},
             "rows": {name: len(rows) for name, rows in task.splits.items()},
+            "left_out": asdict(task.left_out),
+            "without_group": without_group(task),
             "candidates": [{"id": each.id, **asdict(each)} for each in self.candidates],
             "skipped": [asdict(each) for each in self.skipped],
         }

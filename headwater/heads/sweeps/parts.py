@@ -65,12 +65,12 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"{value!r} is no plain value")
 
 
-def read_parts(folder: Path) -> dict[str, Ended]:
-    """All that ended so far, by key; HeadwaterError for a part that is damaged."""
-    found: dict[str, Ended] = {}
-    for path in _parts(folder):
-        found.update(_read(path))
-    return found
+def read_parts(folder: Path) -> list[tuple[str, Ended]]:
+    """All that ended so far with its key, as it was written; HeadwaterError for a part that is damaged.
+
+    A sweep that was asked for more may have used a key twice.
+    """
+    return [each for path in _parts(folder) for each in _read(path).items()]
 
 
 def _parts(folder: Path) -> list[Path]:

@@ -7,19 +7,20 @@ The folder: `sweep.json` says what was asked, `results.parquet` and `results.csv
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from pyarrow import csv, parquet
+from pyarrow import compute, csv, parquet
 
 from headwater.errors import RequestError
 from headwater.heads.methods.recipes import Ended, FailedRecipe, FittedHead
@@ -28,11 +29,12 @@ from headwater.heads.sweeps.design import Design, key_of, twin_of
 from headwater.heads.sweeps.measuring import (
     FIGURES,
     LIKELIHOOD,
+    MEASURING,
     SplitFigures,
     measure_out_of_fold,
     measure_split,
 )
-from headwater.heads.sweeps.selection import Judged, Pick
+from headwater.heads.sweeps.selection import Judged, Pick, find_rule
 from headwater.heads.tasks.task import Task
 from headwater.store.files import explained_reading, write_whole
 
@@ -48,15 +50,22 @@ class SweepResult:
     """A finished sweep. `request` is what `sweep.json` says: store, task, methods, draws, seeds, candidates.
 
     `table` has one row per candidate and seed: `id, candidate, method, number, seed, settings, choices,
-    reads_val, error, converged, unconverged, obstacle, iterations, seconds, trained, rounds`, the figures of
-    `FIGURES` as `train.…`, `val.…` and `test.…` (null where a split has no rows), `val.…` with `LIKELIHOOD`,
-    and accuracies by group as `val.group.NAME` and `test.group.NAME` unless there are too many. `settings`
-    and `choices` are JSON. For methods that read val, whose `val.…` are figures on rows they were fitted on,
-    `cv.…` are figures out of fold: one for all seeds of a candidate; what they cost, `cv.seconds`,
-    `cv.trained` and `cv.unconverged`, stands in the first of its rows.
+    val_in_sample, error, converged, unconverged, obstacle, iterations, seconds, trained, rounds`, the figures
+    of `FIGURES` as `train.…`, `val.…` and `test.…` (null where a split has no rows), `val.…` with
+    `LIKELIHOOD`, and accuracies by group as `val.group.NAME` and `test.group.NAME` unless there are too many.
+    `settings` and `choices` are JSON. `seconds` is no time of this row alone: heads are trained together, and
+    each has an even share of the time of every round that it took part in.
 
-    `picks`: what each rule picks; `rule` is the one that was asked for. `folder` is None when nothing was
-    kept. `already_done`: nothing was left to train.
+    `val_in_sample`: the method is fitted, tuned or standardised on val, so that its `val.…` say little about
+    new rows. For such rows `cv.…` are figures out of fold: one for all seeds of a candidate; what they cost,
+    `cv.seconds`, `cv.trained` and `cv.unconverged`, stands in the first of its rows. `judged.…` are what the
+    rules go by: `cv.…` where val is in sample, else `val.…`. A rule takes the mean over a candidate's rows of
+    `judged.` and its figure (the oracle of `test.worst_group`) and picks the highest; ties go to `balanced`,
+    `overall`, the lower `log_loss`, then to the first row. A candidate with an `error` is not picked.
+
+    `picks`: what each rule picks; `rule` is the one that was asked for. `intervals`: 95 % intervals of the
+    worst group on test by candidate, for the picks and each method's best by the rule, the means over the
+    seeds of the ends. `folder` is None when nothing was kept. `already_done`: nothing was left to train.
     """
 
     request: Mapping[str, Any]
@@ -64,6 +73,7 @@ class SweepResult:
     picks: tuple[Pick, ...]
     rule: str
     skipped: tuple[Skipped, ...]
+    intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     folder: Path | None = None
     already_done: bool = False
 
@@ -71,6 +81,16 @@ class SweepResult:
     def pick(self) -> Pick | None:
         """What the asked rule picked; None where no head has its figure."""
         return next((pick for pick in self.picks if pick.rule == self.rule), None)
+
+    @property
+    def warning(self) -> str:
+        """What must be said of a rule that looked at test; empty for an honest one."""
+        if find_rule(self.rule).honest:
+            return ""
+        return (
+            f"rule {self.rule!r} chose by looking at test, so that what test says of its pick holds for no "
+            "new rows; choose by a rule that looks at val"
+        )
 
     @property
     def failed(self) -> tuple[tuple[str, str], ...]:
@@ -112,6 +132,9 @@ def make_table(design: Design, ended: Mapping[str, Ended]) -> pa.Table:
         ]
         found = measure_out_of_fold(task, folds, heads)
     columns.update(_figures("cv", found, crossed, len(rows), task))
+    in_sample = pa.array(columns["val_in_sample"])
+    for name in (*FIGURES, LIKELIHOOD):
+        columns[f"judged.{name}"] = compute.if_else(in_sample, columns[f"cv.{name}"], columns[f"val.{name}"])
     return pa.table(columns)
 
 
@@ -144,7 +167,7 @@ def _columns(
         "seed": [seed for _, seed in rows],
         "settings": [json.dumps(dict(candidate.settings)) for candidate, _ in rows],
         "choices": pa.array(choices, pa.string()),
-        "reads_val": [candidate.reads_val for candidate, _ in rows],
+        "val_in_sample": [candidate.reads_val for candidate, _ in rows],
         "error": pa.array([error(place, each) for place, each in enumerate(full)], pa.string()),
         "converged": pa.array(
             [
@@ -189,17 +212,13 @@ def _figures(
 
 
 def judged(table: pa.Table) -> list[Judged]:
-    """The candidates of a table for selection, in its order: means over seeds of the honest figures.
+    """The candidates of a table for selection, in its order: means over seeds of the `judged.…` figures.
 
-    A method that reads val brings its out-of-fold figures. A candidate of which a seed failed is left out.
+    A candidate of which a seed failed is left out.
     """
     test = {name: table[f"test.{name}"].to_numpy() for name in FIGURES}
-    reads_val = np.array(table["reads_val"].to_pylist(), dtype=bool)
     errors = np.array([bool(error) for error in table["error"].to_pylist()])
-    honest = {
-        name: np.where(reads_val, table[f"cv.{name}"].to_numpy(), table[f"val.{name}"].to_numpy())
-        for name in (*FIGURES, LIKELIHOOD)
-    }
+    honest = {name: table[f"judged.{name}"].to_numpy() for name in (*FIGURES, LIKELIHOOD)}
     names = np.array(table["candidate"].to_pylist())
     found = []
     for name in dict.fromkeys(names.tolist()):
@@ -220,22 +239,37 @@ def judged(table: pa.Table) -> list[Judged]:
     return found
 
 
-def write_results(
-    folder: Path, table: pa.Table, picks: Sequence[Pick], rule: str, *, new_table: bool = True
-) -> None:
+def write_results(result: SweepResult, folder: Path, *, new_table: bool = True) -> None:
     """Write the table and the selection, each file whole or not at all; the selection comes last."""
     if new_table:
         for name, write in ((TABLE, parquet.write_table), (TEXT, csv.write_csv)):
             buffer = io.BytesIO()
-            write(table, buffer)
+            write(result.table, buffer)
             write_whole(folder / name, buffer.getbuffer())
-    chosen = {"rule": rule, "picks": [_without_nan(asdict(pick)) for pick in picks]}
+    chosen = {
+        "of": _digest(folder),
+        "rule": result.rule,
+        **({"warning": result.warning} if result.warning else {}),
+        "picks": [_without_nan(asdict(pick)) for pick in result.picks],
+        "intervals": {name: list(ends) for name, ends in result.intervals.items()},
+    }
     write_whole(folder / SELECTION, (json.dumps(chosen, indent=1) + "\n").encode())
 
 
+def _digest(folder: Path) -> str:
+    """Of what was asked, by which results are known to be of that and of nothing else."""
+    return hashlib.sha256((folder / SWEEP).read_bytes()).hexdigest()
+
+
 def is_finished(folder: Path) -> bool:
-    """Whether a sweep's folder holds its results."""
-    return all((folder / name).is_file() for name in (SWEEP, TABLE, SELECTION))
+    """Whether a sweep's folder holds the results of what its `sweep.json` asks for."""
+    if not all((folder / name).is_file() for name in (SWEEP, TABLE, SELECTION)):
+        return False
+    try:
+        with explained_reading(folder):
+            return bool(json.loads((folder / SELECTION).read_text())["of"] == _digest(folder))
+    except (ValueError, KeyError, TypeError):  # damaged: made anew from the heads that were kept
+        return False
 
 
 def load_sweep(run: str | os.PathLike[str]) -> SweepResult:
@@ -243,19 +277,26 @@ def load_sweep(run: str | os.PathLike[str]) -> SweepResult:
     folder = Path(run)
     if not (folder / SWEEP).is_file():
         raise RequestError(f"{str(folder)!r} holds no sweep; `headwater heads sweep --out` makes one")
-    if not is_finished(folder):
-        raise RequestError(
-            f"the sweep in {str(folder)!r} is not finished; give its command again and it goes on"
-        )
     try:
         with explained_reading(folder):
             request = json.loads((folder / SWEEP).read_text())
+            if request.get("measuring") != MEASURING:
+                raise RequestError(
+                    f"the figures in {str(folder)!r} were measured by another revision of headwater "
+                    f"({request.get('measuring', 1)}, and this is {MEASURING}); give its command again: "
+                    "they are measured anew from the heads it kept"
+                )
+            if not is_finished(folder):
+                raise RequestError(
+                    f"the sweep in {str(folder)!r} is not finished; give its command again and it goes on"
+                )
             chosen = json.loads((folder / SELECTION).read_text())
             table = parquet.read_table(folder / TABLE)
         picks = tuple(Pick(**_with_nan(each)) for each in chosen["picks"])
         skipped = tuple(Skipped(**each) for each in request["skipped"])
-        return SweepResult(request, table, picks, chosen["rule"], skipped, folder)
-    except (ValueError, KeyError, TypeError, pa.ArrowException) as error:
+        intervals = {name: (low, high) for name, (low, high) in chosen["intervals"].items()}
+        return SweepResult(request, table, picks, chosen["rule"], skipped, intervals, folder)
+    except (ValueError, KeyError, TypeError, AttributeError, pa.ArrowException) as error:
         raise RequestError(
             f"the sweep in {str(folder)!r} is damaged ({error}); delete {TABLE} and {SELECTION} there "
             "and give its command again: they are made anew from the heads it kept"

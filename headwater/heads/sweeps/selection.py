@@ -19,12 +19,23 @@ from headwater.heads.tasks.columns import nearest
 
 @dataclass(frozen=True)
 class Rule:
-    """A selection rule: pick the highest `figure` of those on `split`. `sees` is said to people."""
+    """A selection rule: pick the highest `figure` of those on `split`.
+
+    `sees` and `why` are said to people: what it goes by, and why one would. `unit` of the figure: `accuracy`,
+    or `likelihood`, a geometric mean probability of the truth, both between 0 and 1.
+    """
 
     name: str
     figure: str
     split: str
     sees: str
+    why: str
+    unit: str = "accuracy"
+
+    @property
+    def needs_groups(self) -> bool:
+        """Whether its figure is one of groups, which must then be known on its split."""
+        return self.figure in ("worst_group", "balanced", "worst_group_likelihood")
 
     @property
     def honest(self) -> bool:
@@ -33,17 +44,51 @@ class Rule:
 
 
 RULES: tuple[Rule, ...] = (
-    Rule("worst_group", "worst_group", "val", "worst group on val"),
-    Rule("worst_class", "worst_class", "val", "worst class on val, no groups known"),
-    Rule("overall", "overall", "val", "average over the rows of val"),
-    Rule("balanced", "balanced", "val", "average over the groups of val"),
+    Rule(
+        "worst_group",
+        "worst_group",
+        "val",
+        "accuracy of the worst group on val",
+        "it is what robust methods are for, where val has rows enough of every group (100 or more)",
+    ),
+    Rule(
+        "worst_class",
+        "worst_class",
+        "val",
+        "accuracy of the worst class on val, no groups known",
+        "nothing else that needs no groups comes nearer to the worst of them",
+    ),
+    Rule(
+        "overall",
+        "overall",
+        "val",
+        "accuracy over the rows of val",
+        "it is what is usually done, and does not see a small group that is wrong",
+    ),
+    Rule(
+        "balanced",
+        "balanced",
+        "val",
+        "accuracy averaged over the groups of val",
+        "a small group counts as much as a large one, but none decides alone",
+    ),
     Rule(
         "cv_worst_group",
         "worst_group_likelihood",
         "val",
-        "likelihood of the worst group on val, its accuracy below chance, for small val",
+        "likelihood of the worst group on val; below chance, its accuracy divided by the number of classes",
+        "on a small val one row moves an accuracy by more than a point and many heads tie, while the "
+        "likelihood moves with every row; but a head wrong about most of a group is the likelier the less "
+        "sure it is, so below chance its accuracy decides",
+        unit="likelihood",
     ),
-    Rule("oracle", "worst_group", "test", "worst group on test, which nobody may look at"),
+    Rule(
+        "oracle",
+        "worst_group",
+        "test",
+        "accuracy of the worst group on test, which nobody may look at",
+        "it marks what could be had, and is no choice that anyone may make",
+    ),
 )
 _TIES = ("balanced", "overall")  # on the rule's own split, higher first; then the log-loss, lower first
 
@@ -62,7 +107,7 @@ class Judged:
 
 @dataclass(frozen=True)
 class Pick:
-    """What a rule picked: its own `figure`, and what came of it on test.
+    """What a rule picked: its own `figure`, in the rule's `unit`, and what came of it on test.
 
     `test` are means over the seeds, `spread` the standard deviation of the worst group over them (None with a
     single seed). `cost`: worst-group accuracy on test given up against the oracle, at least 0.
@@ -74,6 +119,7 @@ class Pick:
     id: str
     method: str
     figure: float
+    unit: str
     test: Mapping[str, float]
     spread: float | None
     cost: float | None
@@ -142,6 +188,7 @@ def pick_all(candidates: Sequence[Judged]) -> list[Pick]:
                 id=chosen.id,
                 method=chosen.method,
                 figure=figures[rule.figure],
+                unit=rule.unit,
                 test=chosen.test,
                 spread=float(np.std(seeds, ddof=1)) if len(seeds) > 1 else None,
                 cost=None if oracle is None or math.isnan(worst) else oracle.test["worst_group"] - worst,

@@ -6,20 +6,24 @@ This file is the order of events; its design, folds, figures, selection and file
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+import warnings
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from dataclasses import replace as replaced
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from headwater.errors import RequestError
+import numpy as np
+
+from headwater.errors import HeadwaterWarning, RequestError
 from headwater.heads.checkpoint import SUFFIX, HeadInfo, save_head
 from headwater.heads.evaluation import report_on
 from headwater.heads.fitting import as_task
 from headwater.heads.methods import plan
 from headwater.heads.methods.recipes import Bank, Ended, FittedHead, Planned, run_rounds
 from headwater.heads.sweeps.candidates import ALL, Wanted
-from headwater.heads.sweeps.design import Design, make_design
-from headwater.heads.sweeps.parts import FOLDER, read_parts, write_part
+from headwater.heads.sweeps.design import Design, key_of, make_design
+from headwater.heads.sweeps.parts import FOLDER, write_part
 from headwater.heads.sweeps.results import (
     PICKED,
     SweepResult,
@@ -29,12 +33,14 @@ from headwater.heads.sweeps.results import (
     make_table,
     write_results,
 )
-from headwater.heads.sweeps.run_folder import check_folder, claimed
-from headwater.heads.sweeps.selection import Judged, best, best_by_method, default_rule, find_rule, pick_all
+from headwater.heads.sweeps.run_folder import check_folder, claimed, kept
+from headwater.heads.sweeps.selection import best, best_by_method, default_rule, find_rule, pick_all
 from headwater.heads.tasks.columns import listed
 from headwater.heads.tasks.task import Task
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from headwater.store import Store
 
 # Heads that the recipes of one lock-step run may hold between them, in bytes, and how many each may have.
@@ -68,6 +74,7 @@ def sweep(
     select: str | None = None,
     folds: int | None = None,
     out: str | os.PathLike[str] | None = None,
+    replace: bool = False,
     device: str = "auto",
     bank: Bank | None = None,
     progress: Callable[[SweepProgress], None] | None = None,
@@ -90,52 +97,139 @@ def sweep(
         select: the rule that decides which heads are saved; None: see `selection.default_rule`.
         folds: parts of val for judging methods that read it; None: see `folds.cross_fits`.
         out: the run's folder. A sweep that was stopped goes on with what is kept there; a finished one is
-            left alone, or selects anew when `select` is another rule. None: nothing is kept.
+            left alone, or selects anew when `select` is another rule. One that is asked for more methods,
+            draws or seeds trains these and is measured anew. None: nothing is kept.
+        replace: delete the sweep that is in the folder.
         device: auto, cpu or cuda.
         bank: trains the heads; None: a HeadBank on the task.
         progress: called before each round of training, and at the end.
 
     A recipe that fails does not take the others along: its row in the table says why, its traceback is
-    logged, and its candidate is never picked.
+    logged, and its candidate is never picked. Warns when `select` is the oracle, which looks at test; a
+    folder that was selected by it goes back to an honest rule when none is named.
 
     Raises:
         RequestError: before any training, for what cannot be meant: a method, setting, value or rule, a
             method asked for by name whose needs are not met, a folder with something else in it.
     """
+    design = design_sweep(
+        store,
+        target=target,
+        groups=groups,
+        split=split,
+        methods=methods,
+        draws=draws,
+        grid=grid,
+        settings=settings,
+        seeds=seeds,
+        folds=folds,
+    )
+    return run_design(
+        design, select=select, out=out, replace=replace, device=device, bank=bank, progress=progress
+    )
+
+
+def design_sweep(
+    store: Store | Task | str | os.PathLike[str],
+    *,
+    target: str = "class",
+    groups: Sequence[str] = (),
+    split: str = "split",
+    methods: str | Sequence[str] = (ALL,),
+    draws: int = 16,
+    grid: Mapping[str, Sequence[Any]] | None = None,
+    settings: Mapping[str, Any] | None = None,
+    seeds: int | Sequence[int] = 3,
+    folds: int | None = None,
+) -> Design:
+    """What `sweep` would train, by the same arguments: everything is checked and nothing trained."""
     task = as_task(store, target, groups, split)
     names = (methods,) if isinstance(methods, str) else tuple(methods)
-    design = make_design(task, Wanted(names, draws, grid, settings), seeds, folds)
-    rule = _rule(task, select)
+    return make_design(task, Wanted(names, draws, grid, settings), seeds, folds)
+
+
+def run_design(
+    design: Design,
+    *,
+    select: str | None = None,
+    out: str | os.PathLike[str] | None = None,
+    replace: bool = False,
+    device: str = "auto",
+    bank: Bank | None = None,
+    progress: Callable[[SweepProgress], None] | None = None,
+) -> SweepResult:
+    """Train and measure a design, and select; arguments and errors as of `sweep`."""
+    rule = _rule(design.task, select)
     request = design.request()
-    if out is None:
+    folder = None if out is None else Path(out)
+    if folder is None:
         ended: dict[str, Ended] = {}
         for finished in _train(design, ended, bank=bank, device=device, progress=progress):
             ended.update(finished)
-        table = make_table(design, ended)
-        return SweepResult(request, table, tuple(pick_all(judged(table))), rule, design.skipped)
-    folder = Path(out)
-    check_folder(folder, request)
-    with claimed(folder, request):
+        return _warned(_result(design, request, make_table(design, ended), rule, ended))
+    check_folder(folder, request, replace=replace)
+    with claimed(folder, request, replace=replace):
         if not is_finished(folder):
-            ended = read_parts(folder / FOLDER)
+            ended = kept(design, folder)
             for finished in _train(design, ended, bank=bank, device=device, progress=progress):
                 ended.update(finished)
                 write_part(folder / FOLDER, finished)
-            table = make_table(design, ended)
-            _save_heads(design, folder, judged(table), rule, ended)
-            write_results(folder, table, pick_all(judged(table)), rule)
-            return load_sweep(folder)
-        done = replace(load_sweep(folder), already_done=True)
-        if select is None or done.rule == rule:
-            return done
-        _save_heads(design, folder, judged(done.table), rule, read_parts(folder / FOLDER))
-        write_results(folder, done.table, done.picks, rule, new_table=False)
-        return replace(done, rule=rule)
+            result = _result(design, request, make_table(design, ended), rule, ended)
+            _save_heads(design, folder, result, ended)
+            write_results(result, folder)
+            return _warned(load_sweep(folder))
+        done = replaced(load_sweep(folder), already_done=True)
+        # A rule that looks at test is for those alone who ask for it, every time.
+        if done.rule == rule or (select is None and find_rule(done.rule).honest):
+            return _warned(done)
+        ended = kept(design, folder)
+        result = _result(design, done.request, done.table, rule, ended)
+        _save_heads(design, folder, result, ended)
+        write_results(result, folder, new_table=False)
+        return _warned(replaced(load_sweep(folder), already_done=True))
+
+
+def _warned(result: SweepResult) -> SweepResult:
+    if result.warning:
+        warnings.warn(result.warning, HeadwaterWarning, stacklevel=4)
+    return result
+
+
+def _result(
+    design: Design, request: Mapping[str, Any], table: pa.Table, rule: str, ended: Mapping[str, Ended]
+) -> SweepResult:
+    figures = judged(table)
+    picks = tuple(pick_all(figures))
+    shown = {each.id for each in picks} | {
+        each.id for each in best_by_method(figures, find_rule(rule)).values()
+    }
+    return SweepResult(request, table, picks, rule, design.skipped, _intervals(design, shown, ended))
+
+
+def _intervals(
+    design: Design, wanted: Collection[str], ended: Mapping[str, Ended]
+) -> dict[str, tuple[float, float]]:
+    """The mean over the seeds of the ends of the interval of the worst group on test, by candidate."""
+    if "test" not in design.task.splits:
+        return {}
+    found = {}
+    for candidate in design.candidates:
+        if candidate.id not in wanted:
+            continue
+        heads = [ended[key_of(candidate, seed)] for seed in design.seeds]
+        reports = report_on(
+            design.task, [each.head for each in heads if isinstance(each, FittedHead)], "test"
+        )
+        drawn = [report.interval("worst_group") for report in reports if report.has_groups]
+        ends = [(each.low, each.high) for each in drawn if each is not None]
+        if ends:
+            low, high = np.mean(ends, axis=0).tolist()
+            found[candidate.id] = (low, high)
+    return found
 
 
 def _rule(task: Task, name: str | None) -> str:
     """The rule's own name; RequestError where the task has not what it looks at."""
-    groups_known = "val" in task.splits and bool((task.groups[task.rows("val").index] >= 0).any())
     if name is None:
         if "val" not in task.splits:
             raise RequestError(
@@ -143,22 +237,24 @@ def _rule(task: Task, name: str | None) -> str:
                 "or say select = 'oracle' to look at test"
             )
         counts = task.group_counts("val")
-        return default_rule(groups_known=groups_known, smallest=min(filter(None, counts.tolist()), default=0))
+        smallest = min(filter(None, counts.tolist()), default=0)
+        return default_rule(groups_known=_groups_known(task, "val"), smallest=smallest)
     rule = find_rule(name)
     if rule.split not in task.splits:
         raise RequestError(
             f"rule {rule.name!r} looks at split {rule.split!r}, and column {task.split_name!r} has only "
             f"{listed(task.splits)}; draw another split or choose another rule"
         )
-    if (
-        rule.figure in ("worst_group", "balanced", "worst_group_likelihood")
-        and rule.honest
-        and not groups_known
-    ):
+    if rule.needs_groups and not _groups_known(task, rule.split):
         raise RequestError(
-            f"rule {rule.name!r} needs groups, and no row of split 'val' has one; choose 'worst_class'"
+            f"rule {rule.name!r} needs groups, and no row of split {rule.split!r} has one; "
+            "choose 'worst_class'"
         )
     return rule.name
+
+
+def _groups_known(task: Task, split: str) -> bool:
+    return bool((task.groups[task.rows(split).index] >= 0).any())
 
 
 def _train(
@@ -201,14 +297,13 @@ def _train(
     tell(0, 0)
 
 
-def _save_heads(
-    design: Design, folder: Path, figures: Sequence[Judged], rule: str, ended: Mapping[str, Ended]
-) -> None:
+def _save_heads(design: Design, folder: Path, result: SweepResult, ended: Mapping[str, Ended]) -> None:
     """Save, with the first seed, what the rule picks among each method's candidates, and among all."""
-    task = design.task
-    picked = best_by_method(figures, find_rule(rule))
+    task, rule = design.task, find_rule(result.rule)
+    figures = judged(result.table)
+    picked = best_by_method(figures, rule)
     files = {folder / "heads" / f"{name}{SUFFIX}": chosen for name, chosen in picked.items()}
-    overall = best(figures, find_rule(rule))
+    overall = best(figures, rule)
     if overall is not None:
         files[folder / PICKED] = overall
     keys = {path: f"{chosen.id}.s{design.seeds[0]}" for path, chosen in files.items()}
@@ -221,4 +316,5 @@ def _save_heads(
     }
     for path, key in keys.items():
         summary = {name: found[key].to_dict() for name, found in reports.items()}
-        save_head(path, heads[key].head, HeadInfo.of(task, heads[key], summary), replace=True)
+        info = HeadInfo.of(task, heads[key], summary, chosen_by=rule.name, chosen_on=rule.split)
+        save_head(path, heads[key].head, info, replace=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import signal
 import subprocess
@@ -15,7 +16,7 @@ import pytest
 from pyarrow import csv
 
 import headwater as hw
-from headwater.errors import HeadwaterError, RequestError
+from headwater.errors import HeadwaterError, HeadwaterWarning, RequestError
 from headwater.heads import HeadBank, Task, load_head, load_sweep, run_recipes, sweep
 from headwater.heads.evaluation import report_on
 from headwater.heads.methods import draw_settings, find_method, plan, random_for, registry
@@ -139,7 +140,7 @@ def test_a_method_that_reads_val_is_judged_on_rows_it_never_saw(task: Task) -> N
     row = _rows(result.table)["DFR-val.00.s1"]
     assert row["cv.overall"] == pytest.approx(np.mean(likely), abs=0.01)
     assert row["cv.worst_group"] == pytest.approx(np.mean(by_group, axis=0).min(), abs=0.02)
-    assert row["reads_val"]
+    assert row["val_in_sample"]
     assert _rows(result.table)["ERM.00.s0"]["cv.overall"] is None
     seen = {each.id: each.val["overall"] for each in judged(result.table)}
     assert seen["DFR-val.00"] == row["cv.overall"] == _rows(result.table)["DFR-val.00.s0"]["cv.overall"]
@@ -248,7 +249,8 @@ def test_a_run_on_disk_is_what_was_measured_and_is_left_alone_when_done(
 def test_another_rule_selects_anew_without_training(task: Task, tmp_path: Path) -> None:
     out = tmp_path / "run"
     first = sweep(task, out=out, select="worst_group", **SMALL)
-    second = sweep(task, out=out, select="oracle", bank=Bank(task, most=0), **SMALL)
+    with pytest.warns(HeadwaterWarning, match="'oracle' chose by looking at test"):
+        second = sweep(task, out=out, select="oracle", bank=Bank(task, most=0), **SMALL)
     assert (first.rule, second.rule, load_sweep(out).rule) == ("worst_group", "oracle", "oracle")
     assert second.already_done
     head, info = load_head(out / "picked.safetensors")
@@ -257,7 +259,16 @@ def test_another_rule_selects_anew_without_training(task: Task, tmp_path: Path) 
     (report,) = report_on(task, [head], "test")
     row = _rows(second.table)[f"{second.pick.id}.s0"]
     assert report.worst_group.accuracy == pytest.approx(row["test.worst_group"])
-    assert sweep(task, out=out, bank=Bank(task, most=0), **SMALL).rule == "oracle"  # none asked for: kept
+    assert (info.chosen_by, info.chosen_on) == ("oracle", "test")
+    assert "rule 'oracle', which looks at test" in info.in_sample("test")
+    assert "looking at test" in json.loads((out / "selection.json").read_text())["warning"]
+    assert (
+        sweep(task, out=out, bank=Bank(task, most=0), **SMALL).rule == "cv_worst_group"
+    )  # it does not stick
+    assert "warning" not in json.loads((out / "selection.json").read_text())
+    assert not load_head(out / "picked.safetensors")[1].in_sample("test")
+    sweep(task, out=out, select="overall", bank=Bank(task, most=0), **SMALL)
+    assert sweep(task, out=out, bank=Bank(task, most=0), **SMALL).rule == "overall"  # none asked for: kept
 
 
 def test_a_killed_sweep_goes_on_with_what_it_kept(store_at: Store, tmp_path: Path) -> None:
@@ -310,7 +321,7 @@ def test_a_folder_with_something_else_is_refused_by_name_and_untouched(task: Tas
     other = Task.from_arrays(task.features, 1 - task.target, task.groups, _split(task))
     for wanted, what in (
         ({"methods": ["RWY"], "draws": 2, "seeds": 1}, "differs in methods;"),
-        ({"methods": ["ERM"], "draws": 3, "seeds": 2}, "differs in draws, seeds;"),
+        ({"methods": ["ERM"], "draws": 1, "seeds": [1]}, "differs in draws, seeds;"),
         ({"methods": ["ERM"], "grid": {"l2": [1]}, "seeds": 1}, "differs in draws, grid;"),
         ({"methods": ["ERM"], "draws": 2, "seeds": 1, "settings": {"l2": 1}}, "differs in settings;"),
     ):
@@ -373,7 +384,8 @@ def test_rules_need_what_they_look_at(task: Task, world: Callable[..., dict[str,
     no_val = Task.from_arrays(made["features"], made["class"], {"place": made["place"]}, made["split"])
     with pytest.raises(RequestError, match="no rows in split 'val', and every honest rule"):
         sweep(no_val, methods=["ERM"])
-    result = sweep(no_val, methods=["ERM"], draws=1, seeds=1, select="oracle")
+    with pytest.warns(HeadwaterWarning, match="looking at test"):
+        result = sweep(no_val, methods=["ERM"], draws=1, seeds=1, select="oracle")
     assert [pick.rule for pick in result.picks] == ["oracle"]
     made = world(counts={"train": (30, 9, 8, 30), "val": (9, 9, 9, 9)})
     no_test = Task.from_arrays(made["features"], made["class"], {"place": made["place"]}, made["split"])
@@ -386,3 +398,123 @@ def test_rules_need_what_they_look_at(task: Task, world: Callable[..., dict[str,
     with pytest.raises(RequestError, match="rule 'balanced' needs groups"):
         sweep(blind, methods=["ERM"], select="balanced")
     assert sweep(blind, methods=["ERM"], draws=1, seeds=1).rule == "worst_class"
+
+
+def test_every_choice_can_be_made_again_from_the_table_alone(task: Task, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    sweep(task, out=out, **{**SMALL, "methods": ["ERM", "RWG", "SUBG", "DFR-val"], "draws": 3})
+    table = csv.read_csv(out / "results.csv").to_pylist()
+    in_sample = {row["method"]: row["val_in_sample"] for row in table}
+    assert in_sample == {"ERM": False, "RWG": False, "SUBG": False, "DFR-val": True}
+    picks = {pick["rule"]: pick for pick in json.loads((out / "selection.json").read_text())["picks"]}
+    figures = {name: f"judged.{name}" for name in ("worst_group", "worst_class", "overall", "balanced")}
+    figures |= {"cv_worst_group": "judged.worst_group_likelihood", "oracle": "test.worst_group"}
+    assert set(picks) == set(figures)
+    for rule, column in figures.items():
+        where = column.partition(".")[0]
+        means = {}
+        for row in table:
+            mine = [each for each in table if each["candidate"] == row["candidate"]]
+            tie = [f"{where}.balanced", f"{where}.overall"]
+            means[row["candidate"]] = [
+                *(round(float(np.mean([each[name] for each in mine])), 9) for name in (column, *tie)),
+                -round(float(np.mean([each[f"{where}.log_loss"] for each in mine])), 9),
+            ]
+        assert picks[rule]["id"] == max(means, key=means.__getitem__)
+        assert picks[rule]["figure"] == pytest.approx(max(mean[0] for mean in means.values()))
+        assert picks[rule]["unit"] == ("likelihood" if rule == "cv_worst_group" else "accuracy")
+    for row in table:
+        source = "cv" if row["val_in_sample"] else "val"
+        assert row["judged.worst_group"] == row[f"{source}.worst_group"]
+
+
+def test_more_methods_draws_and_seeds_keep_what_is_trained(task: Task, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    request: dict[str, Any] = {**SMALL, "methods": ["ERM", "DFR-val"]}
+    sweep(task, out=out, **request)
+    more = {**request, "methods": ["ERM", "RWG", "DFR-val"], "draws": 3, "seeds": 3}
+    bank = Bank(task)
+    told: list[Any] = []
+    result = sweep(task, out=out, bank=bank, progress=told.append, **more)
+    folds = result.request["folds"] * result.request["repeats"]
+    shared = sum(number % 2 == number % 3 for number in range(folds))  # judged by the same seed before
+    assert told[0].ended == 2 * 2 + 2 + shared
+    published = HeadSpec(task.rows("train"), Penalty(1e-3), scaler_rows=task.rows("train"))
+    assert published not in [spec for call in bank.calls for spec in call]
+    fresh = sweep(task, **more)
+    assert result.table["id"].equals(fresh.table["id"])
+    for name in ("test.log_loss", "judged.worst_group"):
+        np.testing.assert_allclose(result.table[name].to_numpy(), fresh.table[name].to_numpy(), rtol=1e-3)
+    assert load_sweep(out).table.equals(result.table)
+    assert sweep(task, out=out, bank=Bank(task, most=0), **more).already_done
+    with pytest.raises(RequestError, match="differs in methods, draws, seeds; ask for all that it holds"):
+        sweep(task, out=out, bank=Bank(task, most=0), **request)
+
+
+def test_a_grid_with_values_in_between_takes_no_head_for_another(task: Task, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    request: dict[str, Any] = {"methods": ["ERM"], "seeds": 1}
+    sweep(task, out=out, grid={"l2": [0.1, 10]}, **request)
+    bank = Bank(task)
+    result = sweep(task, out=out, grid={"l2": [0.1, 1, 10]}, bank=bank, **request)
+    assert [spec.penalty.l2 for call in bank.calls for spec in call] == [1]
+    fresh = sweep(task, grid={"l2": [0.1, 1, 10]}, **request)
+    np.testing.assert_allclose(
+        result.table["test.log_loss"].to_numpy(), fresh.table["test.log_loss"].to_numpy(), rtol=1e-3
+    )
+    again = sweep(
+        task, out=out, grid={"l2": [0.1, 1, 10]}, bank=Bank(task, most=0), select="overall", **request
+    )
+    assert again.rule == "overall"
+
+
+def test_what_another_revision_measured_is_measured_anew_and_what_it_trained_not_mixed(
+    task: Task, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    request: dict[str, Any] = {"methods": ["ERM"], "draws": 2, "seeds": 1, "out": out}
+    sweep(task, **request)
+    asked = json.loads((out / "sweep.json").read_text())
+
+    def pretend(**changes: Any) -> None:
+        text = json.dumps({**asked, **changes})
+        (out / "sweep.json").write_text(text)
+        chosen = json.loads((out / "selection.json").read_text())
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        (out / "selection.json").write_text(json.dumps({**chosen, "of": digest}))
+
+    pretend(measuring=asked["measuring"] - 1, training=0)
+    with pytest.raises(RequestError, match=r"were measured by another revision .* give its command again"):
+        load_sweep(out)
+    (out / "results.parquet").unlink()
+    (out / "results.parquet").write_bytes(b"older figures")
+    with pytest.warns(HeadwaterWarning, match="are measured anew from the heads that were kept"):
+        done = sweep(task, bank=Bank(task, most=0), **request)
+    assert done.table.num_rows == 2
+    assert json.loads((out / "sweep.json").read_text())["training"] == 0  # who trained them has not changed
+    with pytest.raises(RequestError, match=r"heads in .* were trained by another revision of headwater"):
+        sweep(task, bank=Bank(task, most=0), **{**request, "seeds": 2})
+    done = sweep(task, replace=True, **{**request, "seeds": 2})
+    assert (done.table.num_rows, done.request["training"]) == (4, asked["training"])
+
+
+def test_replacing_leaves_nothing_of_the_sweep_before(task: Task, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    sweep(task, methods=["ERM", "SUBG"], draws=2, seeds=1, out=out)
+    done = sweep(task, methods=["RWG"], draws=1, seeds=1, out=out, replace=True)
+    assert done.table["id"].to_pylist() == ["RWG.00.s0"]
+    assert [path.name for path in (out / "heads").iterdir()] == ["RWG.safetensors"]
+    assert len(list((out / "trained").iterdir())) == 1
+    (out / "sweep.json").unlink()
+    with pytest.raises(RequestError, match="holds something that is no sweep"):
+        sweep(task, methods=["RWG"], draws=1, seeds=1, out=out, replace=True)
+
+
+def test_intervals_hold_what_they_are_of(task: Task) -> None:
+    result = sweep(task, **SMALL)
+    rows = result.table.to_pylist()
+    assert {pick.id for pick in result.picks} <= set(result.intervals)
+    assert {name.partition(".")[0] for name in result.intervals} == {"ERM", "SUBG", "DFR-val"}
+    for name, (low, high) in result.intervals.items():
+        mean = np.mean([row["test.worst_group"] for row in rows if row["candidate"] == name])
+        assert 0 <= low < mean < high <= 1
