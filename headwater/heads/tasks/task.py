@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from headwater.store import Store
 
 _REMEMBERED = 16  # single heads whose scores are kept
-_BLOCK = 16_384  # rows gathered at once when heads are applied, so that memory stays bounded
+_BLOCK = 1024  # rows gathered at once when heads are applied, so that they stay in the caches
 
 SCORES_AT_ONCE = 32_000_000
 """How many scores to ask of `Task.logits` at once, so that memory stays bounded: 128 MB."""
@@ -280,11 +280,14 @@ class Task:
         return {}
 
     def _score(self, heads: Sequence[LinearHead], index: NDArray[np.int64]) -> NDArray[np.float32]:
+        import torch  # noqa: PLC0415  (slow to import; NumPy takes several times as long to widen float16)
+
         weight = np.concatenate([head.weight for head in heads]).T
         bias = np.concatenate([head.bias for head in heads])
         out = np.empty((len(heads), len(index), len(self.classes)), dtype=np.float32)
         for first in range(0, len(index), _BLOCK):
-            block = np.asarray(self.features[index[first : first + _BLOCK]], dtype=np.float32)
+            narrow = np.asarray(self.features[index[first : first + _BLOCK]])
+            block = torch.from_numpy(narrow).float().numpy()
             scores = (block @ weight + bias).reshape(len(block), len(heads), -1)
             out[:, first : first + len(block)] = scores.transpose(1, 0, 2)
         out.flags.writeable = False
