@@ -116,9 +116,9 @@ def held_out(
         val.append(mine[:taken])
     if short:
         raise RequestError(
-            f"{method} holds rows of every group out to choose its settings by, and {listed(short)} has not "
-            f"enough of them (at least {per_group + 1}); give val=(X, y, groups), or one value per setting, "
-            "so that nothing is chosen"
+            f"{method} holds rows of every group out to choose its settings by, and {listed(short)} "
+            f"{'has' if len(short) == 1 else 'have'} not enough of them (at least {per_group + 1}); give "
+            "val=(X, y, groups), or one value per setting, so that nothing is chosen"
         )
     chosen = np.sort(np.concatenate(val))
     return {"train": np.setdiff1d(rows, chosen), "val": chosen}

@@ -210,21 +210,21 @@ def check_needs(task: Task, name: str, needs: Needs) -> None:
         if few:
             raise RequestError(
                 f"{name} needs at least {_rows(needs.rows_per_class)} of every class in split {split!r}, and "
-                f"{listed(few)} has fewer; draw another split or leave the class out"
+                f"{listed(few)} {_have(few)} fewer; draw another split or leave the class out"
             )
     for split in needs.groups_on:
         unknown = int((task.groups[task.splits[split]] < 0).sum())
         if unknown:
             raise RequestError(
                 f"{name} needs the group of every row in split {split!r}, and {unknown} of "
-                f"{len(task.splits[split])} have none; annotate {listed(task.group_columns)} or choose a "
-                "method without groups"
+                f"{len(task.splits[split])} {'has' if unknown == 1 else 'have'} none; annotate "
+                f"{listed(task.group_columns)} or choose a method without groups"
             )
         few = _fewer(task.group_names, task.group_counts(split), needs.rows_per_group)
         if few:
             raise RequestError(
                 f"{name} needs at least {_rows(needs.rows_per_group)} of every group in split {split!r}, and "
-                f"{listed(few)} has fewer; choose other groups or draw another split"
+                f"{listed(few)} {_have(few)} fewer; choose other groups or draw another split"
             )
         if needs.domains > 1 and len(np.unique(domains(task, task.splits[split]))) < needs.domains:
             raise RequestError(
@@ -235,6 +235,10 @@ def check_needs(task: Task, name: str, needs: Needs) -> None:
 
 def _fewer(names: Sequence[str], counts: NDArray[np.int64], least: int) -> list[str]:
     return [name for name, count in zip(names, counts.tolist(), strict=True) if count < least]
+
+
+def _have(names: Sequence[str]) -> str:
+    return "has" if len(names) == 1 else "have"
 
 
 def _rows(count: int) -> str:

@@ -146,6 +146,16 @@ def crossed(target: CodedColumn, groups: Sequence[CodedColumn]) -> Groups:
     return Groups(codes, names, np.where(codes >= 0, domains, -1))
 
 
+def check_classes(target: CodedColumn) -> None:
+    """Refuse a target that is an id: with nearly a class for every row there is nothing to learn."""
+    rows, classes = int((target.codes >= 0).sum()), len(target.names)
+    if classes > _MANY and classes > rows / 2:
+        raise RequestError(
+            f"column {target.name!r} has {classes:,} values for {rows:,} rows, fewer than two rows a class; "
+            "that is an id: predict a column of few values, such as a class"
+        )
+
+
 def split_names(column: CodedColumn) -> dict[str, int]:
     """The code of each split in a split column; the numbers 0, 1, 2 stand for train, val, test."""
     names = column.names

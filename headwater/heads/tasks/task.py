@@ -20,6 +20,7 @@ from headwater.heads.tasks.columns import (
     FRACTIONS,
     SPLITS,
     CodedColumn,
+    check_classes,
     coded,
     crossed,
     listed,
@@ -205,6 +206,8 @@ class Task:
                 f"column {target.name!r} has one class only, {target.names[0]!r}; a head needs at least two "
                 "(empty cells and -1 count as missing)"
             )
+        if classes is None:
+            check_classes(target)
         made = crossed(target, [column.only(taking_part) for column in groups])
         named = split_names(split)
         splits = {

@@ -219,3 +219,11 @@ def test_a_single_heads_scores_are_remembered_and_are_what_they_were(task: Task)
     assert task.logits(heads[:1], val) is not task.logits(heads[1:2], val)
     with pytest.raises(ValueError, match="read-only"):
         task.logits(heads[:1], val)[0, 0, 0] = 1
+
+
+def test_a_target_that_is_an_id_is_refused() -> None:
+    ids = [f"bird {row}" for row in range(100)]
+    with pytest.raises(RequestError, match=r"column 'class' has 100 values for 100 rows, .* is an id"):
+        Task.from_arrays(np.zeros((100, 2), "f4"), ids)
+    fine = Task.from_arrays(np.zeros((100, 2), "f4"), [f"species {row // 2}" for row in range(100)])
+    assert len(fine.classes) == 50
