@@ -135,3 +135,18 @@ def print_left_out(left_out: str, without_group: Mapping[str, int]) -> None:
     if without_group:
         counts = ", ".join(f"{count:,} of {split}" for split, count in without_group.items())
         print_note(f"rows without a known group, which count in no figure of groups: {counts}")
+
+
+def duration(seconds: float) -> str:
+    """A time for people: `42 s`, `3 min 20 s`, `2 h 5 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def counted(count: int, noun: str) -> str:
+    """A count with its noun: `1 head`, `3 heads`."""
+    return f"{count:,} {noun}{'s' * (count != 1)}"

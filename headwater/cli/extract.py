@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from headwater.cli.console import console, print_json, progress_console
+from headwater.cli.console import console, duration, print_json, progress_console
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -168,16 +168,6 @@ class _Pace:
         if short:
             return f"{rate:,.0f}/s{left}{slowest}"
         return f"{rate:,.1f} images/s{left}" + (f" · slowest stage: {now.slowest}" if now.slowest else "")
-
-
-def duration(seconds: float) -> str:
-    """A time for people: `42 s`, `3 min 20 s`, `2 h 5 min`."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
 def _summary(report: ExtractReport) -> None:

@@ -14,6 +14,7 @@ from headwater.cli import sweep
 from headwater.cli.console import (
     AsJson,
     between,
+    counted,
     in_sample_note,
     parts_of,
     percent,
@@ -117,7 +118,9 @@ def fit(
         str,
         typer.Option(help="Columns, with commas, that make the groups with the target; none: the classes."),
     ] = "",
-    method: Annotated[str, typer.Option(help="A method, several with commas, or all.")] = "ERM",
+    method: Annotated[
+        str, typer.Option("--method", "--methods", help="A method, several with commas, or all.")
+    ] = "ERM",
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="key=value, or METHOD.key=value; may be repeated.")
     ] = None,
@@ -161,7 +164,9 @@ def fit(
             out=run_paths(out, names) if several else [out],
             replace=replace,
             device=device,
-            progress=lambda number, heads: status.update(f"round {number}: training {heads:,} heads"),
+            progress=lambda number, heads: status.update(
+                f"round {number}: training {counted(heads, 'head')}"
+            ),
         )
     print_warnings(caught)
     if as_json:
@@ -315,7 +320,7 @@ def _print_fits(results: Sequence[FitResult], target: str, groups: str) -> None:
         fitted = result.fitted
         chosen = ", ".join(f"{key} = {shown(value)}" for key, value in fitted.choices.items())
         state = "converged" if not fitted.unconverged else f"{fitted.unconverged} NOT converged"
-        line = f"{fitted.method}: {fitted.trained} head{'s' * (fitted.trained != 1)}, {state}"
+        line = f"{fitted.method}: {counted(fitted.trained, 'head')}, {state}"
         typer.echo(f"{line}{'; ' + chosen if chosen else ''} -> {visible(str(result.path))}")
 
 

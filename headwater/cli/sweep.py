@@ -4,31 +4,30 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from headwater.cli.console import (
     AsJson,
     parts_of,
     percent,
     print_json,
+    print_note,
     print_table,
     print_warnings,
     progress_console,
     shown,
     visible,
 )
+from headwater.cli.sweep_plan import fewer_settings, print_asked, print_plan, print_skipped, showing
 from headwater.errors import HeadwaterError, HeadwaterWarning, RequestError
 
 if TYPE_CHECKING:
     from headwater.heads.sweeps.results import SweepResult
     from headwater.heads.sweeps.selection import Judged, Pick
-    from headwater.heads.sweeps.sweeping import SweepProgress
 
 
 def register(app: typer.Typer) -> None:
@@ -39,13 +38,18 @@ def register(app: typer.Typer) -> None:
 def sweep(
     store: Annotated[Path, typer.Argument(help="The store whose features to train on.")],
     *,
-    out: Annotated[Path, typer.Option(help="The run's folder; a sweep that was stopped goes on there.")],
+    out: Annotated[
+        Path, typer.Option(help="The run's folder; a sweep that was stopped or is asked for more goes on.")
+    ],
     target: Annotated[str, typer.Option(help="The column to predict.")] = "class",
     groups: Annotated[
         str,
         typer.Option(help="Columns, with commas, that make the groups with the target; none: the classes."),
     ] = "",
-    methods: Annotated[str, typer.Option(help="Methods with commas, or all that the columns allow.")] = "all",
+    methods: Annotated[
+        str,
+        typer.Option("--methods", "--method", help="Methods with commas, or all that the columns allow."),
+    ] = "all",
     draws: Annotated[
         int | None,
         typer.Option(help="Settings of each method: the published ones, then random draws. [default: 16]"),
@@ -72,16 +76,19 @@ def sweep(
     ] = None,
     split: Annotated[str, typer.Option(help="The column that says train, val or test.")] = "split",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    replace: Annotated[bool, typer.Option("--replace", help="Delete the sweep that is at --out.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only show what would be trained, and write nothing.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Train methods x settings x seeds in lock-step and show what each selection rule would pick."""
-    from headwater.heads.sweeps.sweeping import sweep as run  # noqa: PLC0415
+    from headwater.heads.sweeps.sweeping import design_sweep, run_design  # noqa: PLC0415
 
     if draws is not None and grid:
         raise RequestError("give either --draws or --grid: a grid says itself which settings to try")
-    with warnings.catch_warnings(record=True) as caught, _showing() as progress:
-        warnings.simplefilter("always", HeadwaterWarning)
-        result = run(
+    with progress_console().status("reading the store"):
+        design = design_sweep(
             store,
             target=target,
             groups=parts_of(groups),
@@ -91,12 +98,14 @@ def sweep(
             grid=_options(grid, "--grid", several=True) if grid else None,
             settings=_options(settings or [], "--set", several=False),
             seeds=_seeds(seeds),
-            select=select,
             folds=folds,
-            out=out,
-            device=device,
-            progress=progress,
         )
+    if dry_run:
+        print_plan(design, out, replace=replace, as_json=as_json)
+        return
+    with warnings.catch_warnings(record=True) as caught, showing(design) as progress:
+        warnings.simplefilter("always", HeadwaterWarning)
+        result = run_design(design, select=select, out=out, replace=replace, device=device, progress=progress)
     print_warnings(caught)
     if as_json:
         print_json(_record(result))
@@ -107,26 +116,6 @@ def sweep(
             f"{len(result.failed)} of {result.table.num_rows} heads failed, such as {result.failed[0][0]}: "
             f"{result.failed[0][1]}; the others are in {str(out)!r}"
         )
-
-
-@contextmanager
-def _showing() -> Iterator[Callable[[SweepProgress], None]]:
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=None),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-    )
-    console = progress_console()
-    # Away from a terminal it would leave an empty line behind.
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        place = bar.add_task("reading the store", total=None)
-
-        def show(at: SweepProgress) -> None:
-            said = f"round {at.round}: training {at.heads:,} heads" if at.heads else "measuring"
-            bar.update(place, description=said, completed=at.ended, total=at.recipes, refresh=True)
-
-        yield show
 
 
 def _seeds(text: str) -> int | list[int]:
@@ -160,43 +149,47 @@ def _print(result: SweepResult) -> None:
     names = {rule.rule: f"{rule.rule} *" if rule.rule == result.rule else rule.rule for rule in result.picks}
     print_table(
         f"What each rule would pick; accuracy on test in %{_over(len(request['seeds']))}",
-        ["rule", "picks", "saw", "worst", "+-", "overall", "cost"],
+        ["rule", "picks", "saw", "worst", "95 %", "+-", "overall", "cost"],
         [
             (
                 names[pick.rule],
                 pick.id,
-                percent(pick.figure),
+                _seen(pick, len(request["classes"])),
                 percent(pick.test["worst_group"]),
-                percent(pick.spread),
+                _interval(result, pick.id),
+                "" if pick.spread is None else percent(pick.spread),
                 percent(pick.test["overall"]),
                 percent(pick.cost) if pick.honest else "sees test",
             )
             for pick in result.picks
         ],
+        spare=("+-", "overall", "95 %", "saw"),
     )
+    for pick in result.picks:
+        if pick.unit != "accuracy":
+            print_note(f"saw: accuracy in %; {pick.rule}: {pick.sees}")
     chosen = _best_of_each(result, split)
+    held_out = " out of fold where val is in sample" if split == "val" else ""
     print_table(
-        f"\nEach method's best by {result.rule}; accuracy on {split} in %",
-        ["method", "worst", "balanced", "overall", "tried", "NOT conv.", "s"],
+        f"\nEach method's best by {result.rule}; accuracy on {split}{held_out} in %",
+        ["method", "worst", "95 %", "balanced", "overall", "tried", "NOT conv.", "s"],
         [
             (
                 each.method,
-                *(percent(_on(each, split).get(name)) for name in ("worst_group", "balanced", "overall")),
+                percent(_on(each, split).get("worst_group")),
+                _interval(result, each.id),
+                *(percent(_on(each, split).get(name)) for name in ("balanced", "overall")),
                 *_counts(result, each.method),
             )
             for each in chosen
         ],
+        spare=("s", "95 %"),
     )
+    print_asked(request)
     lost = [name for name in _methods(result) if name not in {each.method for each in judged(table)}]
     for name in lost:
         typer.echo(f"{name}: no candidate ended with every seed")
-    for each in result.skipped:
-        what = (
-            each.method
-            if each.method not in _methods(result)
-            else f"{each.settings} settings of {each.method}"
-        )
-        typer.echo(f"skipped {what}: {visible(each.reason)}")
+    print_skipped(result.skipped, set(_methods(result)))
     for name, reason in result.failed[:5]:
         typer.echo(f"failed {name}: {visible(reason)}")
     if result.pick is not None:
@@ -206,6 +199,18 @@ def _print(result: SweepResult) -> None:
     if result.folder is not None:
         done = "done already, nothing was trained; " if result.already_done else ""
         typer.echo(f"{done}{table.num_rows:,} heads in {visible(str(result.folder))}")
+
+
+def _seen(pick: Pick, classes: int) -> str:
+    """A rule's figure in its unit: an accuracy in percent, a likelihood, or what stands in below chance."""
+    if pick.unit == "accuracy":
+        return percent(pick.figure)
+    return f"{pick.figure:.3f}" if pick.figure >= 1 / classes else f"{pick.figure:.3f} (acc./{classes})"
+
+
+def _interval(result: SweepResult, candidate: str) -> str:
+    low, high = result.intervals.get(candidate, (math.nan, math.nan))
+    return "" if math.isnan(low) else f"{100 * low:.1f}-{100 * high:.1f}"
 
 
 def _over(seeds: int) -> str:
@@ -253,6 +258,8 @@ def _record(result: SweepResult) -> dict[str, Any]:
             "method": pick.method,
             "settings": result.settings_of(pick.id),
             "figure": pick.figure,
+            "unit": pick.unit,
+            "interval": result.intervals.get(pick.id),
             "test": {name: None if math.isnan(value) else value for name, value in pick.test.items()},
             "spread": pick.spread,
             "cost": pick.cost,
@@ -262,6 +269,10 @@ def _record(result: SweepResult) -> dict[str, Any]:
         "out": str(result.folder),
         "already_done": result.already_done,
         "rule": result.rule,
+        "warning": result.warning,
+        "left_out": result.request["left_out"],
+        "without_group": result.request["without_group"],
+        "fewer_settings": fewer_settings(result.request),
         "picks": [plain(pick) for pick in result.picks],
         "heads": result.table.num_rows,
         "methods": {

@@ -14,7 +14,7 @@ from typer import Typer
 from typer.testing import CliRunner
 
 from headwater.cli import extract as command
-from headwater.cli.extract import duration
+from headwater.cli.console import duration
 from headwater.errors import HeadwaterError, RequestError
 from headwater.extract import Progress
 

@@ -41,10 +41,22 @@ def test_tables_that_fit_and_a_second_time_nothing_to_do(
     assert [len(done.table), done.rule] == [(3 + 1 + 3) * 2, "cv_worst_group"]
     assert done.pick is not None
     for pick in done.picks:
-        assert pick.rule[:11] in text  # longer ones wrap
+        assert pick.rule in text  # whole, at any width
         assert f"{100 * pick.test['worst_group']:.1f}" in text
     assert f"* cv_worst_group, which decides here, picks {done.pick.id}: " in text
     assert "sees test" in " ".join(text.split())
+    low, high = done.intervals[done.pick.id]
+    assert (f"{100 * low:.1f}-{100 * high:.1f}" in text) == (columns == 160)
+    assert "cv_worst_group: likelihood of the worst group on val" in " ".join(text.split())
+    assert f" {done.pick.figure:.3f} " in text
+    assert "1 row left out: 1 failed" not in text
+    assert "2 rows left out: 2 failed" in text
+    assert "groups: the classes" not in text
+    assert "fewer than 3 different settings to draw: RWG 1" in text
+    assert "16 recipes planned" not in err
+    assert "14 recipes planned: 3 methods, 7 settings, 2 seeds make 14 heads; each trains" in err
+    assert "round 1: training 14 heads; 0 of 14 recipes done after 0 s" in err
+    assert "measuring; 14 of 14 recipes done" in err
     monkeypatch.setattr(HeadBank, "train", lambda *_: pytest.fail("trained"))
     code, again, _ = command(*asked, columns=columns)
     assert code == 0
@@ -135,3 +147,44 @@ def test_a_wrong_request_is_one_line_and_exit_2(
     assert sentence in err
     assert err.count("\n") == 1
     assert [path.name for path in store.parent.iterdir()] == ["birds.store"]
+
+
+def test_a_dry_run_says_what_is_left_and_writes_nothing(
+    tmp_path: Path, store: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "run"
+    asked = ("--groups", "place", "--draws", 1, "--seeds", 2, "--out", out, "--set", "max_iterations=50")
+    assert command("--methods", "ERM", *asked)[0] == 0
+    there = {file: file.read_bytes() for file in out.rglob("*") if file.is_file()}
+    monkeypatch.setattr(HeadBank, "train", lambda *_: pytest.fail("trained"))
+    code, text, _ = command("--methods", "ERM,LLR-group", *asked, "--dry-run")
+    rows = [line.split() for line in text.splitlines()]
+    folds = load_sweep(out).request["folds"] * load_sweep(out).request["repeats"]
+    assert code == 0
+    assert ["ERM", "1", "2", "0", "2", "2"] in rows
+    assert ["LLR-group", "1", "2", str(folds), str(2 + folds), "0"] in rows
+    assert ["all", "2", "4", str(folds), str(4 + folds), "2"] in rows
+    code, text, _ = command(
+        "--method", "ERM,LLR-group", *asked, "--dry-run", "--json"
+    )  # either option's name
+    assert json.loads(text)["methods"]["LLR-group"]["held_out"] == folds
+    assert {file: file.read_bytes() for file in out.rglob("*") if file.is_file()} == there
+    code, _, err = command("--methods", "RWG", *asked, "--dry-run")
+    assert code == 2
+    assert "ask for all that it holds and more, choose another folder, or say --replace" in err
+    code, text, _ = command("--methods", "RWG", *asked, "--dry-run", "--replace")
+    assert code == 0
+    assert {file: file.read_bytes() for file in out.rglob("*") if file.is_file()} == there
+
+
+def test_choosing_by_test_is_said_aloud(tmp_path: Path, command: Command) -> None:
+    asked = ("--methods", "ERM", "--draws", 1, "--seeds", 1, "--out", tmp_path / "run")
+    code, text, err = command(*asked, "--select", "oracle")
+    assert code == 0
+    assert "warning: rule 'oracle' chose by looking at test" in err
+    assert "groups: the classes of class, since no --groups were given" in text
+    code, text, err = command(*asked, "--select", "oracle", "--json")
+    assert "looking at test" in json.loads(text)["warning"]
+    code, text, err = command(*asked)
+    assert "warning" not in err
+    assert load_sweep(tmp_path / "run").rule == "cv_worst_group"

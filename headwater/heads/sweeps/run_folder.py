@@ -150,7 +150,7 @@ def claimed(folder: Path, request: Mapping[str, Any], *, replace: bool = False) 
             if older != asked["measuring"]:
                 warnings.warn(
                     f"the figures in {str(folder)!r} were measured by another revision of headwater "
-                    f"({older}, and this is {asked['measuring']}) and are measured anew from the heads that were kept",
+                    f"({older}, this is {asked['measuring']}) and are measured anew from the heads it kept",
                     HeadwaterWarning,
                     stacklevel=5,
                 )
