@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from headwater.heads.bank.whitening import HalfWhitening
 from headwater.heads.specs.head import Convergence, LinearHead
 
 # The logit of a class that no training row has: never the highest, and finite so that softmax stays defined.
@@ -18,6 +20,8 @@ _ABSENT = -1e4
 class Frame:
     """How a solver sees heads: features are (raw - centre) / scale, logits those of the `classes` present.
 
+    With a `whitening` T the features are T (raw - centre) / scale.
+
     `columns` is 1 for a two-class problem, whose one logit is class 1's against class 0's, else the number of
     classes present; `n_classes` counts the absent ones too.
     """
@@ -27,12 +31,15 @@ class Frame:
     classes: NDArray[np.int64]
     columns: int
     n_classes: int
+    whitening: HalfWhitening | None = None
 
     def fold(self, head: LinearHead) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """A raw-feature head as weights (dim, columns) and biases (columns,) of this frame."""
         raw, offset = head.weight.astype(np.float64), head.bias.astype(np.float64)
         offset = (offset + raw @ self.centre)[self.classes]
         raw = (raw * self.scale)[self.classes]
+        if self.whitening is not None:
+            raw = self.whitening.undo(torch.from_numpy(raw)).numpy()
         if self.columns == 1:
             raw, offset = raw[1:] - raw[:1], offset[1:] - offset[:1]
         return raw.T, offset
@@ -55,6 +62,8 @@ class Frame:
         rows = weight.T
         if self.columns == 1:
             rows, bias = np.concatenate([-rows / 2, rows / 2]), np.concatenate([-bias / 2, bias / 2])
+        if self.whitening is not None:
+            rows = self.whitening.apply(torch.from_numpy(rows)).numpy()
         raw = rows / self.scale
         full = np.zeros((self.n_classes, len(weight)), dtype=np.float32)
         offset = np.full(self.n_classes, _ABSENT, dtype=np.float32)

@@ -101,7 +101,8 @@ def group_specs(
     for spec in specs:
         present = _present(spec, target)
         stepped = spec.minibatch is not None
-        key: Hashable = (spec.scaler_rows, present.tobytes(), spec.penalty.l1 > 0, spec.penalty.bias, stepped)
+        scaler = (spec.scaler_rows, spec.half_whitened)
+        key: Hashable = (scaler, present.tobytes(), spec.penalty.l1 > 0, spec.penalty.bias, stepped)
         classes[key] = present
         kinds[key][unique[spec.rows]].append(spec)
     groups = []

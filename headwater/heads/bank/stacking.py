@@ -49,16 +49,17 @@ class SmoothGroup:
         n_classes: int,
     ) -> None:
         self._workspace, self._reader, self._group = workspace, reader, group
-        self._scaler = group.specs[0].scaler_rows
+        scaler, half_whitened = group.specs[0].scaler_rows, group.specs[0].half_whitened
         rows, dim = len(group.rows), reader.shape[1]
         self._spanned = rows < dim and group.specs[0].minibatch is None
         if self._spanned:
-            self._passes: Passes = workspace.prepare(group.rows, self._scaler)
+            self._passes: Passes = workspace.prepare(group.rows, scaler, half_whitened)
         else:
             columns = group.columns * len(group.specs)
-            self._passes = workspace.passes(group.rows, self._scaler, columns)
+            self._passes = workspace.passes(group.rows, scaler, columns, half_whitened)
         centre, scale = self._passes.centre, self._passes.scale
-        self.frame = Frame(centre, scale, group.classes, group.columns, n_classes)
+        whitening = self._passes.whitening
+        self.frame = Frame(centre, scale, group.classes, group.columns, n_classes, whitening)
         self._stack = self._stacked(self._passes.rows, target[group.rows.index])
 
     def _stacked(self, rows: Blocks, target: NDArray[np.int64]) -> SmoothStack:

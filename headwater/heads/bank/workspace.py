@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from headwater.errors import RequestError
+from headwater.heads.bank.whitening import HalfWhitening
 from headwater.heads.rows.blocks import Blocks, Resident, Streamed
 from headwater.heads.rows.reader import FeatureReader
 from headwater.heads.solvers.preconditioner import Directions
@@ -38,11 +39,12 @@ _SPARE = 12
 
 @dataclass(frozen=True)
 class Passes:
-    """Rows to be passed over: `rows` are (raw - centre) / scale, of mean zero."""
+    """Rows to be passed over: `rows` are (raw - centre) / scale, of mean zero, half-whitened if so asked."""
 
     rows: Blocks
     centre: NDArray[np.float64]
     scale: NDArray[np.float64]
+    whitening: HalfWhitening | None
 
     @cached_property
     def directions(self) -> Directions:
@@ -69,9 +71,14 @@ class Prepared(Passes):
     x: Tensor
 
     @staticmethod
-    def of(x: Tensor, centre: NDArray[np.float64], scale: NDArray[np.float64]) -> Prepared:
+    def of(
+        x: Tensor,
+        centre: NDArray[np.float64],
+        scale: NDArray[np.float64],
+        whitening: HalfWhitening | None = None,
+    ) -> Prepared:
         """From the working copy and how it was made."""
-        return Prepared(Resident(x), centre, scale, x)
+        return Prepared(Resident(x), centre, scale, whitening, x)
 
     @property
     def is_spanned(self) -> bool:
@@ -100,17 +107,19 @@ class Workspace:
             else memory - memory // _SPARE
         )
         self._kept: OrderedDict[Hashable, Passes] = OrderedDict()
+        self._whitenings: dict[Rows, HalfWhitening] = {}
 
     def _frame(self, rows: Rows, scaler: Rows | None) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         centre = self._reader.moments(rows).mean
         return centre, np.ones_like(centre) if scaler is None else self._reader.moments(scaler).scale
 
-    def prepare(self, rows: Rows, scaler: Rows | None) -> Prepared:
+    def prepare(self, rows: Rows, scaler: Rows | None, half_whitened: bool = False) -> Prepared:
         """Unique, ascending `rows`, centred on their own mean and scaled by the deviation over `scaler`.
 
+        Half-whitened, they are scaled by its root instead, and multiplied by what `scaler` makes of it.
         RequestError where memory was asked to be bounded and no copy of the rows fits.
         """
-        key = (rows, scaler)
+        key = (rows, scaler, half_whitened)
         kept = self._kept.get(key)
         if isinstance(kept, Prepared):
             self._kept.move_to_end(key)
@@ -122,22 +131,36 @@ class Workspace:
                 f"{self._asked >> 20} MiB; give more, or heads with a plain L2 penalty, which need none"
             )
         centre, scale = self._frame(rows, scaler)
-        dtype = torch.float64 if n * min(n, dim) <= SMALL else torch.float32
-        prepared = Prepared.of(self._reader.load(rows.index, centre, scale, dtype), centre, scale)
+        dtype = _precision(n, dim)
+        if half_whitened and scaler is not None:
+            scale = np.sqrt(scale)
+            whitening = self._whitening(scaler, scale)
+            x = whitening.apply(self._reader.load(rows.index, centre, scale, dtype))
+            prepared = Prepared.of(x, centre, scale, whitening)
+        else:
+            prepared = Prepared.of(self._reader.load(rows.index, centre, scale, dtype), centre, scale)
         self._keep(key, prepared)
         return prepared
 
-    def passes(self, rows: Rows, scaler: Rows | None, columns: int) -> Passes:
+    def _whitening(self, scaler: Rows, scale: NDArray[np.float64]) -> HalfWhitening:
+        if scaler not in self._whitenings:
+            centre = self._reader.moments(scaler).mean
+            rows = self._reader.load(scaler.index, centre, scale, _precision(len(scaler), len(centre)))
+            self._whitenings[scaler] = HalfWhitening.of(rows)
+        return self._whitenings[scaler]
+
+    def passes(self, rows: Rows, scaler: Rows | None, columns: int, half_whitened: bool = False) -> Passes:
         """The same rows for solvers that pass over them block by block, for `columns` columns of heads."""
-        key = (rows, scaler)
+        key = (rows, scaler, half_whitened)
         if key in self._kept:
             self._kept.move_to_end(key)
             return self._kept[key]
         size = 4 * len(rows) * self._reader.shape[1]
-        if size <= self.memory // _SHARE and (size <= _COPIED or columns < _FEW_COLUMNS):
-            return self.prepare(rows, scaler)
+        fits = size <= self.memory // _SHARE and (size <= _COPIED or columns < _FEW_COLUMNS)
+        if fits or half_whitened:
+            return self.prepare(rows, scaler, half_whitened)
         centre, scale = self._frame(rows, scaler)
-        streamed = Passes(Streamed(self._reader, rows.index, centre, scale), centre, scale)
+        streamed = Passes(Streamed(self._reader, rows.index, centre, scale), centre, scale, None)
         self._keep(key, streamed)
         return streamed
 
@@ -149,3 +172,7 @@ class Workspace:
 
     def _held(self) -> int:
         return sum(each.x.nbytes for each in self._kept.values() if isinstance(each, Prepared))
+
+
+def _precision(rows: int, dim: int) -> torch.dtype:
+    return torch.float64 if rows * min(rows, dim) <= SMALL else torch.float32

@@ -29,13 +29,17 @@ class CrossValidatedSettings(Settings):
     folds: int = Field(5, ge=2, description="parts of the rows held out in turns")
     updates: int = Field(3, ge=0, description="times the groups' weights are moved")
     step: float = Field(1.3, gt=0, description="how far a group's loss moves its weight")
-    standardise: bool = Field(True, description="train on features of mean 0 and deviation 1 over train")
+    half_whiten: bool | None = Field(
+        None, description="train on half-whitened features; None: where they are more than the rows"
+    )
+    standardise: bool = Field(True, description="else, on features of mean 0 and deviation 1 over train")
 
 
 def _needs(settings: CrossValidatedSettings) -> Needs:
     splits = _SPLITS[settings.rows]
+    scaled_on_train = settings.standardise and settings.half_whiten is not True
     return Needs(
-        splits=("train",) if settings.standardise and settings.rows == "val" else (),
+        splits=("train",) if scaled_on_train and settings.rows == "val" else (),
         groups_on=splits,
         rows_per_group=1 if len(splits) == 2 or not settings.updates else 2,  # one held out, one trained on
     )
@@ -58,6 +62,11 @@ def cv_group_dro(task: Task, settings: CrossValidatedSettings, random: np.random
     without each fold, with weights q_g / n_g, and lets L_g be the mean loss of group g's rows under the heads
     that did not see them; then q_g <- q_g exp(step L_g), made to sum to 1. The last head is trained on all
     rows.
+
+    Half-whitened features are divided by the root of their deviation (Pareto scaling, van den Berg et al.
+    2006, Centering, scaling, and transformations) and multiplied by the inverse fourth root of their
+    covariance over all those rows: weak directions, which a ridge all but switches off where rows are few,
+    then count for more.
     """
     rows = np.concatenate([task.rows(split).index for split in _SPLITS[settings.rows]])
     groups = np.unique(task.groups[rows], return_inverse=True)[1].reshape(-1)
@@ -66,6 +75,10 @@ def cv_group_dro(task: Task, settings: CrossValidatedSettings, random: np.random
     part = dealt(groups, min(settings.folds, int(counts.min())), random) if settings.updates else groups
 
     everything = Rows(rows)
+    fewer_rows = len(rows) < task.dim
+    half_whitened = fewer_rows if settings.half_whiten is None else settings.half_whiten
+    # Looked up where it is needed alone: there may be no rows of train to keep to val.
+    scaler = task.rows("train") if settings.standardise and not half_whitened else None
 
     def spec(kept: NDArray[np.bool_]) -> HeadSpec:
         each = share / np.maximum(np.bincount(groups[kept], minlength=len(share)), 1)
@@ -73,7 +86,8 @@ def cv_group_dro(task: Task, settings: CrossValidatedSettings, random: np.random
             rows=everything,  # a row held out weighs nothing, so that all heads share one pass over the rows
             penalty=Penalty(l2=settings.l2),
             weights=Weights(np.where(kept, each[groups], 0.0)),
-            scaler_rows=task.rows("train") if settings.standardise else None,
+            scaler_rows=everything if half_whitened else scaler,
+            half_whitened=half_whitened,
             max_iterations=settings.max_iterations,
         )
 

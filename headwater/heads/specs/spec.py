@@ -67,6 +67,8 @@ class HeadSpec:
     `risk` None is the weighted mean. `mixing` replaces rows by mixtures of pairs. `anchor`: the penalty
     acts on the difference of W from this head's. `scaler_rows`: rows whose mean and standard deviation
     standardise the features (None: none); the head that comes out acts on raw features all the same.
+    `half_whitened`: the features are divided by the root of these rows' deviation instead, and then
+    multiplied by the inverse fourth root of their covariance (`bank.whitening`); for plain L2 heads alone.
     `tolerance`: stop when the gap to the optimum, relative to the objective, is certified or estimated below
     it; the convergence record says which, and for a loss that is not convex, that the optimum is a local one.
     `start` warm-starts. `minibatch` None solves to the tolerance. RequestError where there are no rows, or
@@ -82,6 +84,7 @@ class HeadSpec:
     mixing: Mixing | None = None
     anchor: LinearHead | None = None
     scaler_rows: Rows | None = None
+    half_whitened: bool = False
     start: LinearHead | None = None
     minibatch: Minibatch | None = None
     tolerance: float = 1e-6
@@ -90,6 +93,11 @@ class HeadSpec:
     def __post_init__(self) -> None:
         if len(self.rows) == 0:
             raise RequestError("a head needs at least one training row, and its rows are empty")
+        if self.half_whitened and (self.scaler_rows is None or self.penalty.l1 or not self.is_plain):
+            raise RequestError(
+                "half-whitened features are for heads with a plain L2 penalty and the rows of a scaler; "
+                "standardise them instead, or leave out what is beside cross-entropy and l2"
+            )
         parts: tuple[tuple[str, Weights | Codes | None], ...] = (
             ("weights", self.weights),
             ("groups of the risk", getattr(self.risk, "groups", None)),

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.linalg import fractional_matrix_power
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
@@ -27,10 +28,24 @@ def small(world: Callable[..., dict[str, Any]]) -> Task:
     return Task.from_arrays(made["features"], made["class"], made["place"], made["split"])
 
 
-def peer(task: Task, rows: np.ndarray, share: np.ndarray) -> tuple[LogisticRegression, np.ndarray]:
+def seen(task: Task, half_whitened: bool) -> np.ndarray:
+    """The features as they are penalised: standardised on train, or half-whitened on train and val."""
+    x = task.features.astype("f8")
+    if not half_whitened:
+        return np.asarray(StandardScaler().fit(x[task.splits["train"]]).transform(x))
+    own = np.concatenate([task.splits["train"], task.splits["val"]])
+    x = x / np.sqrt(x[own].std(0))
+    covariance = np.cov(x[own].T, bias=True)
+    floor = 0.1 * np.trace(covariance) / x.shape[1]  # there are more rows than features
+    x = x @ fractional_matrix_power(covariance + floor * np.eye(x.shape[1]), -0.25).real
+    return np.asarray(x / np.sqrt(x[own].var(0).mean()))
+
+
+def peer(
+    task: Task, rows: np.ndarray, share: np.ndarray, half_whitened: bool = False
+) -> tuple[LogisticRegression, np.ndarray]:
     """scikit-learn on `rows` with weights share_g / n_g, and the features as it sees them."""
-    scaler = StandardScaler().fit(task.features[task.splits["train"]].astype("f8"))
-    x = scaler.transform(task.features.astype("f8"))
+    x = seen(task, half_whitened)
     groups = task.groups[rows]
     weights = np.array([share[g] / (groups == g).sum() for g in groups])
     weights /= weights.mean()
@@ -43,9 +58,11 @@ def trained_on(spec: HeadSpec) -> np.ndarray:
     return spec.rows.index[spec.weights.values > 0]
 
 
-def test_every_round_is_what_scikit_learn_makes_of_it(small: Task) -> None:
+@pytest.mark.parametrize("half_whitened", [True, False])
+def test_every_round_is_what_scikit_learn_makes_of_it(small: Task, half_whitened: bool) -> None:
     rows = np.concatenate([small.splits["train"], small.splits["val"]])
-    recipe = plan(small, "CV-GroupDRO", {"l2": L2, "updates": 2, "step": 2.0, "folds": 4}).recipe
+    asked = {"l2": L2, "updates": 2, "step": 2.0, "folds": 4, "half_whiten": half_whitened}
+    recipe = plan(small, "CV-GroupDRO", asked).recipe
     bank = HeadBank(small.features, small.target, 2)
     share = np.full(4, 0.25)
     specs = next(recipe)
@@ -54,7 +71,7 @@ def test_every_round_is_what_scikit_learn_makes_of_it(small: Task) -> None:
         for spec in specs:
             kept = trained_on(spec)
             held_out = np.setdiff1d(rows, kept)
-            model, x = peer(small, kept, share)
+            model, x = peer(small, kept, share, half_whitened)
             for row in held_out:
                 chance = model.predict_proba(x[[row]])[0, small.target[row]]
                 losses[small.groups[row]].append(-np.log(chance))
@@ -64,7 +81,7 @@ def test_every_round_is_what_scikit_learn_makes_of_it(small: Task) -> None:
         specs = recipe.send(bank.train(specs))
     (spec,) = specs
     assert sorted(trained_on(spec)) == sorted(rows)
-    model, x = peer(small, rows, share)
+    model, x = peer(small, rows, share, half_whitened)
     heads = bank.train(specs)
     with pytest.raises(StopIteration) as stop:
         recipe.send(heads)
@@ -78,7 +95,9 @@ def test_every_round_is_what_scikit_learn_makes_of_it(small: Task) -> None:
 
 def test_without_updates_every_group_weighs_the_same(small: Task) -> None:
     rows = np.concatenate([small.splits["train"], small.splits["val"]])
-    (fitted,) = run_recipes(small, [plan(small, "CV-GroupDRO", {"l2": L2, "updates": 0})])
+    (fitted,) = run_recipes(
+        small, [plan(small, "CV-GroupDRO", {"l2": L2, "updates": 0, "half_whiten": False})]
+    )
     model, x = peer(small, rows, np.full(4, 0.25))
     logits = fitted.head.logits(small.features)
     np.testing.assert_allclose(logits[:, 1] - logits[:, 0], model.decision_function(x), atol=0.01)
@@ -112,3 +131,17 @@ def test_rows_are_dealt_evenly() -> None:
         assert counts.min() == least
         assert counts.max() <= least + 1
     assert (dealt(codes, 5, np.random.default_rng(1)) != part).any()
+
+
+@pytest.mark.parametrize(("dim", "expected"), [(71, False), (73, True)])
+def test_features_are_half_whitened_where_they_are_more_than_the_rows(dim: int, expected: bool) -> None:
+    groups = np.tile([0, 1, 2, 3], 24)
+    features = np.random.default_rng(0).normal(size=(96, dim)).astype(np.float32)
+    split = np.repeat(["train", "val", "test"], [48, 24, 24])
+    task = Task.from_arrays(features, groups // 2, {"place": groups % 2}, split)
+    specs = next(plan(task, "CV-GroupDRO", {}).recipe)
+    assert {spec.half_whitened for spec in specs} == {expected}
+    own = np.arange(72) if expected else np.arange(48)
+    assert all(spec.scaler_rows is not None and set(spec.scaler_rows.index) == set(own) for spec in specs)
+    specs = next(plan(task, "CV-GroupDRO", {"half_whiten": not expected}).recipe)
+    assert {spec.half_whitened for spec in specs} == {not expected}
