@@ -22,7 +22,7 @@ from headwater.cli.console import (
     shown,
     visible,
 )
-from headwater.cli.sweep_plan import fewer_settings, print_asked, print_plan, print_skipped, showing
+from headwater.cli.sweep_plan import print_asked, print_plan, print_skipped, showing
 from headwater.errors import HeadwaterError, HeadwaterWarning, RequestError
 
 if TYPE_CHECKING:
@@ -272,7 +272,7 @@ def _record(result: SweepResult) -> dict[str, Any]:
         "warning": result.warning,
         "left_out": result.request["left_out"],
         "without_group": result.request["without_group"],
-        "fewer_settings": fewer_settings(result.request),
+        "fewer_settings": result.fewer_settings,
         "picks": [plain(pick) for pick in result.picks],
         "heads": result.table.num_rows,
         "methods": {

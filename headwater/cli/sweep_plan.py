@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -131,13 +130,14 @@ def print_plan(design: Design, out: Path, *, replace: bool, as_json: bool) -> No
     print_asked(request)
     print_skipped(design.skipped, set(plan))
     print_note(
-        "A recipe trains from one head to some dozens on the way (DFR-val 27); `recipes` less `kept` is what "
+        "A recipe trains from one head to some dozens on the way; `recipes` less `kept` is what "
         "is left to train. Nothing was trained."
     )
 
 
 def print_asked(request: Mapping[str, Any]) -> None:
     """The groups, the rows that take no part, and the methods that had fewer settings to try than asked."""
+    from headwater.heads.sweeps.results import fewer_settings  # noqa: PLC0415
     from headwater.heads.tasks.task import LeftOut  # noqa: PLC0415
 
     if not request["groups"]:
@@ -147,15 +147,6 @@ def print_asked(request: Mapping[str, Any]) -> None:
     if few:
         made = ", ".join(f"{name} {count}" for name, count in few.items())
         print_note(f"fewer than {request['draws']} different settings to draw: {made}")
-
-
-def fewer_settings(request: Mapping[str, Any]) -> dict[str, int]:
-    """How many settings there are of each method that has fewer than were asked for."""
-    if request["draws"] is None:
-        return {}
-    counts = Counter(each["method"] for each in request["candidates"])
-    left_out = Counter({each["method"]: each["settings"] for each in request["skipped"]})
-    return {name: n for name, n in counts.items() if n + left_out[name] < request["draws"]}
 
 
 def print_skipped(skipped: Sequence[Skipped], tried: Collection[str]) -> None:

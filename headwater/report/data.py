@@ -31,7 +31,8 @@ class MethodResult:
 
     `name` is unique within the report. `worst` is the accuracy of the group `worst_group`. The three averages
     keep the names of `heads.metrics`: `overall` (rows count the same), `balanced` (groups do),
-    `train_weighted` (groups count by their share of train).
+    `train_weighted` (groups count by their share of train). `in_sample`: why the figures are not of rows that
+    are new to the head; empty where they are.
     """
 
     name: str
@@ -51,6 +52,7 @@ class MethodResult:
     unconverged: int
     settings: str
     choices: str
+    in_sample: str = ""
 
 
 @dataclass(frozen=True)
@@ -144,17 +146,21 @@ class MethodTried:
 class RulePick:
     """What one selection rule picked. `figure` is what the rule looked at; `cost` is against the oracle.
 
+    `unit` of the figure is `accuracy`, `likelihood`, or what stands in for it, in words; `why`: one sentence.
+
     `worst` and `overall` are means over the seeds on the reported split, `spread` the standard deviation of
     `worst` over them, None with a single seed. `honest` is False for a rule that looks at the reported split.
     """
 
     rule: str
     looks_at: str
+    why: str
     honest: bool
     used: bool
     method: str
     settings: str
     figure: float | None
+    unit: str
     worst: float
     spread: float | None
     overall: float
@@ -165,7 +171,8 @@ class RulePick:
 class Sweep:
     """A sweep behind the heads of a report.
 
-    `lowest_overall` is where the drawings begin; `skipped`: methods that could not be run, and why.
+    `lowest_overall` is where the drawings begin; `skipped`: methods that could not be run, and why; `fewer`:
+    methods with fewer settings to try than the `draws` asked for. `warning`: of a choice that is no result.
     """
 
     methods: tuple[MethodTried, ...]
@@ -180,6 +187,9 @@ class Sweep:
     baseline_overall: float | None
     baseline_worst: float | None
     skipped: tuple[tuple[str, str], ...]
+    warning: str = ""
+    draws: int | None = None
+    fewer: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True)

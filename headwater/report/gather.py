@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from headwater._version import __version__
 from headwater.heads import GroupReport, Task, report_on
+from headwater.heads.evaluation import without_group
 from headwater.heads.measures.metrics import Average
 from headwater.report.data import (
     Estimate,
@@ -49,7 +50,7 @@ def gather(run: Run, images: str | os.PathLike[str] | None = None) -> ReportData
     split, note = _reported_split(task)
     reports = report_on(task, [each.head for each in run.heads], split)
     names = _unique_names(run.heads)
-    every = [_method(*parts) for parts in zip(names, run.heads, reports, strict=True)]
+    every = [_method(*parts, split) for parts in zip(names, run.heads, reports, strict=True)]
     every.sort(key=lambda m: (-m.worst.value, -m.overall.value, m.name))
     best = _best(run, every)
     baseline = next((m for m in every if m.method == _BASELINE), every[-1])
@@ -130,7 +131,7 @@ def _reported_split(task: Task) -> tuple[str, str]:
     if "val" in task.splits:
         return "val", (
             "There is no test split, so the heads are measured on val; "
-            "a method that chose its settings on val looks better here than it is."
+            "a head that has seen val looks better here than it is, and is marked."
         )
     return "train", (
         "There is no test and no val split, so the heads are measured on the images they were trained on: "
@@ -150,7 +151,7 @@ def _unique_names(heads: Sequence[RunHead]) -> list[str]:
     return [shown(each.info.method if times[each.info.method] == 1 else each.file.stem) for each in heads]
 
 
-def _method(name: str, each: RunHead, report: GroupReport) -> MethodResult:
+def _method(name: str, each: RunHead, report: GroupReport, split: str) -> MethodResult:
     info, ending = each.info, each.head.convergence
     worst = report.worst_group
 
@@ -178,6 +179,7 @@ def _method(name: str, each: RunHead, report: GroupReport) -> MethodResult:
         unconverged=info.unconverged,
         settings=settings(info.settings),
         choices=settings(info.choices),
+        in_sample=shown(info.in_sample(split)),
     )
 
 
@@ -225,7 +227,11 @@ def _left_out(task: Task) -> str:
         (left.without_split, "in no split"),
     ]
     listed = [f"{count:,} {why}" for count, why in parts if count]
-    return f"Left out: {', '.join(listed)}." if listed else ""
+    said = [f"Left out: {', '.join(listed)}."] if listed else []
+    unknown = [f"{count:,} of {split}" for split, count in without_group(task).items()]
+    if unknown:
+        said.append(f"Without a known group, and in no figure of groups: {', '.join(unknown)}.")
+    return " ".join(said)
 
 
 def _extraction(run: Run) -> Extraction:

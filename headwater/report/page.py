@@ -43,6 +43,7 @@ def render(data: ReportData) -> str:
         group=_group,
         seconds=_seconds,
         rate=_rate,
+        seen=_seen,
     )
     template = environment.get_template("page.html")
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
@@ -74,6 +75,11 @@ def _up(share: float) -> str:
 def _heat(accuracy: float) -> str:
     level = round(_LEVELS * min(1.0, (1 - accuracy) / (1 - _DARKEST)))
     return f"h{level}"
+
+
+def _seen(alike: tuple[str, list[MethodResult]]) -> tuple[str, str]:
+    """Why some heads' figures are in sample, and their names."""
+    return alike[0], ", ".join(method.name for method in alike[1])
 
 
 def _group(method: MethodResult, name: str) -> GroupResult | None:

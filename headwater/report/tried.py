@@ -64,6 +64,9 @@ def gather_sweep(result: SweepResult, split: str, baseline: str) -> Sweep:
         baseline_overall=base.chosen_overall if base else None,
         baseline_worst=base.chosen_worst if base else None,
         skipped=tuple((shown(each.method), shown(each.reason)) for each in result.skipped),
+        warning=shown(result.warning),
+        draws=result.request["draws"],
+        fewer=tuple((shown(name), count) for name, count in result.fewer_settings.items()),
     )
 
 
@@ -108,16 +111,24 @@ def _rule(result: SweepResult, pick: Pick, split: str) -> RulePick:
     return RulePick(
         rule=pick.rule,
         looks_at=pick.sees,
+        why=find_rule(pick.rule).why,
         honest=pick.honest,
         used=pick.rule == result.rule,
         method=shown(pick.method),
         settings=settings(_told(result.settings_of(pick.id))),
         figure=pick.figure,
+        unit=_unit(pick, len(result.request["classes"])),
         worst=float(worst.mean()),
         spread=float(worst.std(ddof=1)) if len(worst) > 1 else None,
         overall=float(_figure(result, split, "overall")[own].mean()),
         cost=pick.cost,
     )
+
+
+def _unit(pick: Pick, classes: int) -> str:
+    if pick.unit == "accuracy" or pick.figure >= 1 / classes:
+        return pick.unit
+    return f"accuracy over {classes}: likelihood below chance"
 
 
 def _told(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -213,11 +213,13 @@ def sweep() -> Sweep:
         RulePick(
             rule=name,
             looks_at=looks_at,
+            why="it is what is wanted",
             honest=name != "oracle",
             used=name == "worst_group",
             method=best.name,
             settings="C=0.1, penalty=l1",
             figure=0.9 - 0.01 * i,
+            unit="likelihood" if name == "overall" else "accuracy",
             worst=best.worst.value - 0.02 * i,
             spread=0.011,
             overall=best.overall.value,

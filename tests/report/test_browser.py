@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from headwater.report.page import render
-from tests.report.sample import hostile, report_data
+from tests.report.sample import hostile, report_data, sweep
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed")
@@ -28,6 +28,11 @@ frame.onload = () => {
   seen.needed = page.documentElement.scrollWidth;
   seen.background = frame.contentWindow.getComputedStyle(page.body).backgroundColor;
   seen.pictures = [...page.images].filter(each => each.complete && each.naturalWidth > 0).length;
+  seen.bare = [...page.querySelectorAll("table")].filter(each => !each.closest(".scroll")).length;
+  seen.tables = [...page.querySelectorAll(".scroll")].map(each => {
+    each.scrollLeft = 100000;
+    return [each.scrollWidth - each.clientWidth, Math.round(each.scrollLeft)];
+  });
   seen.small = [...page.querySelectorAll("main *")].filter(
     each => each.childElementCount === 0 && each.textContent.trim()
       && parseFloat(frame.contentWindow.getComputedStyle(each).fontSize) < 11).length;
@@ -66,3 +71,10 @@ def test_long_names_do_not_widen_the_page(tmp_path: Path) -> None:
     data = replace(data, methods=(first, *data.methods[1:]), best=first.name)
     seen = look(tmp_path, render(data), 390)
     assert (seen["width"], seen["needed"]) == (390, 390)
+
+
+def test_every_table_of_a_sweeps_page_scrolls_to_its_end_on_a_phone(tmp_path: Path) -> None:
+    seen = look(tmp_path, render(replace(report_data(), sweep=sweep())), 390)
+    assert (seen["width"], seen["needed"], seen["bare"]) == (390, 390, 0)
+    assert [hidden for hidden, _ in seen["tables"]] == [reached for _, reached in seen["tables"]]
+    assert max(hidden for hidden, _ in seen["tables"]) > 100

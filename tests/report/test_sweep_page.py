@@ -53,3 +53,44 @@ def test_many_methods_stand_in_rows_of_the_heat_map():
     heat = render(many).split('<table class="heat">')[1].split("</table>")[0]
     assert re.findall(r'<th scope="row">([^<]+)', heat) == [m.name for m in many.methods]
     assert re.findall(r'<th scope="col">([^<]+)', heat)[1:] == [g.name for g in many.groups]
+
+
+def test_a_likelihood_is_not_shown_as_a_percentage_and_every_rule_says_why():
+    table = page().split('class="methods rules"')[1].split("</table>")[0]
+    seen = re.findall(r"<td>([\d.]+)(\u202f%)?<span class=\"under\">(accuracy|likelihood)</span></td>", table)
+    assert seen == [
+        ("90.0", "\u202f%", "accuracy"),
+        ("89.0", "\u202f%", "accuracy"),
+        ("0.880", "", "likelihood"),
+        ("87.0", "\u202f%", "accuracy"),
+    ]
+    assert table.count("Why: it is what is wanted.") == 4
+
+
+def test_the_tile_counts_the_heads_of_the_sweep():
+    tile = page().split("Heads compared")[1].split("</div>")[0]
+    assert re.findall(r"\d+", tile) == ["72", "7"]
+    tile = render(report_data()).split("Heads compared")[1].split("</div>")[0]
+    assert re.findall(r"\d+", tile) == ["7"]
+
+
+def test_a_choice_by_test_is_warned_of_and_small_spaces_are_named():
+    assert "Chosen by looking at test." not in page()
+    assert "Fewer than" not in page()
+    text = page(warning="rule 'oracle' chose so", draws=3, fewer=(("DFR-val", 2), ("IRM", 1)))
+    assert "<b>Chosen by looking at test.</b> Rule &#39;oracle&#39; chose so." in text
+    assert "Fewer than 3 different settings can be drawn of DFR-val (2), IRM (1)." in " ".join(text.split())
+
+
+def test_heads_that_have_seen_the_split_are_marked_with_the_reason():
+    data = report_data()
+    assert "in sample" not in render(data).lower().replace("in sample: </b>", "")
+    first, second, *others = data.methods
+    why = "fitted on rows of val"
+    marked = (replace(first, in_sample=why), replace(second, in_sample="chosen"), *others)
+    text = render(replace(data, methods=marked))
+    table = text.split('<table class="methods">')[1].split("</table>")[0]
+    rows = table.split('<th scope="row">')[1:]
+    assert ["in sample" in row for row in rows] == [True, True, *[False] * 5]
+    assert f"<b>In sample:</b> {first.name} was {why}, so these" in text
+    assert f"<b>In sample:</b> {second.name} was chosen, so these" in text

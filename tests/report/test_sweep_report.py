@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from headwater.errors import HeadwaterWarning
 from headwater.heads import sweep
 from headwater.report import build_report
 from headwater.report.gather import gather
@@ -86,3 +87,40 @@ def test_the_time_of_a_sweep_counts_its_cross_fitting(made: HandMade, tmp_path: 
     assert data is not None
     assert row["cv.seconds"] > 0
     assert data.seconds == pytest.approx(row["seconds"] + row["cv.seconds"])
+
+
+def test_a_report_on_val_marks_what_has_seen_it_and_counts_rows_of_no_group(made: HandMade) -> None:
+    from headwater.heads import fit
+    from headwater.store import annotate
+
+    rows = zip(made.keys, made.split, made.place, strict=True)
+    known = {key: ("", "train", "val")[split] for key, split, _ in rows}  # no test
+    place = ["" if row in {20, 21} else ("forest", "sea")[p] for row, p in enumerate(made.place)]
+    annotate(made.store, {"path": made.keys, "cut": [known[key] for key in made.keys], "spot": place})
+    for name in ("ERM", "LLR-class"):
+        fit(
+            made.store,
+            groups=["spot"],
+            split="cut",
+            method=name,
+            out=made.run / "val" / f"{name}.safetensors",
+        )
+    data = gather(open_run(made.run / "val"))
+    assert data.split == "val"
+    assert {each.name: each.in_sample for each in data.methods} == {
+        "ERM": "",
+        "LLR-class": "fitted, tuned or standardised on rows of val",
+    }
+    unknown = [known[made.keys[row]] for row in (20, 21) if made.ok[row] and known[made.keys[row]]]
+    for split in set(unknown):
+        assert f"{unknown.count(split)} of {split}" in data.left_out.split("Without a known group")[1]
+    assert unknown
+
+
+def test_an_oracles_choice_is_marked_on_the_page(made: HandMade, tmp_path: Path) -> None:
+    out = tmp_path / "oracle"
+    with pytest.warns(HeadwaterWarning, match="looking at test"):
+        sweep(made.store, groups=["place"], methods=["ERM"], draws=1, seeds=1, select="oracle", out=out)
+    text = build_report(out).read_text("utf-8")
+    assert "Chosen by looking at test." in text
+    assert "ERM was chosen among a sweep&#39;s heads by rule &#39;oracle&#39;, which looks at test" in text

@@ -12,6 +12,7 @@ import io
 import json
 import math
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -98,9 +99,23 @@ class SweepResult:
         rows = zip(self.table["id"].to_pylist(), self.table["error"].to_pylist(), strict=True)
         return tuple((each, reason) for each, reason in rows if reason)
 
+    @property
+    def fewer_settings(self) -> dict[str, int]:
+        """How many settings there are of each method whose space holds fewer than were asked for."""
+        return fewer_settings(self.request)
+
     def settings_of(self, candidate: str) -> dict[str, Any]:
         """The settings of a candidate by its id."""
         return next(dict(each["settings"]) for each in self.request["candidates"] if each["id"] == candidate)
+
+
+def fewer_settings(request: Mapping[str, Any]) -> dict[str, int]:
+    """How many settings a request has of each method whose space holds fewer than its draws."""
+    if request["draws"] is None:
+        return {}
+    counts = Counter(each["method"] for each in request["candidates"])
+    left_out = Counter({each["method"]: each["settings"] for each in request["skipped"]})
+    return {name: count for name, count in counts.items() if count + left_out[name] < request["draws"]}
 
 
 def make_table(design: Design, ended: Mapping[str, Ended]) -> pa.Table:
