@@ -1,7 +1,7 @@
 """Trains the heads whose criterion is more than the weighted mean of cross-entropy.
 
-Specs that share rows, scaler, classes present and kind of criterion are solved together. What they minimise
-is built in `objectives`, how in `solvers.general` and, for risks that need weights of their own, in
+Specs that share rows, scaler and classes present are solved together, whatever their criterion. What they
+minimise is built in `objectives`, how in `solvers.general` and, for risks that need weights of their own, in
 `solvers.minmax`.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 import torch
@@ -21,10 +22,9 @@ from headwater.heads.bank.records import record
 from headwater.heads.bank.threads import threads
 from headwater.heads.bank.workspace import SMALL, Prepared, Workspace
 from headwater.heads.objectives.build import Layout, kind_of, objective_of
+from headwater.heads.objectives.joint import JointObjective
 from headwater.heads.solvers.general import Problem, solve_general
-from headwater.heads.solvers.minmax import solve_minmax
 from headwater.heads.solvers.preconditioner import Directions
-from headwater.heads.solvers.stack import Solved
 from headwater.heads.specs.head import LinearHead
 from headwater.heads.specs.spec import HeadSpec, Rows
 
@@ -42,9 +42,7 @@ def train_general(
     for spec in specs:
         if spec.rows not in unique:
             unique[spec.rows] = Rows(np.unique(spec.rows.index))
-        # Mixtures are pairs of a spec's own rows, in its order; for all others the set of rows is enough.
-        rows = spec.rows if spec.mixing is not None else unique[spec.rows]
-        groups[rows, spec.scaler_rows, _present(spec, target).tobytes(), kind_of(spec)].append(spec)
+        groups[unique[spec.rows], spec.scaler_rows, _present(spec, target).tobytes()].append(spec)
     trained: dict[HeadSpec, LinearHead] = {}
     for members in groups.values():
         rows, classes = unique[members[0].rows], _present(members[0], target)
@@ -82,17 +80,41 @@ class _Coordinates:
 
 
 def _solve(prepared: Prepared, layout: Layout, n_classes: int, specs: Sequence[HeadSpec]) -> list[LinearHead]:
-    """Train specs of one kind on the prepared rows, as many at a time as there is room for."""
+    """Train specs on the prepared rows, as many at a time as there is room for, kinds next to each other."""
     frame = Frame(prepared.centre, prepared.scale, layout.classes, layout.columns, n_classes)
     coordinates = _Coordinates.of(prepared)
     rows, dim = coordinates.x.shape
-    a_head = layout.columns * (_LOGITS * rows + _STEPS * dim) * coordinates.x.element_size()
-    widest = max(1, _ROOM // a_head)
-    heads = []
+    kinds: dict[Hashable, list[HeadSpec]] = defaultdict(list)
+    for spec in specs:
+        kinds[_kind(spec)].append(spec)
+    batches: list[list[HeadSpec]] = [[]]
+    room = _ROOM
+    for spec in (spec for members in kinds.values() for spec in members):
+        seen = len(spec.rows) if spec.mixing is not None else rows
+        needed = layout.columns * (_LOGITS * seen + _STEPS * dim) * coordinates.x.element_size()
+        if batches[-1] and needed > room:
+            batches.append([])
+            room = _ROOM
+        batches[-1].append(spec)
+        room -= needed
+    trained: dict[HeadSpec, LinearHead] = {}
     with threads(1 if rows * dim <= SMALL else None):
-        for first in range(0, len(specs), widest):
-            heads += _solve_together(coordinates, prepared, frame, layout, specs[first : first + widest])
-    return heads
+        for batch in batches:
+            heads = _solve_together(coordinates, prepared, frame, layout, batch)
+            trained.update(zip(batch, heads, strict=True))
+    return [trained[spec] for spec in specs]
+
+
+def _kind(spec: HeadSpec) -> Hashable:
+    # Mixtures are pairs of a spec's own rows, in its order; for all others the set of rows is enough.
+    return kind_of(spec), None if spec.mixing is None else spec.rows
+
+
+def _objective(specs: Sequence[HeadSpec], layout: Layout, x: Tensor) -> JointObjective:
+    """That of specs whose kinds lie next to each other."""
+    runs = [list(members) for _, members in groupby(specs, key=_kind)]
+    made = [objective_of(members, layout, x.device, x.dtype) for members in runs]
+    return JointObjective.of_parts(made, [len(members) for members in runs])
 
 
 def _solve_together(
@@ -109,7 +131,7 @@ def _solve_together(
     problem = Problem(
         x=x,
         directions=coordinates.directions,
-        objective=objective_of(specs, layout, x.device, x.dtype),
+        objective=_objective(specs, layout, x),
         l2=torch.tensor([spec.penalty.l2 for spec in specs], dtype=torch.float64, device=x.device),
         weight=coordinates.into(torch.tensor(weight - anchor, device=x.device).to(x.dtype)),
         bias=torch.tensor(bias, device=x.device).to(x.dtype),
@@ -117,15 +139,11 @@ def _solve_together(
         max_iterations=torch.tensor([spec.max_iterations for spec in specs], device=x.device),
         offset=offset,
     )
-    solved = _solver_for(specs[0])(problem)
+    solved = solve_general(problem)
     weights = anchor + coordinates.out(solved.weight).double().cpu().numpy()
     biases = solved.bias.double().cpu().numpy()
-    convex = problem.objective.is_convex
+    convex = problem.objective.flags("is_convex").tolist()
     return [
-        frame.unfold(weights[:, :, h], biases[:, h], record(solved, h, spec, convex=convex))
+        frame.unfold(weights[:, :, h], biases[:, h], record(solved, h, spec, convex=convex[h]))
         for h, spec in enumerate(specs)
     ]
-
-
-def _solver_for(spec: HeadSpec) -> Callable[[Problem], Solved]:
-    return solve_general if spec.risk is None else solve_minmax

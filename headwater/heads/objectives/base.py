@@ -61,6 +61,13 @@ class RiskOf(Protocol):
         """
         ...
 
+    def bend(self, losses: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """About its second derivative by the losses, for a metric: a diagonal (n, H), and directions.
+
+        Directions are (n, H, r), whose squares add up to the rest. None for nothing.
+        """
+        ...
+
     def of(self, keep: Tensor) -> RiskOf:
         """The risk of some of the heads only."""
         ...
@@ -130,6 +137,10 @@ class WeightedMean:
         weights = self.weights.at()
         return (losses * weights).sum(0, dtype=torch.float64), weights.expand_as(losses)
 
+    def bend(self, losses: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """See RiskOf: a mean is linear."""
+        return None, None
+
     def of(self, keep: Tensor) -> WeightedMean:
         """See RiskOf."""
         return WeightedMean(self.weights.of(keep))
@@ -191,6 +202,11 @@ class Objective:
     def is_convex(self) -> bool:
         """Whether it is a convex function of the logits; a risk keeps convex what is."""
         return self.loss.is_convex and (self.invariance is None or self.invariance.is_convex)
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether it is as exact as its logits; kernels of an invariance are summed in float32."""
+        return self.invariance is None
 
     def of(self, keep: Tensor) -> Objective:
         """The objective of some of the heads only; `keep` holds their numbers."""
@@ -260,20 +276,37 @@ class Objective:
         hardly any curvature, which would make first steps endless.
         """
         seen = z if self.mixtures is None else self.mixtures.mix(z)
+        bend = None
         if isinstance(self.risk, WeightedMean):
             weights = self.risk.weights.at().expand(-1, z.shape[2])
         else:
-            _, weights = self.risk.at(self.losses(z))
+            losses = self.losses(z)
+            _, weights = self.risk.at(losses)
+            bend, _ = self.risk.bend(losses)
         step = max(1, len(seen) // _SAMPLE)
         seen, weights = seen[::step], weights[::step].double()
+        by_slope = _SQUARES * weights if bend is None else _SQUARES * weights + bend[::step]
         total = torch.zeros(z.shape[2], z.shape[1], z.shape[1], dtype=torch.float64, device=z.device)
         for part in chunks(seen):
             rows = slice(part.start * step, part.stop * step, step)
             total += self.loss.curvature(seen[part], weights[part], rows)
             slope = self.loss.at(seen[part], rows)[1].double().permute(2, 0, 1)  # heads, rows, columns
-            weighted = slope * weights[part].T.unsqueeze(2)
-            total += _SQUARES * (weighted.transpose(1, 2) @ slope)
+            weighted = slope * by_slope[part].T.unsqueeze(2)
+            total += weighted.transpose(1, 2) @ slope
         return total / weights.sum(0).clamp_min(1e-30).view(-1, 1, 1)
+
+    def steep(self, z: Tensor) -> Tensor | None:
+        """Directions (n, K, H, r) whose squares add up to what `curvature` leaves out, as far as they say it.
+
+        For a metric only; None where there are none.
+        """
+        found = [] if self.invariance is None else [self.invariance.steep(z)]
+        if self.mixtures is None and not isinstance(self.risk, WeightedMean):
+            _, by_loss = self.risk.bend(self.losses(z))
+            if by_loss is not None:
+                found.append(self.loss.at(z)[1].unsqueeze(3) * by_loss.unsqueeze(1))
+        known = [each for each in found if each is not None]
+        return torch.cat(known, dim=3) if known else None
 
 
 def chunks(z: Tensor) -> Iterator[slice]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 _STEPS = 100
-_EXACT = 1e-13
+_EXACT = 1e-11
 # A ball of no radius at all would put the level infinitely low.
 _FLAT = 1e-13
 

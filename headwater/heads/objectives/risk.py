@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -23,7 +23,8 @@ class WorstCase(Protocol):
     """A smoothed worst case of H heads' losses (n, H); fulfils RiskOf.
 
     `diameter` (H,) is how far, in the proximal term's own measure, the set of weights reaches from where it
-    is entered: smoothing costs at most diameter / sharpness.
+    is entered: smoothing costs at most diameter / sharpness. `common` (H,) is what adjustments have in common
+    and values leave out.
     """
 
     @property
@@ -31,13 +32,22 @@ class WorstCase(Protocol):
         """See above."""
         ...
 
+    @property
+    def common(self) -> Tensor:
+        """See above."""
+        ...
+
     def at(self, losses: Tensor) -> tuple[Tensor, Tensor]:
         """See RiskOf: the smoothed value and the row weights q that attain it, which lie in the set."""
         ...
 
+    def bend(self, losses: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """See RiskOf."""
+        ...
+
     def bounds(self, losses: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The exact worst case, the value of `at`'s weights without the proximal term, and what of that are
-        losses rather than adjustments; (H,) float64 each.
+        """The exact worst case, the value of `at`'s weights without the proximal term, and the worst case of
+        the losses alone, without adjustments; (H,) float64 each.
         """
         ...
 
@@ -47,6 +57,10 @@ class WorstCase(Protocol):
 
     def of(self, keep: Tensor) -> WorstCase:
         """The risk of some of the heads only."""
+        ...
+
+    def put(self, heads: Tensor, other: WorstCase) -> WorstCase:
+        """The same with centre and sharpness of the heads numbered `heads` from `other`, of those alone."""
         ...
 
 
@@ -84,6 +98,7 @@ class WorstGroup:
     adjustment: Tensor
     sharpness: Tensor
     centre: Tensor
+    common: Tensor
 
     @staticmethod
     def of_groups(risks: Sequence[GroupRisk], weights: RowWeights, codes: RowCodes) -> WorstGroup:
@@ -98,11 +113,13 @@ class WorstGroup:
         total.scatter_add_(0, values, mass)
         share = mass / total.gather(0, values).clamp_min(1e-300)
         adjustment = torch.full((count, len(risks)), -torch.inf, dtype=torch.float64, device=mass.device)
+        common = torch.zeros(len(risks), dtype=torch.float64, device=mass.device)
         for head, risk in enumerate(risks):
             given = torch.tensor(risk.adjustment, dtype=torch.float64, device=mass.device)
             present = total[: len(given), column[head]] > 0
             # What all groups have in common decides nothing, and would drown small losses in rounding.
-            given = given - given[present].max()
+            common[head] = given[present].max()
+            given = given - common[head]
             adjustment[: len(given), head] = torch.where(present, given, -torch.inf)
         count_of = torch.isfinite(adjustment).sum(0)
         centre = torch.where(torch.isfinite(adjustment), -count_of.log(), -torch.inf)
@@ -112,6 +129,7 @@ class WorstGroup:
             adjustment,
             torch.ones(len(risks), dtype=torch.float64, device=mass.device),
             centre,
+            common,
         )
 
     @property
@@ -127,12 +145,33 @@ class WorstGroup:
             self.adjustment[:, keep],
             self.sharpness[keep],
             self.centre[:, keep],
+            self.common[keep],
         )
+
+    def put(self, heads: Tensor, other: WorstCase) -> WorstGroup:
+        """See WorstCase."""
+        assert isinstance(other, WorstGroup)
+        centre = self.centre.index_copy(1, heads, other.centre)
+        return replace(self, sharpness=self.sharpness.index_copy(0, heads, other.sharpness), centre=centre)
 
     def at(self, losses: Tensor) -> tuple[Tensor, Tensor]:
         """See WorstCase."""
         value, log_q = self._soft(self.group_losses(losses) + self.adjustment)
         return value, self._rows(log_q.exp(), losses)
+
+    def bend(self, losses: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """See RiskOf: η Σ_g q_g (e_g - q)(e_g - q)ᵀ, of the groups that weigh most."""
+        q = self._soft(self.group_losses(losses) + self.adjustment)[1].exp()
+        most = q.topk(min(_FOLLOWED, len(q)), dim=0).indices  # (r, H)
+        all_rows = self._rows(q, losses)
+        out = losses.new_empty(*losses.shape, len(most))
+        for number, heads in self._columns():
+            columns = slice(None) if heads is None else heads
+            codes, share = self.codes.values[:, number], self.share.values[:, number]
+            own = (codes.view(-1, 1, 1) == most[:, columns].T) * share.view(-1, 1, 1).to(losses.dtype)
+            size = (self.sharpness[columns] * q.gather(0, most)[:, columns]).sqrt().T.to(losses.dtype)
+            out[:, columns] = size * (own - all_rows[:, columns].unsqueeze(2))
+        return None, out
 
     def bounds(self, losses: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """See WorstCase."""
@@ -140,7 +179,7 @@ class WorstGroup:
         adjusted = plain + self.adjustment
         q = self._soft(adjusted)[1].exp()
         inside = torch.where(q > 0, adjusted, 0)
-        return adjusted.amax(0), (q * inside).sum(0), (q * plain).sum(0)
+        return adjusted.amax(0), (q * inside).sum(0), plain.amax(0)
 
     def moved(self, losses: Tensor, sharpness: Tensor) -> WorstGroup:
         """See WorstCase."""
@@ -187,6 +226,11 @@ class WorstGroup:
 
 # Logarithm of the weight below which a group's is not followed.
 _FORGOTTEN = -30.0
+# So many groups, those of the largest weight, are told to a metric.
+_FOLLOWED = 8
+
+
+_Some = TypeVar("_Some", bound="_Ratios")
 
 
 @dataclass(frozen=True)
@@ -201,6 +245,11 @@ class _Ratios:
     sharpness: Tensor
     centre: Tensor | None
 
+    @property
+    def common(self) -> Tensor:
+        """See WorstCase: there are no adjustments."""
+        return torch.zeros_like(self.size)
+
     def _ratios(self, losses: Tensor, weights: Tensor) -> Tensor:
         """The a (n, H) that attain the smoothed worst case."""
         raise NotImplementedError
@@ -208,6 +257,15 @@ class _Ratios:
     def _worst(self, losses: Tensor, weights: Tensor) -> Tensor:
         """The exact worst case (H,)."""
         raise NotImplementedError
+
+    def put(self: _Some, heads: Tensor, other: WorstCase) -> _Some:
+        """See WorstCase."""
+        assert isinstance(other, _Ratios)
+        assert other.centre is not None
+        rows = other.centre.shape[0]
+        centre = other.centre.new_ones(rows, len(self.size)) if self.centre is None else self.centre
+        centre = centre.index_copy(1, heads, other.centre)
+        return replace(self, sharpness=self.sharpness.index_copy(0, heads, other.sharpness), centre=centre)
 
     def at(self, losses: Tensor) -> tuple[Tensor, Tensor]:
         """See WorstCase."""
@@ -218,11 +276,23 @@ class _Ratios:
         value = (q * exact).sum(0) - (weights * away.square()).sum(0) / (2 * self.sharpness)
         return value, q.to(losses.dtype)
 
+    def bend(self, losses: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """See RiskOf: rows between the ends of the set gain weight in proportion to their loss."""
+        exact, weights = losses.double(), self.weights.at().double()
+        a = self._ratios(exact, weights)
+        inside = weights * ((a > 0) & (a < a.amax(0)))
+        mass = inside.sum(0).clamp_min(1e-300)
+        spread = [each - (inside * each).sum(0) / mass for each in (a, self._scores(exact))]
+        by_a, by_score = ((inside * each.square()).sum(0) for each in spread)
+        # One more unit of score is so much more weight.
+        rate = (by_a / by_score.clamp_min(1e-300)).sqrt().clamp_max(1)
+        return inside * (self.sharpness * rate), None
+
     def bounds(self, losses: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """See WorstCase."""
         exact, weights = losses.double(), self.weights.at().double()
-        under = (weights * self._ratios(exact, weights) * exact).sum(0)
-        return self._worst(exact, weights), under, under
+        worst = self._worst(exact, weights)
+        return worst, (weights * self._ratios(exact, weights) * exact).sum(0), worst
 
     def _scores(self, losses: Tensor) -> Tensor:
         return self.sharpness * losses + (1 if self.centre is None else self.centre)

@@ -119,6 +119,12 @@ class ShapedLoss:
             scale=None if self.scale is None else self.scale[keep],
         )
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is cross-entropy and nothing else."""
+        extras = (self.offset, self.margin, self.scale)
+        return isinstance(self.shape, Logarithm) and all(each is None for each in extras)
+
     def at(self, z: Tensor, rows: slice = EVERY) -> tuple[Tensor, Tensor]:
         """See RowLoss."""
         target = self.target[rows]
@@ -221,6 +227,16 @@ class MixedLoss:
     def at(self, z: Tensor, rows: slice = EVERY) -> tuple[Tensor, Tensor]:
         """See RowLoss."""
         share = self.share[rows][:, self.column]
+        if self.own.is_plain and self.own.columns == 1:
+            # Linear in the label: one evaluation for both.
+            soft = share * self.own.target[rows].unsqueeze(1) + (1 - share) * self.partner.target[rows]
+            score = z.squeeze(1)
+            ahead = score > 0
+            against = torch.where(ahead, 1 - soft, soft)  # the label of the class with the lower score
+            size = score.abs()
+            loss = functional.softplus(-size).addcmul_(size, against)
+            slope = against.sub_(torch.sigmoid(-size))
+            return loss, torch.where(ahead, slope, -slope).unsqueeze(1)
         loss, slope = self.partner.at(z, rows)
         own_loss, own_slope = self.own.at(z, rows)
         return loss.lerp_(own_loss, share), slope.lerp_(own_slope, share.unsqueeze(1))

@@ -69,6 +69,21 @@ class Metric:
             kept._answers, kept._small = self._answers[keep], self._small[keep]
         return kept
 
+    def put(self, heads: Tensor, other: Metric) -> None:
+        """Take over that of the heads numbered `heads` from `other`, which is theirs alone."""
+        self._rotate[heads], self._inverse[heads] = other._rotate, other._inverse
+        self._bias[heads] = other._bias
+        if self._rest is not None and other._rest is not None:
+            self._rest[heads] = other._rest
+        if self._answers is not None:
+            # Fewer directions than others have, or none, are made up by such as do nothing.
+            self._answers[heads] = 0
+            self._small[heads] = torch.eye(self._small.shape[1], dtype=torch.float64, device=heads.device)
+            if other._answers is not None:
+                rank = other._answers.shape[2]
+                self._answers[heads, :, :rank] = other._answers
+                self._small[heads, :rank, :rank] = other._small
+
     def solve(self, gradient: Tensor) -> Tensor:
         """The inverse applied to (H, K, d + 1)."""
         out = self._without(gradient)
@@ -138,13 +153,13 @@ class CompactHistory:
         self._sy[:, place, place] = torch.where(usable, product, 1.0)
         self._yhy[:, :, place] = self._yhy[:, place] = inner[:, self._size :]
 
-    def renew(self, metric: Metric, shape: torch.Size) -> None:
-        """Take another metric; `shape` is that of the parameters."""
-        for place in self._order:
-            answer = metric.solve(self._changes[:, place].view(shape))
-            self._pairs[:, self._size + place] = answer.flatten(1)
-        answers = self._pairs[:, self._size :]
-        self._yhy = torch.bmm(answers, self._changes.transpose(1, 2)).double()
+    def renew(self, heads: Tensor, metric: Metric, columns: int) -> None:
+        """Take another metric, that of the heads numbered `heads` alone, for them."""
+        changes = self._changes[heads]
+        each = torch.arange(len(heads), device=heads.device).repeat_interleave(self._size)
+        answers = metric.of(each).solve(changes.view(len(each), columns, -1)).view_as(changes)
+        self._pairs[heads, self._size :] = answers
+        self._yhy[heads] = torch.bmm(answers, changes.transpose(1, 2)).double()
 
     def direction(self, gradient: Tensor, answer: Tensor) -> Tensor:
         """Minus the inverse Hessian applied to the gradient, of which `answer` is the metric's part."""

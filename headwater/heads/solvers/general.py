@@ -7,13 +7,14 @@ updates start from in `compact`, with their memory.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from headwater.heads.objectives.base import Objective
+from headwater.heads.objectives.joint import JointObjective
 from headwater.heads.solvers.compact import CompactHistory, Metric, dot
+from headwater.heads.solvers.minmax import WorstCases
 from headwater.heads.solvers.preconditioner import Directions
 from headwater.heads.solvers.stack import SEPARATED, Solved
 
@@ -26,6 +27,14 @@ _NEGLIGIBLE = 1e-2
 _SAFETY = 8.0
 # Heads that are done leave when they are this share of those that run: leaving copies what the others hold.
 _LEAVING = 0.125
+# Trials after which a line search is content with enough descent.
+_ENOUGH = 2
+# Up to so many columns a product with the features is made of products with vectors, which need no packing.
+_ONE_BY_ONE = 3
+_BY_HEAD = (
+    "l2", "slack", "tolerance", "is_convex", "is_exact", "heads", "theta", "gradient", "value", "since",
+    "stalled", "done", "max_iterations",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -34,39 +43,23 @@ class Problem:
 
     `x` (n, d) has columns of mean zero, `directions` are those of its second moments. `offset` (n, K, H) are
     the logits of the weights W is to stay near, None where there are none; `weight` and `bias` are the start.
-    `l2`, `tolerance` (H,) float64; `max_iterations` (H,). `slack` (H,) is a gap that is small enough whatever
-    the objective, None where only the relative one counts.
+    `l2`, `tolerance` (H,) float64; `max_iterations` (H,).
     """
 
     x: Tensor
     directions: Directions
-    objective: Objective
+    objective: JointObjective
     l2: Tensor
     weight: Tensor
     bias: Tensor
     tolerance: Tensor
     max_iterations: Tensor
     offset: Tensor | None = None
-    slack: Tensor | None = None
 
     @property
     def heads(self) -> int:
         """How many heads."""
         return len(self.l2)
-
-    def of(self, keep: Tensor) -> Problem:
-        """Some of the heads only; `keep` holds their numbers."""
-        return replace(
-            self,
-            objective=self.objective.of(keep),
-            l2=self.l2[keep],
-            weight=self.weight[:, :, keep],
-            bias=self.bias[:, keep],
-            tolerance=self.tolerance[keep],
-            max_iterations=self.max_iterations[keep],
-            offset=None if self.offset is None else self.offset[:, :, keep],
-            slack=None if self.slack is None else self.slack[keep],
-        )
 
     def empty(self) -> Solved:
         """Room for the answers, filled as heads finish."""
@@ -83,85 +76,110 @@ class Problem:
         )
 
 
-class _Run:
+class Run:
     """The heads that are still running: parameters (H, K, d + 1) with the bias last, logits, gradient.
 
-    `done` (H,) have been written down and stand still until they leave.
+    `done` (H,) have been written down and stand still until they leave. `since` (H,) counts iterations since
+    what they minimise changed, `slack` is a gap that is small enough and `tolerance` the relative one.
     """
 
     def __init__(self, problem: Problem) -> None:
         self.x, self.objective, self.l2 = problem.x, problem.objective, problem.l2
-        self.slack = torch.zeros_like(self.l2) if problem.slack is None else problem.slack
         self.heads = torch.arange(problem.heads, device=self.x.device)
         self.iteration = 0
+        self.since = torch.zeros_like(self.heads)
         self.stalled = torch.zeros_like(self.heads)
         self.done = torch.zeros_like(self.heads, dtype=torch.bool)
+        self.slack, self.tolerance = torch.zeros_like(self.l2), problem.tolerance
+        self.max_iterations = problem.max_iterations
+        self.is_convex = self.objective.flags("is_convex").to(self.x.device)
+        self.is_exact = self.objective.flags("is_exact").to(self.x.device)
         start = torch.cat([problem.weight, problem.bias.unsqueeze(0)])
         self.theta = start.permute(2, 1, 0).contiguous()
         self.z = self.logits(self.theta)
         if problem.offset is not None:
             self.z += problem.offset
+        self.residual, self.gradient, self.value = torch.empty_like(self.z), self.theta, self.l2
+
+    def evaluate(self) -> None:
+        """Value and residual where the heads are, by what they minimise now."""
         value, self.residual = self.objective.at(self.z)
         self.value = value + self.l2 / 2 * self.square(self.theta)
-        self.gradient = self.differentiate()
 
     @staticmethod
     def square(theta: Tensor) -> Tensor:
+        """‖W‖² (H,) of parameters."""
         return dot(theta[..., :-1], theta[..., :-1])
 
     def logits(self, theta: Tensor) -> Tensor:
         """The logits (n, K, H) of parameters: the first of the two products."""
         flat = theta.permute(2, 1, 0).reshape(theta.shape[2], -1)
+        if flat.shape[1] <= _ONE_BY_ONE:
+            out = torch.stack([torch.mv(self.x, each) for each in flat[:-1].T.contiguous()], dim=1)
+            return (out + flat[-1]).view(len(self.x), theta.shape[1], -1)
         return torch.addmm(flat[-1:], self.x, flat[:-1]).view(len(self.x), theta.shape[1], -1)
 
-    def differentiate(self) -> Tensor:
-        """The gradient at the present residual: the second of the two products."""
-        heads, columns, _ = self.theta.shape
-        flat = self.residual.view(len(self.x), -1).T @ self.x
-        gradient = torch.empty_like(self.theta)
-        gradient[..., :-1] = flat.view(columns, heads, -1).transpose(0, 1)
-        gradient[..., :-1] += self.l2.to(flat.dtype).view(-1, 1, 1) * self.theta[..., :-1]
-        gradient[..., -1] = self.residual.sum(0).T
-        return gradient
+    def differentiate(self, renewed: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The gradient at the present residual: the second of the two products.
 
-    def steep(self) -> Tensor | None:
-        """The directions (H, K, d + 1, r) of parameters in which the invariance is steep, if any."""
-        invariance = self.objective.invariance
-        by_logit = None if invariance is None else invariance.steep(self.z)
-        if by_logit is None:
-            return None
+        With it come the directions (h, K, d + 1, r) of parameters in which the heads numbered `renewed` are
+        steep, if they are in any.
+        """
         heads, columns, length = self.theta.shape
-        rank = by_logit.shape[3]
-        out = self.theta.new_empty(heads, columns, length, rank)
-        flat = by_logit.view(len(self.x), -1).T @ self.x
-        out[:, :, :-1] = flat.view(columns, heads, rank, -1).permute(1, 0, 3, 2)
-        out[:, :, -1] = by_logit.sum(0).transpose(0, 1)
-        return out
+        by_logit = self.objective.of(renewed).steep(self.z[..., renewed]) if len(renewed) else []
+        flat = torch.cat([self.residual, *(each.flatten(2) for _, each in by_logit)], dim=2)
+        seen = _transposed(flat.flatten(1), self.x).view(columns, flat.shape[2], -1).transpose(0, 1)
+        sums = flat.sum(0).T
+        gradient = torch.cat([seen, sums.unsqueeze(2)], dim=2)
+        rest = gradient[heads:]
+        gradient = gradient[:heads].contiguous()
+        gradient[..., :-1] += self.l2.to(flat.dtype).view(-1, 1, 1) * self.theta[..., :-1]
+        if not by_logit:
+            return gradient, None
+        rank = max(each.shape[3] for _, each in by_logit)
+        steep = gradient.new_zeros(len(renewed), columns, length, rank)
+        for part, each in by_logit:
+            count, width = each.shape[2:]
+            of_part = rest[: count * width].view(count, width, columns, length)
+            steep[part.heads, ..., :width] = of_part.movedim(1, 3)
+            rest = rest[count * width :]
+        return gradient, steep
 
     def of(self, keep: Tensor) -> None:
+        """Keep some of the heads only."""
         self.objective = self.objective.of(keep)
-        for name in ("l2", "slack", "heads", "theta", "gradient", "value", "stalled", "done"):
+        for name in _BY_HEAD:
             setattr(self, name, getattr(self, name)[keep])
         self.z = self.z[..., keep].contiguous()
         self.residual = torch.empty_like(self.z)
 
-    def search(self, step: Tensor, moved: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:
+    def move(self, step: Tensor, moved: Tensor, t: Tensor) -> Tensor:
+        """Goes `t` (H,) along `step`, whose logits are `moved`; what that adds to the parameters."""
+        length = t.to(step.dtype)
+        self.z.addcmul_(moved, length)
+        taken = step * length.view(-1, 1, 1)
+        self.theta += taken
+        self.iteration += 1
+        return taken
+
+    def search(self, step: Tensor, moved: Tensor, slope: Tensor, standing: Tensor) -> tuple[Tensor, Tensor]:
         """Step lengths (H,) along `step`, whose logits are `moved`, and which heads found one.
 
         Weak Wolfe conditions, in the approximate form of Hager and Zhang (2005) where the change is below its
-        rounding. Leaves `self.residual` and `self.value` at the accepted points.
+        rounding; after a few trials enough descent will do. `standing` (H,) heads do not move. Leaves
+        `self.residual` and `self.value` at the accepted points.
         """
         square, along = self.square(self.theta), self.square(step)
         across = dot(self.theta[..., :-1], step[..., :-1])
-        exact = self.z.dtype == torch.float64 and self.objective.invariance is None  # those sum in float32
-        noise = torch.maximum(self.value.abs() * (1e-14 if exact else 1e-7), _NEGLIGIBLE * self.slack)
+        rounding = torch.where(self.is_exact & (self.z.dtype == torch.float64), 1e-14, 1e-7)
+        noise = torch.maximum(self.value.abs() * rounding, _NEGLIGIBLE * self.slack)
         start = self.value.clone()
         t = torch.ones_like(slope)
         low, high = torch.zeros_like(t), torch.full_like(t, torch.inf)
         slope_low, slope_high = slope.clone(), torch.full_like(t, torch.inf)
-        found = self.done.clone()
+        found = standing.clone()
         pending = torch.arange(len(t), device=t.device)
-        for _ in range(_TRIALS):
+        for trials in range(_TRIALS):
             now = t[pending]
             if len(pending) == len(t):
                 value, rise = self.objective.along(self.z, moved, now, self.residual)
@@ -180,7 +198,7 @@ class _Run:
             enough &= torch.isfinite(value) & torch.isfinite(rise)
             far = rise >= _CURVATURE * down
             self.value[pending] = value
-            good = (enough & far) | self.done[pending]
+            good = (enough & (far | (trials >= _ENOUGH))) | standing[pending]
             found[pending[good]] = True
             over, under = ~enough, enough & ~far
             width = (high - low)[pending]
@@ -219,20 +237,20 @@ def solve_general(problem: Problem) -> Solved:
     """Minimise every head to its tolerance.
 
     For a convex objective with l2 > 0 the gap is certified or estimated; for another, `converged` says that
-    a stationary point was reached, by the same estimate, and nothing is certified. A head alone and in a
-    stack takes the same steps, up to the rounding of sums.
+    a stationary point was reached, by the same estimate, and nothing is certified. Worst cases are smoothed,
+    and sharpened whenever they are solved, see `minmax`. A head alone and in a stack takes the same steps, up
+    to the rounding of sums.
     """
-    answers = problem.empty()
-    run = _Run(problem)
+    run, worst = Run(problem), WorstCases(problem)
+    worst.begin(run)
+    run.evaluate()
     history = CompactHistory(run.theta, _MEMORY)
-    refresh = 0
+    everyone = run.heads
+    run.gradient, steep = run.differentiate(everyone)
+    curvature = run.objective.curvature(run.z)
+    metric = Metric(problem.directions, curvature, run.l2, run.x.dtype, steep)
+    answer = metric.solve(run.gradient)
     while True:
-        if run.iteration >= refresh:
-            curvature = run.objective.curvature(run.z)
-            metric = Metric(problem.directions, curvature, run.l2, run.x.dtype, run.steep())
-            history.renew(metric, run.theta.shape)
-            answer = metric.solve(run.gradient)
-            refresh = 2 * run.iteration + 1
         step = history.direction(run.gradient, answer)
         slope = dot(run.gradient, step)
         bad = ~(slope < 0) & (dot(run.gradient, run.gradient) > 0)
@@ -240,34 +258,40 @@ def solve_general(problem: Problem) -> Solved:
             history.forget(bad)
             step[bad] = -answer[bad]
             slope = dot(run.gradient, step)
-        run.done |= _finish(run, problem, answers, slope, curvature)
+        changed = _finish(run, worst, slope, curvature)
         if bool(run.done.all()):
-            return answers
+            return worst.answers
         if float(run.done.float().mean()) >= _LEAVING:
             keep = torch.nonzero(~run.done).flatten()
             run.of(keep)
             history.of(keep)
             metric, curvature = metric.of(keep), curvature[keep]
-            step, slope, answer = step[keep], slope[keep], answer[keep]
-        step[run.done], slope[run.done] = 0, 0
+            step, slope, answer, changed = step[keep], slope[keep], answer[keep], changed[keep]
+        standing = run.done | changed
+        step[standing], slope[standing] = 0, 0
         moved = run.logits(step)
-        t, found = run.search(step, moved, slope)
+        t, found = run.search(step, moved, slope, standing)
         run.stalled = torch.where(found, 0, run.stalled + 1)
-        length = t.to(step.dtype)
-        run.z.addcmul_(moved, length)
-        taken = step * length.view(-1, 1, 1)
-        run.theta += taken
+        taken = run.move(step, moved, t)
+        run.since = torch.where(changed, 0, run.since + 1)
+        # Anew when what is minimised changed, and after 1, 3, 7, 15 … iterations.
+        due = ~run.done & ((run.since & (run.since + 1)) == 0)
+        renewed = torch.nonzero(due).flatten()
         before, answered = run.gradient, answer
-        run.gradient = run.differentiate()
+        run.gradient, steep = run.differentiate(renewed)
         answer = metric.solve(run.gradient)
         history.push(taken, run.gradient - before, answer - answered)
-        if not bool(found.all()):
-            history.forget(~found)
-        run.iteration += 1
+        history.forget(~found | changed)
+        if len(renewed):
+            curvature[renewed] = run.objective.of(renewed).curvature(run.z[..., renewed])
+            new = Metric(problem.directions, curvature[renewed], run.l2[renewed], run.x.dtype, steep)
+            metric.put(renewed, new)
+            history.renew(renewed, new, step.shape[1])
+            answer[renewed] = new.solve(run.gradient[renewed])
 
 
-def _finish(run: _Run, problem: Problem, answers: Solved, slope: Tensor, curvature: Tensor) -> Tensor:
-    """Writes down the heads that are done now, (H,) bool."""
+def _finish(run: Run, worst: WorstCases, slope: Tensor, curvature: Tensor) -> Tensor:
+    """Writes down the heads that are done now; which ones have something else to minimise now, (H,) bool."""
     estimate = -slope / 2 * _SAFETY
     weight, bias = run.gradient[..., :-1], run.gradient[..., -1].double()
     ridge = 1e-12 * torch.eye(bias.shape[1], dtype=torch.float64, device=bias.device)
@@ -275,30 +299,33 @@ def _finish(run: _Run, problem: Problem, answers: Solved, slope: Tensor, curvatu
     bias_part = torch.einsum("hk,hkj,hj->h", bias, inverse, bias)
     bound = dot(weight, weight) / (2 * run.l2) + bias_part
     bound = torch.where(run.l2 > 0, bound, torch.inf)
-    target = problem.tolerance[run.heads] * run.value.abs()
-    target = torch.maximum(target, run.slack)
-    certified = bound <= target
-    if not run.objective.is_convex:
-        certified = torch.zeros_like(certified)
+    target = torch.maximum(run.tolerance * run.value.abs(), run.slack)
+    certified = (bound <= target) & run.is_convex
     unbounded = (run.l2 == 0) & (run.value < SEPARATED)
     converged = (certified | (estimate <= target)) & ~unbounded
-    finished = converged | unbounded | (run.stalled > 1) | ~torch.isfinite(run.value)
-    finished |= run.iteration >= problem.max_iterations[run.heads]
-    finished &= ~run.done
-    done = torch.nonzero(finished).flatten()
+    spent = run.iteration >= run.max_iterations
+    finished = converged | unbounded | (run.stalled > 1) | ~torch.isfinite(run.value) | spent
+    finished = (finished | worst.lingering(run)) & ~run.done
+    found = Solved(
+        weight=run.theta[..., :-1].permute(2, 1, 0),
+        bias=run.theta[..., -1].T,
+        objective=run.value,
+        gradient_norm=dot(run.gradient, run.gradient).sqrt(),
+        gap=torch.where(certified, bound, estimate),
+        certified=certified,
+        iterations=torch.full_like(run.heads, run.iteration),
+        converged=converged,
+    )
+    changed = worst.advance(run, finished, spent, found)
+    done = torch.nonzero(finished & ~changed & ~worst.are_worst(run)).flatten()
     if len(done):
-        heads = run.heads[done]
-        answers.put(
-            heads,
-            Solved(
-                weight=run.theta[done, :, :-1].permute(2, 1, 0),
-                bias=run.theta[done, :, -1].T,
-                objective=run.value[done],
-                gradient_norm=dot(run.gradient, run.gradient).sqrt()[done],
-                gap=torch.where(certified, bound, estimate)[done],
-                certified=certified[done],
-                iterations=torch.full_like(heads, run.iteration),
-                converged=converged[done],
-            ),
-        )
-    return finished
+        worst.answers.put(run.heads[done], found.of(done))
+    run.done |= finished & ~changed
+    return changed
+
+
+def _transposed(a: Tensor, x: Tensor) -> Tensor:
+    """aᵀ·x, (columns, d), for a (n, columns): few columns one by one, which saves packing x."""
+    if a.shape[1] <= _ONE_BY_ONE:
+        return torch.stack([torch.mv(x.T, each) for each in a.T.contiguous()])
+    return a.T @ x

@@ -49,8 +49,8 @@ PLAIN = CrossEntropy()
 class GroupRisk:
     """The largest over groups of mean loss + adjustment (Sagawa et al. 2020), at its exact minimum.
 
-    `groups`: a code per training row; `adjustment` (groups,), such as C/√n_g. It decides which group is worst
-    and is no part of the losses that are reported.
+    `groups`: a code per training row; `adjustment` (groups,), such as C/√n_g. A head's tolerance is relative
+    to the largest of the mean losses without it, so that constants make it no looser.
     """
 
     groups: Codes

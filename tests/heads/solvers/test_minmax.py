@@ -89,10 +89,7 @@ def test_worst_group_is_the_least_there_is(rows: Any, l2: float, strength: float
     assert head.convergence.converged
     assert ours == pytest.approx(direct, rel=2 * TOLERANCE)
     assert ours >= direct - 1e-6
-    if strength == 0:
-        assert head.convergence.objective == pytest.approx(ours, rel=1e-5)
-    else:
-        assert head.convergence.objective < ours  # the adjustment is no loss
+    assert head.convergence.objective == pytest.approx(ours, rel=1e-5)
 
 
 @pytest.mark.parametrize("l2", [1e-2, 1.0])
@@ -157,7 +154,7 @@ def test_converges_for_every_strength(rows: Any, l2: float) -> None:
 def test_one_group_is_erm(rows: Any) -> None:
     plain = _train(rows, None, 0.01)
     one = _train(rows, GroupRisk(Codes(np.zeros(90)), (0.7,)), 0.01)
-    assert one.convergence.objective == pytest.approx(plain.convergence.objective, rel=TOLERANCE)
+    assert one.convergence.objective - 0.7 == pytest.approx(plain.convergence.objective, rel=TOLERANCE)
     np.testing.assert_allclose(_theta(one), _theta(plain), atol=0.02)
 
 
@@ -174,7 +171,7 @@ def test_huge_adjustment_trains_on_that_group_alone(rows: Any) -> None:
     groups = np.arange(90) % 2
     alone = _train((x[groups == 1], target[groups == 1], None), None, 0.1)
     pushed = _train(rows, GroupRisk(Codes(groups), (0.0, 50.0)), 0.1)
-    assert pushed.convergence.objective == pytest.approx(alone.convergence.objective, rel=2 * TOLERANCE)
+    assert pushed.convergence.objective - 50 == pytest.approx(alone.convergence.objective, rel=2 * TOLERANCE)
     np.testing.assert_allclose(_theta(pushed), _theta(alone), atol=0.02)
 
 
