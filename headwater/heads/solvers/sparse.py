@@ -24,13 +24,14 @@ from headwater.heads.solvers.sparse_rows import Design
 from headwater.heads.solvers.stack import Solved, Stack
 
 _STRIDE = 0.1  # from one penalty of the path to the next
-_FIRST = 48  # features a head may add to its first working set
-_COARSE = 1e-3  # the subgradient, relative to l1, at which single precision has done its part
+_FIRST = 24  # features a head may add to its first working set
+_COARSE = 1e-2  # the subgradient, relative to l1, at which single precision has done its part
 _FINE = 0.1  # of its tolerance is the one at which a head is settled
-_NEAR = 1e-4  # features this near to moving are judged in double precision
+_NEAR = 1e-2  # features this near to moving, relative to l1, are judged in double precision
 _NOISE = 1e-6  # of a slope in single precision, relative to the sizes that are summed
 _TOGETHER = 32  # heads whose working copies share the caches
 _COPIES = 1 << 24  # numbers in the working copies of the heads that move at once
+_DESCENT = 0.5  # of a head's steps may be taken in single precision, which some never come near in
 _PATH, _END = 1, 2  # Newton steps at a penalty of the path, and at a head's own
 _EXACT = 1e-3  # of the tolerance is what an estimate of the gap must come down to
 _SAFETY = 8.0  # the estimate may be short by a factor
@@ -68,7 +69,7 @@ class _Solver:
         self.penalised = np.ones(design.features)
         if design.shift is None:
             self.penalised[-1] = 0
-        sample = self.narrow.x[:: max(1, len(design.x) // 256)]
+        sample = self.narrow.x[:: max(1, len(design.x) // 64)]
         size = sample.square().mean(0)
         if self.narrow.shift is not None:
             size = size + self.narrow.shift.square()
@@ -123,7 +124,7 @@ class _Solver:
 
         `size` (H, d + 1) of the slopes.
         """
-        support = (weight != 0).any(1)
+        support: Mask = (weight != 0).any(1)
         excess = np.where(support, 0, np.maximum(size - level[:, None], 0))
         room = np.maximum(support.sum(1), _FIRST)
         most = min(int(room.max()), excess.shape[1])
@@ -196,7 +197,8 @@ class _Solver:
         """Features that single precision cannot call zero or not: the non-zeros, and those about to move."""
         room = heads.l1 * (1 - _NEAR) - _NOISE * self.size
         moving: Mask = (np.abs(gradient).max(1) > room[:, None]) & (self.penalised > 0)
-        return moving | (heads.weight != 0).any(1) | (self.penalised == 0)
+        moving |= (heads.weight != 0).any(1) | (self.penalised == 0)
+        return moving
 
     def _settle(self, at: Heads, chosen: Mask, tolerance: Array) -> Measured:
         goal = np.maximum(_FINE * tolerance * at.l1, 1e-14 * self.size)

@@ -65,12 +65,13 @@ class Model:
         size: Array = np.abs(subgradient(slope, self.at + step, self.l1) * self.real).max(1)
         return size
 
-    def minimise(self) -> tuple[Array, Array]:
-        """The best steps found, (H, s), and the models' changes by them, (H,).
+    def minimise(self) -> tuple[Array, Array, Mask]:
+        """The best steps found, (H, s), the models' changes by them, and whether they are the minima, (H,).
 
-        Exact where the last guess of zeros and signs proves right.
+        They are where the last guess of zeros and signs proves right.
         """
         best, least = np.zeros_like(self.at), np.zeros(len(self.at))
+        exact = np.ones(len(self.at), dtype=bool)
         sign = np.where(self.at != 0, np.sign(self.at), -np.sign(self.slope))
         moving = np.where(self.at == 0, np.abs(self.slope) - self.l1, 0) * self.real
         steep = moving > _STEEP * moving.max(1, keepdims=True)
@@ -91,7 +92,7 @@ class Model:
             best[todo] = np.where(better[:, None], step, best[todo])
             least[todo] = np.where(better, value, least[todo])
             if not wrong.any():
-                return best, least
+                return best, least, exact
             sign = np.where(back, -np.sign(slope), sign)
             active = (active & ~bad) | back
             if wrong.sum() < _WORTH * len(todo):  # heads that are done would find the same again
@@ -100,7 +101,8 @@ class Model:
                 wrong = wrong[keep]
         todo = todo[wrong]
         best[todo], least[todo] = self.of(todo)._approach(best[todo], least[todo])
-        return best, least
+        exact[todo] = False
+        return best, least, exact
 
     def _approach(self, best: Array, least: Array) -> tuple[Array, Array]:
         """Better steps for heads whose guesses went wrong, where those steps leave their models steep.

@@ -34,8 +34,8 @@ class Work:
 
     `l1`, `l2` (H, 1, m) are the penalties of every feature, and `allowed` (H, 1, m) says which are features
     and not padding. `damping` (H,) is added to the Hessians' diagonals, relative to them, after steps that
-    failed; `promise` (H,) is what the last step's model promised, infinite before one; `curved` is the
-    Hessians' precision. What is as long as the rows is in torch, the rest in numpy.
+    failed; `promise` (H,) is what the last step's model promised, infinite where it was damped or not solved
+    exactly; `curved` is the Hessians' precision. What is as long as the rows is in torch, the rest in numpy.
     """
 
     x: Tensor
@@ -144,8 +144,8 @@ def _step(work: Work, p: Tensor, gradient: Array, slope: Array, before: Array) -
         np.take_along_axis(work.l1[:, 0], place, axis=1),
         real,
     )
-    best, change = model.minimise()
-    work.promise = -change
+    best, change, exact = model.minimise()
+    work.promise = np.where(exact & (work.damping == 0), -change, np.inf)
     step = np.zeros_like(work.weight)
     np.put_along_axis(step.reshape(heads, -1), entries, np.where(real, best, 0), axis=1)
     # a weight that goes to zero goes to zero exactly

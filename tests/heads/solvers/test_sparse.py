@@ -15,6 +15,7 @@ from sklearn.preprocessing import StandardScaler
 
 from headwater.heads.bank.head_bank import HeadBank
 from headwater.heads.solvers.sparse_gap import balanced, dual
+from headwater.heads.solvers.sparse_model import Model
 from headwater.heads.solvers.sparse_rows import HeadLoss
 from headwater.heads.specs.head import LinearHead
 from headwater.heads.specs.spec import HeadSpec, Penalty, Rows, Weights
@@ -266,3 +267,45 @@ def test_a_penalised_bias_in_single_precision_ends_where_double_precision_does(
         assert three.convergence.converged
         np.testing.assert_allclose(two.weight, one.weight, atol=2e-3)
         np.testing.assert_allclose(three.weight, one.weight, atol=2e-3)
+
+
+def test_heads_that_many_features_fit_equally_well_come_to_an_end() -> None:
+    """More features than rows, and three classes: many steps once led nowhere in single precision here."""
+    x, y = problem(30, 90, 3, seed=6764)
+    share = Weights(np.random.default_rng(6764).uniform(0.2, 2, 30))
+    for weights, l2 in ((share, 0.0), (None, 0.01)):
+        specs = [
+            HeadSpec(Rows(range(30)), Penalty(l1=10**log_l1, l2=l2, bias=True), weights=weights)
+            for log_l1 in np.linspace(-2.54765, -2.54755, 11)
+        ]
+        records = [train(x, y, [spec])[0].convergence for spec in specs]
+        assert all(record.converged for record in records)
+        assert max(record.iterations for record in records) < 50
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_model_is_minimised_as_by_coordinate_descent(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    heads, size = 5, 12
+    factor = random.normal(size=(heads, size, 20))
+    real = np.arange(size) < np.array([12, 12, 7, 9, 12])[:, None]
+    model = Model(
+        slope=random.normal(size=(heads, size)) * real,
+        hessian=factor @ factor.transpose(0, 2, 1) / 20 + 0.05 * np.eye(size),
+        at=np.where(random.random((heads, size)) < 0.5, random.normal(size=(heads, size)), 0) * real,
+        l1=np.tile(np.where(np.arange(size) == 0, 0, 0.3), (heads, 1)),
+        real=real,
+    )
+    step, change, exact = model.minimise()
+    assert exact.all()
+    for h in range(heads):
+        to = model.at[h].copy()
+        for _ in range(3000):
+            for i in np.flatnonzero(real[h]):
+                slope = model.slope[h, i] + model.hessian[h, i] @ (to - model.at[h])
+                free = to[i] - slope / model.hessian[h, i, i]
+                to[i] = np.sign(free) * max(abs(free) - model.l1[h, i] / model.hessian[h, i, i], 0)
+        np.testing.assert_allclose((model.at + step)[h][real[h]], to[real[h]], atol=1e-8)
+    image = np.einsum("hij,hj->hi", model.hessian, step)
+    penalty = (model.l1 * (np.abs(model.at + step) - np.abs(model.at))).sum(1)
+    np.testing.assert_allclose(change, ((model.slope + image / 2) * step).sum(1) + penalty)
