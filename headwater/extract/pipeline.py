@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from headwater.errors import HeadwaterError
 from headwater.extract.channels import Channel, Closed, StageClock
 from headwater.extract.decode import decode
+from headwater.extract.interrupts import interrupt_calls
 from headwater.extract.parts import Batch, DeviceDecoder, Loader, Progress, Running, Shard
 from headwater.extract.rows import Raw, RowError
 from headwater.extract.transform import Preprocessing, view_seed
@@ -106,23 +107,25 @@ class Pipeline:
         loaders = [self._thread("source", self._load, places) for _ in range(LOADERS)]
         decoders = [self._thread("decode", self._decode) for _ in range(self.decode_clock.threads)]
         writer = self._thread("writer", self._write_shards)
-        closer = threading.Thread(target=self._end_in_order, args=(loaders, decoders), name="headwater-close")
+        closer = self._thread("close", self._end_in_order, loaders, decoders)
         threads = [*loaders, *decoders, writer, closer]
-        for thread in threads:
-            thread.start()
-        try:
-            self._run_backbone()
-            self._whole.end()
-            writer.join()
-        except Closed:
-            pass  # another stage failed first; its error is raised below
-        except BaseException as error:
-            self._fail(error)
-        finally:
-            if self._error is not None:
-                self._abort()
-            for thread in threads:
-                thread.join()
+        with interrupt_calls(lambda: self._fail(KeyboardInterrupt())):
+            try:
+                for thread in threads:
+                    thread.start()
+                self._run_backbone()
+                self._whole.end()
+                writer.join()
+            except Closed:
+                pass  # another stage failed first; its error is raised below
+            except BaseException as error:
+                self._fail(error)
+            finally:
+                if self._error is not None:
+                    self._abort()
+                for thread in threads:
+                    if thread.ident is not None:  # it was started
+                        thread.join()
         if self._error is not None:
             raise self._error
         self.seconds = time.perf_counter() - self._began
