@@ -60,7 +60,8 @@ class HeadClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         given, and one that chooses by them holds `validation_fraction` of every group out.
 
         Raises InvalidDataError, a ValueError, before any training for anything that cannot be fitted. Warns
-        with scikit-learn's ConvergenceWarning when a head did not converge.
+        with scikit-learn's ConvergenceWarning when a head did not converge, and with a UserWarning when a
+        method that needs groups, or learns from validation data, was given none.
         """
         try:
             return self._fit(X, y, groups, val)
@@ -123,6 +124,13 @@ class HeadClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             columns = joined(columns, val_columns, (len(rows), len(val_codes)))
             codes = np.concatenate([codes, val_codes])
             splits["val"] = np.arange(len(rows), len(codes))
+        if needs.groups_on and not columns:
+            warnings.warn(
+                f"{name} is a method for groups and was given none, so its groups are the classes; "
+                "give fit groups=…",
+                UserWarning,
+                stacklevel=4,
+            )
         target = CodedColumn("y", codes.astype(np.int64), names)
         task = as_task(features, target, columns, splits)
         if val is not None or "val" not in needs.reads:
@@ -131,6 +139,12 @@ class HeadClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             random = np.random.default_rng([seed, 1])  # another stream than the method's
             splits = held_out(task, needs, name, self.validation_fraction, random)
         else:
+            warnings.warn(
+                f"{name} learns from validation data and was given none, so it learns from the rows of X, "
+                "which its paper keeps for other things; give fit val=(X, y, groups)",
+                UserWarning,
+                stacklevel=4,
+            )
             splits = {"train": rows, "val": rows}
         return as_task(features, target, columns, splits)
 

@@ -54,6 +54,7 @@ SETTINGS_CHECKS = (
 )
 
 
+@pytest.mark.filterwarnings("ignore:.* was given none:UserWarning")
 @parametrize_with_checks(
     [RobustClassifier(), DFR(C=(1.0, 0.1), subsets=2), AFR(gamma=(4.0, 8.0), strength=0.1)]
 )
@@ -61,6 +62,7 @@ def test_scikit_learns_checks(estimator: Any, check: Any) -> None:
     check(estimator)
 
 
+@pytest.mark.filterwarnings("ignore:.* was given none:UserWarning")
 @pytest.mark.parametrize(
     ("estimator", "check"),
     [
@@ -139,7 +141,8 @@ def test_the_head_is_the_methods(world: World, kind: Any) -> None:
 
 def test_a_method_that_learns_from_validation_rows_learns_from_those_given(world: World) -> None:
     X, y, groups = _parts(world(), "val")
-    alone = DFR(subsets=3, random_state=0).fit(X, y, groups)
+    with pytest.warns(UserWarning, match="learns from validation data and was given none"):
+        alone = DFR(subsets=3, random_state=0).fit(X, y, groups)
     twice = DFR(subsets=3, random_state=0).fit(X, y, groups, val=(X, y, groups))
     np.testing.assert_allclose(alone.coef_, twice.coef_, atol=1e-6)
     # groups are only needed where the method looks at them
@@ -316,3 +319,34 @@ def test_the_worst_group_score_is_the_naive_one() -> None:
     assert worst_group_score(y, predicted, groups=groups) == pytest.approx(expected)
     by_class = min((predicted == y)[y == label].mean() for label in "ab")
     assert worst_group_score(y, predicted) == pytest.approx(by_class)
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "said"),
+    [
+        (ERM(), {}, []),
+        (RWY(), {}, []),
+        (RWG(), {}, ["RWG is a method for groups and was given none, so its groups are the classes"]),
+        (RWG(), {"groups": True}, []),
+        (DFR(C=1.0, subsets=2, penalty="l2"), {"groups": True}, ["DFR-val learns from validation data"]),
+        (
+            DFR(C=1.0, subsets=2, penalty="l2"),
+            {},
+            ["DFR-val is a method for groups", "so it learns from the rows of X"],
+        ),
+        (DFR(C=1.0, subsets=2, penalty="l2"), {"val": True}, []),
+    ],
+)
+def test_what_a_method_has_to_do_without_is_said(
+    kind: Any, given: dict[str, bool], said: list[str], world: World, recwarn: pytest.WarningsRecorder
+) -> None:
+    X, y, groups = _parts(world(), "train")
+    more: dict[str, Any] = {"groups": groups} if "groups" in given else {}
+    if "val" in given:
+        more["val"] = _parts(world(), "val")
+    kind.fit(X, y, **more)
+    ours = [each for each in recwarn if each.category is UserWarning]
+    assert len(ours) == len(said)
+    for warning, sentence in zip(ours, said, strict=True):
+        assert sentence in str(warning.message)
+        assert warning.filename == __file__
