@@ -32,7 +32,7 @@ from headwater.extract.rows import Raw, RowError
 from headwater.extract.sources import Source, open_source
 from headwater.extract.transform import Preprocessing
 from headwater.extract.weights import LoadedBackbone, load_backbone
-from headwater.store import Plan, StoreWriter, open_store
+from headwater.store import Plan, StoreWriter, check_resumable, open_store
 
 log = logging.getLogger(__name__)
 
@@ -130,10 +130,15 @@ def extract_features(
         engine.check_dim()  # before a store is begun that could never be finished
         decision = engine.decide(plan.rows, None)
         plan = replace(plan, details={**plan.details, "engine": decision.engine})
+    if _is_finished(Path(out)) and not os.access(out, os.W_OK):  # nothing to write, and no lock to be had
+        check_resumable(out, plan, rows.keys)
+        notes = differing_columns(Path(out), rows)
+        return _report(Path(out), strict, began, [*said, *notes], already_done=True)
     with StoreWriter(out, plan, rows.keys) as writer:
         if not writer.missing and _is_finished(writer.path):
             notes = [*restore_columns(writer.path, rows), *differing_columns(writer.path, rows)]
             return _report(writer.path, strict, began, [*said, *notes], already_done=True)
+        finished_before = bool(open_store(writer.path, unfinished=True).runs)
         decision = decision or engine.decide(plan.rows, writer.plan.details.get("engine"))
         work = _Work(
             writer,
@@ -148,9 +153,14 @@ def extract_features(
         if writer.missing:
             executor(list(writer.missing), work.make_worker)
         # Annotations come before the run record: a store that has the record has them, and one that was
-        # stopped in between gets them when the job is asked for again.
-        add_source_columns(writer.path, rows)
-        notes = differing_columns(writer.path, rows)
+        # stopped in between gets them when the job is asked for again. Columns that are missing in a store
+        # with a record were dropped by its user.
+        notes = []
+        if finished_before:
+            notes += restore_columns(writer.path, rows)
+        else:
+            add_source_columns(writer.path, rows)
+        notes += differing_columns(writer.path, rows)
         writer.finish(work.record(time.perf_counter() - began, rows))
         if work.pipeline is not None:
             engine.learn(decision, work.pipeline.backbone_clock)

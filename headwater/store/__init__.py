@@ -19,7 +19,7 @@ from headwater.store.splits import DrawnSplit, draw_split
 from headwater.store.summary import info
 from headwater.store.tables import read_table
 from headwater.store.verify import Problem, VerifyReport, verify
-from headwater.store.writer import StoreWriter
+from headwater.store.writer import StoreWriter, check_resumable
 
 __all__ = [
     "ROW_FAILED",
@@ -37,6 +37,7 @@ __all__ = [
     "VerifyReport",
     "add_columns",
     "annotate",
+    "check_resumable",
     "column_from_values",
     "draw_split",
     "drop_annotations",

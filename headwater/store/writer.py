@@ -28,6 +28,36 @@ LOCK = "store"
 _log = logging.getLogger(__name__)
 
 
+def check_resumable(path: str | os.PathLike[str], plan: Plan, keys: Sequence[str]) -> None:
+    """Raise what `StoreWriter` would where the store at `path` is not one for this plan; writes nothing."""
+    _resumed(Path(path), plan, encode_keys(keys))
+
+
+def _resumed(path: Path, plan: Plan, raw: Sequence[bytes]) -> tuple[Plan, list[bytes], tuple[str, ...]]:
+    """The plan in place, its keys, and those of them that are no longer given."""
+    old = read_plan(path)
+    differences = plan_differences(old, plan)
+    if differences:
+        raise RequestError(
+            f"{path} holds features of another recipe ({'; '.join(differences[:6])}); "
+            "choose another --out, or repeat the job with the recipe that it has"
+        )
+    content = read_keys_content(path, old)
+    planned = content.split(b"\0")[:-1]
+    given = set(raw)
+    new = given.difference(planned)
+    gone = [decode_key(each) for each in planned if each not in given]
+    if new:
+        first = [decode_key(each) for each in raw if each in new]
+        fewer = f" and lacks {len(gone):,} of its rows" if gone else ""
+        raise RequestError(
+            f"{path} was planned without {len(new):,} of the rows now given: {show_keys(first)} "
+            f"(the source has {len(given):,} rows now, the plan {old.rows:,}{fewer}); "
+            "choose another --out for the new rows"
+        )
+    return old, planned, tuple(gone)
+
+
 class StoreWriter:
     """Creates a store or resumes one, as a context manager that holds the store's lock.
 
@@ -55,7 +85,7 @@ class StoreWriter:
             for leftover in remove_leftovers(self.path, ("shard-", PLAN, KEYS, INDEX)):
                 _log.info("removed %s, left by a writer that died", leftover)
             if (self.path / PLAN).exists():
-                self._resume()
+                self.plan, self._raw, self.gone = _resumed(self.path, plan, raw)
             else:
                 self._start()
             self.missing: list[int] = [shard for shard in range(self.plan.shards) if not self._there(shard)]
@@ -116,29 +146,6 @@ class StoreWriter:
         write_whole(self.path / PLAN, render_plan(self.plan))
         with explained(self.path):
             sync_folder(self.path.resolve().parent)
-
-    def _resume(self) -> None:
-        old = read_plan(self.path)
-        differences = plan_differences(old, self.plan)
-        if differences:
-            raise RequestError(
-                f"{self.path} holds features of another recipe ({'; '.join(differences[:6])}); "
-                "choose another --out, or repeat the job with the recipe that it has"
-            )
-        content = read_keys_content(self.path, old)
-        planned = content.split(b"\0")[:-1]
-        given = set(self._raw)
-        new = given.difference(planned)
-        gone = [decode_key(raw) for raw in planned if raw not in given]
-        if new:
-            first = [decode_key(raw) for raw in self._raw if raw in new]
-            fewer = f" and lacks {len(gone):,} of its rows" if gone else ""
-            raise RequestError(
-                f"{self.path} was planned without {len(new):,} of the rows now given: {show_keys(first)} "
-                f"(the source has {len(given):,} rows now, the plan {old.rows:,}{fewer}); "
-                "choose another --out for the new rows"
-            )
-        self.plan, self.gone, self._raw = old, tuple(gone), planned
 
     def _there(self, shard: int) -> bool:
         file = self.path / shard_name(shard)

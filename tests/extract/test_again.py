@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -149,6 +150,41 @@ def test_an_index_that_was_deleted_is_made_again(images: Path, tmp_path: Path) -
     run(images, tmp_path / "s")
     assert (tmp_path / "s/index.h5").read_bytes() == index
     assert run(images, tmp_path / "s").already_done
+
+
+@pytest.mark.parametrize("lost", ["index.h5", "shard-00001.h5"])
+def test_columns_that_were_dropped_stay_away_when_a_lost_file_is_made_again(
+    images: Path, tmp_path: Path, lost: str
+) -> None:
+    run(images, tmp_path / "s", rows_per_shard=4)
+    drop_annotations(tmp_path / "s", ["class"])
+    (tmp_path / "s" / lost).unlink()
+    assert not run(images, tmp_path / "s", rows_per_shard=4).already_done
+    assert "class" not in open_store(tmp_path / "s").annotations.names
+    (tmp_path / "s" / lost).unlink()
+    (tmp_path / "s/annotations.h5").unlink()
+    run(images, tmp_path / "s", rows_per_shard=4)
+    assert "class" in open_store(tmp_path / "s").annotations.names
+
+
+def test_a_finished_store_on_a_read_only_disk_can_be_asked_for_again(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The system's answer is put in its place, since no permission holds for the superuser."""
+    first = run(images, tmp_path / "s")
+    store = tmp_path / "s"
+    answer = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != store and answer(path, mode))
+    there = {file: file.stat().st_mtime_ns for file in (store, *store.iterdir())}
+    again = run(images, store)
+    assert again.already_done
+    assert again.failed == first.failed
+    assert {file: file.stat().st_mtime_ns for file in (store, *store.iterdir())} == there
+    with pytest.raises(RequestError, match="dtype: float16 → float32"):
+        run(images, store, dtype="float32")
+    Image.new("RGB", (30, 30)).save(images / "new.png")
+    with pytest.raises(RequestError, match=r"planned without 1 of the rows now given: 'new\.png'"):
+        run(images, store)
 
 
 def test_columns_of_a_manifest_that_changed_since_are_named_and_not_taken(
