@@ -10,7 +10,9 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
 from typing import Any
 
 import numpy as np
@@ -198,7 +200,7 @@ ALIKE: dict[str, Callable[[int, int], dict[str, Any]]] = {
     "SUBG": lambda train, val: {"l2": 1 / (4 * min(TRAIN))},
     "DFR-val": lambda train, val: {},
     "LLR-group": lambda train, val: {"l2": 1 / (0.01 * val)},
-    "CV-GroupDRO": lambda train, val: {"l2": 1 / (0.001 * (train + val)), "updates": 0},
+    "CV-GroupDRO": lambda train, val: {"l2": 1 / (0.001 * (train + val)), "updates": 0, "half_whiten": False},
 }
 
 
@@ -217,18 +219,23 @@ def alike(task: Task, seed: int, names: Sequence[str]) -> dict[str, float]:
     return found
 
 
-def trial(data: dict[str, NDArray[np.generic]], size: Size, name: str, seed: int) -> Trial:
+def trial(task: Task, size: Size, name: str, seed: int) -> Trial:
     """A task with a seed, swept and referenced, on one thread."""
     torch.set_num_threads(1)
-    task = task_of(data, name, seed)
     swept = sweep(task, methods=size.methods, draws=size.draws, seeds=[seed], device="cpu")
     swept_methods = swept.table["method"].to_pylist()
     return Trial(name, seed, references(task, seed), alike(task, seed, swept_methods), swept)
 
 
 def trials(data: dict[str, NDArray[np.generic]], size: Size) -> list[Trial]:
-    """Every task with every seed."""
-    return [trial(data, size, name, seed) for name in list(PAIRS)[: size.tasks] for seed in range(size.seeds)]
+    """Every task with every seed, as many at a time as there are cores, each in a process of its own."""
+    wanted = [(name, seed) for name in list(PAIRS)[: size.tasks] for seed in range(size.seeds)]
+    cores = len(os.sched_getaffinity(0))
+    if cores == 1 or size == QUICK:
+        return [trial(task_of(data, name, seed), size, name, seed) for name, seed in wanted]
+    with ProcessPoolExecutor(min(cores, len(wanted)), get_context("spawn")) as pool:
+        running = [pool.submit(trial, task_of(data, name, seed), size, name, seed) for name, seed in wanted]
+        return [each.result() for each in running]
 
 
 def _row(name: str, found: Sequence[Trial], value: Callable[[Trial], float]) -> tuple[object, ...]:

@@ -27,7 +27,7 @@ class CrossValidatedSettings(Settings):
     l2: float = Field(1.0, ge=0, description="weight decay, beside the mean loss")
     rows: Literal["train", "val", "train+val"] = Field("train+val", description="what it trains on")
     folds: int = Field(5, ge=2, description="parts of the rows held out in turns")
-    updates: int = Field(3, ge=0, description="times the groups' weights are moved")
+    updates: int = Field(2, ge=0, description="times the groups' weights are moved")
     step: float = Field(1.3, gt=0, description="how far a group's loss moves its weight")
     half_whiten: bool | None = Field(
         None, description="train on half-whitened features; None: where they are more than the rows"
