@@ -12,6 +12,7 @@ import typer
 
 from headwater.cli.console import (
     AsJson,
+    counted,
     parts_of,
     percent,
     print_json,
@@ -198,7 +199,7 @@ def _print(result: SweepResult) -> None:
         typer.echo(f"* {result.rule}, which decides here, picks {result.pick.id}: {said}")
     if result.folder is not None:
         done = "done already, nothing was trained; " if result.already_done else ""
-        typer.echo(f"{done}{table.num_rows:,} heads in {visible(str(result.folder))}")
+        typer.echo(f"{done}{counted(table.num_rows, 'head')} in {visible(str(result.folder))}")
 
 
 def _seen(pick: Pick, classes: int) -> str:

@@ -152,5 +152,9 @@ def print_asked(request: Mapping[str, Any]) -> None:
 def print_skipped(skipped: Sequence[Skipped], tried: Collection[str]) -> None:
     """Name the methods, and settings of those `tried`, that could not be run, and why."""
     for each in skipped:
-        what = each.method if each.method not in tried else f"{each.settings} settings of {each.method}"
-        typer.echo(f"skipped {what}: {visible(each.reason)}")
+        what = (
+            each.method
+            if each.method not in tried
+            else f"{counted(each.settings, 'setting')} of {each.method}"
+        )
+        typer.echo(f"skipped {some}{each.method}: {visible(each.reason)}")

@@ -26,6 +26,7 @@ from headwater.heads.specs.head import LinearHead
 from headwater.heads.specs.spec import HeadSpec, Penalty, Rows
 from headwater.heads.sweeps.folds import cross_fits
 from headwater.heads.sweeps.results import judged
+from headwater.heads.sweeps.selection import RULES
 
 Store = Callable[..., Path]
 SMALL: dict[str, Any] = {
@@ -488,7 +489,7 @@ def test_what_another_revision_measured_is_measured_anew_and_what_it_trained_not
         load_sweep(out)
     (out / "results.parquet").unlink()
     (out / "results.parquet").write_bytes(b"older figures")
-    with pytest.warns(HeadwaterWarning, match="are measured anew from the heads that were kept"):
+    with pytest.warns(HeadwaterWarning, match="are measured anew from the heads it kept"):
         done = sweep(task, bank=Bank(task, most=0), **request)
     assert done.table.num_rows == 2
     assert json.loads((out / "sweep.json").read_text())["training"] == 0  # who trained them has not changed
@@ -518,3 +519,23 @@ def test_intervals_hold_what_they_are_of(task: Task) -> None:
     for name, (low, high) in result.intervals.items():
         mean = np.mean([row["test.worst_group"] for row in rows if row["candidate"] == name])
         assert 0 <= low < mean < high <= 1
+
+
+def test_the_page_about_the_folder_names_every_file_column_and_rule(task: Task, tmp_path: Path) -> None:
+    done = sweep(task, out=tmp_path / "run", methods=["ERM", "LLR-class"], draws=1, seeds=1)
+    page = (Path(hw.heads.__file__).parent / "sweeps" / "RUN.md").read_text()
+    for name in done.table.column_names:
+        split, dot, figure = name.partition(".")
+        if dot and f"`{name}`" not in page:
+            assert f"`{split}.…`" in page
+            shown = f"{split}.group.NAME".replace("cv.", "val.") if figure.startswith("group.") else figure
+            assert f"`{shown}`" in page or f"`val.{shown}`" in page, name
+        else:
+            assert f"`{name}`" in page, name
+    for rule in RULES:
+        where = "test" if rule.split == "test" else "judged"
+        (line,) = [line for line in page.splitlines() if line.startswith(f"| `{rule.name}` |")]
+        assert f"| `{where}.{rule.figure}` |" in line
+        assert line.split("|")[3].strip() == rule.why.partition("; but")[0]
+    for path in (tmp_path / "run").glob("[!.]*"):
+        assert f"`{path.name}" in page, path.name
