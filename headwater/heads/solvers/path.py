@@ -18,24 +18,32 @@ from headwater.heads.solvers.smooth import solve_smooth
 from headwater.heads.solvers.stack import SmoothStack, Solved
 
 _STRIDES = (32, 16, 8, 4, 2, 1)
+# A pass over the rows costs much the same for few columns of heads as for this share of so many: stacks that
+# are narrower are solved in two rounds, which take more iterations and far fewer passes.
+_WIDE, _STRIDES_OF_NARROW = 1024, (4, 1)
 _NODES = 4
 # Over wider gaps than this between nodes, in natural log units of λ, the polynomial is a straight line.
 _WIDEST = 3.0
 
 
-def levels(l2: NDArray[np.float64], family: NDArray[np.int64], alone: NDArray[np.bool_]) -> list[list[int]]:
+def levels(
+    l2: NDArray[np.float64],
+    family: NDArray[np.int64],
+    alone: NDArray[np.bool_],
+    strides: tuple[int, ...] = _STRIDES,
+) -> list[list[int]]:
     """Heads by the round in which they are solved; each round may interpolate the rounds before it.
 
     `family` groups the heads that share everything but their strength; heads that are `alone` start by
-    themselves.
+    themselves. Round r solves every `strides[r]`-th head of a family; the last stride is 1.
     """
-    rounds: list[list[int]] = [[] for _ in _STRIDES]
+    rounds: list[list[int]] = [[] for _ in strides]
     for number in np.unique(family):
         members = np.flatnonzero((family == number) & ~alone & (l2 > 0))
         members = members[np.argsort(l2[members], kind="stable")]
         for position, head in enumerate(members):
             last = position == len(members) - 1
-            level = 0 if last else next(i for i, stride in enumerate(_STRIDES) if position % stride == 0)
+            level = 0 if last else next(i for i, stride in enumerate(strides) if position % stride == 0)
             rounds[level].append(int(head))
     rounds[0] += [int(head) for head in np.flatnonzero(alone | (l2 <= 0))]
     return [sorted(heads) for heads in rounds if heads]
@@ -89,7 +97,9 @@ def solve_path(stack: SmoothStack, directions: Directions, family: NDArray[np.in
     alone = ~stack.cold.cpu().numpy()
     l2 = stack.l2.cpu().numpy()
     usable = np.zeros(stack.heads, dtype=bool)
-    for heads in levels(l2, family, alone):
+    columns = stack.heads * stack.theta.shape[1]
+    strides = _STRIDES if columns >= _WIDE else _STRIDES_OF_NARROW
+    for heads in levels(l2, family, alone, strides):
         started = _interpolate(stack, theta, heads, usable, family)
         # Heads that need a similar number of iterations run together: by strength, not by order.
         order = torch.argsort(started.l2, stable=True)

@@ -20,10 +20,11 @@ _SHORTEST = 1e-4  # a step that had to be cut to this share of its length leads 
 _SUFFICIENT = 1e-4
 # The estimate of the gap, half the squared gradient in the quasi-Newton metric, may be short by a factor.
 _SAFETY = 4.0
-# From this tolerance down a head is finished only when its weights stand still as well, so that it comes out
-# the same wherever it started: until no weight is foreseen to move by more than `_STILL`, or the estimate
-# of the gap has stopped falling for `_PATIENCE` iterations.
-_SETTLING, _STILL, _PATIENCE = 1e-6, 1e-7, 4
+# A head is converged once its gap is certified or estimated below its tolerance. From this tolerance down it
+# goes on until its weights stand still as well, so that it comes out the same to 1e-5 wherever it started:
+# until no weight is foreseen to move by more than `_STILL`, or the estimate of the gap has stopped falling
+# for `_PATIENCE` iterations.
+_SETTLING, _STILL, _PATIENCE = 1e-6, 5e-7, 4
 
 
 @dataclass
@@ -87,7 +88,11 @@ class _Run:
 
 
 def solve_smooth(stack: SmoothStack, directions: Directions) -> Solved:
-    """Minimise every head of a stack without L1 penalty to its tolerance."""
+    """Minimise every head of a stack without L1 penalty to its tolerance.
+
+    A head leaves as soon as its gap is certified or estimated below `tolerance` times its objective; at
+    1e-6 and below only when its weights have come to rest too.
+    """
     answers = Solved.into(torch.zeros_like(stack.theta))
     sample = stack.loss.sample()
     run, history = _Run.at(stack), History(MEMORY)

@@ -35,6 +35,7 @@ from headwater.heads.sweeps.results import (
 )
 from headwater.heads.sweeps.run_folder import check_folder, claimed, kept
 from headwater.heads.sweeps.selection import best, best_by_method, default_rule, find_rule, pick_all
+from headwater.heads.sweeps.solving import SweepBank
 from headwater.heads.tasks.columns import listed
 from headwater.heads.tasks.task import Task
 
@@ -104,9 +105,11 @@ def sweep(
         bank: trains the heads; None: a HeadBank on the task.
         progress: called before each round of training, and at the end.
 
-    A recipe that fails does not take the others along: its row in the table says why, its traceback is
-    logged, and its candidate is never picked. Warns when `select` is the oracle, which looks at test; a
-    folder that was selected by it goes back to an honest rule when none is named.
+    Heads are solved to `solving.TOLERANCE`, looser than `fit`'s, and their figures are the same whatever is
+    trained beside them to about that. A recipe that fails does not take the others along: its row in the
+    table says why, its traceback is logged, and its candidate is never picked. Warns when `select` is the
+    oracle, which looks at test; a folder that was selected by it goes back to an honest rule when none is
+    named.
 
     Raises:
         RequestError: before any training, for what cannot be meant: a method, setting, value or rule, a
@@ -291,7 +294,7 @@ def _train(
         planned: list[Planned] = [
             plan(job.task, job.candidate.method, job.candidate.settings, seed=job.seed) for job in batch
         ]
-        for finished in run_rounds(bank, planned, progress=tell, tolerant=True):
+        for finished in run_rounds(SweepBank(bank), planned, progress=tell, tolerant=True):
             done += len(finished)
             yield {batch[place].key: each for place, each in finished.items()}
     tell(0, 0)
