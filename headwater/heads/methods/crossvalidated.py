@@ -30,9 +30,9 @@ class CrossValidatedSettings(Settings):
     updates: int = Field(2, ge=0, description="times the groups' weights are moved")
     step: float = Field(1.3, gt=0, description="how far a group's loss moves its weight")
     half_whiten: bool | None = Field(
-        None, description="train on half-whitened features; None: where they are more than the rows"
+        None, description="train on half-whitened features instead; None: where they are more than the rows"
     )
-    standardise: bool = Field(True, description="else, on features of mean 0 and deviation 1 over train")
+    standardise: bool = Field(True, description="train on features of mean 0 and deviation 1 over train")
 
 
 def _needs(settings: CrossValidatedSettings) -> Needs:
