@@ -91,7 +91,7 @@ def _planned(design: Design, at: SweepProgress) -> str:
     judging = f", and {crossed:,} more judge on held-out rows what reads val" if crossed else ""
     return (
         f"{counted(at.recipes, 'recipe')} planned{kept}: {counted(methods, 'method')}, "
-        f"{counted(len(design.candidates), 'setting')}, {counted(len(design.seeds), 'seed')} make "
+        f"{counted(len(design.candidates), 'setting')}, {counted(len(design.seeds), 'seed')}, so "
         f"{counted(rows, 'head')}{judging}; each trains what it needs on the way in rounds that all share"
     )
 
@@ -152,9 +152,5 @@ def print_asked(request: Mapping[str, Any]) -> None:
 def print_skipped(skipped: Sequence[Skipped], tried: Collection[str]) -> None:
     """Name the methods, and settings of those `tried`, that could not be run, and why."""
     for each in skipped:
-        what = (
-            each.method
-            if each.method not in tried
-            else f"{counted(each.settings, 'setting')} of {each.method}"
-        )
+        some = f"{counted(each.settings, 'setting')} of " if each.method in tried else ""
         typer.echo(f"skipped {some}{each.method}: {visible(each.reason)}")

@@ -54,7 +54,7 @@ def test_tables_that_fit_and_a_second_time_nothing_to_do(
     assert "groups: the classes" not in text
     assert "fewer than 3 different settings to draw: RWG 1" in text
     assert "16 recipes planned" not in err
-    assert "14 recipes planned: 3 methods, 7 settings, 2 seeds make 14 heads; each trains" in err
+    assert "14 recipes planned: 3 methods, 7 settings, 2 seeds, so 14 heads; each trains" in err
     assert "round 1: training 14 heads; 0 of 14 recipes done after 0 s" in err
     assert "measuring; 14 of 14 recipes done" in err
     monkeypatch.setattr(HeadBank, "train", lambda *_: pytest.fail("trained"))
