@@ -51,7 +51,7 @@ def _needs(settings: CrossValidatedSettings) -> Needs:
     needs=_needs,
     paper=_PAPER,
     space={
-        "l2": Among((0.1, 0.3, 1.0, 3.0))
+        "l2": Among((0.25, 0.5, 1.0, 2.0))
     },  # few: each costs folds x updates heads, and they differ little
 )
 def cv_group_dro(task: Task, settings: CrossValidatedSettings, random: np.random.Generator) -> Recipe:
