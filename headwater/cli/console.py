@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from headwater.errors import HeadwaterWarning
+from headwater.printable import escaped
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
@@ -30,12 +31,8 @@ def progress_console() -> Console:
 
 
 def visible(text: str) -> str:
-    """Text on one line: line breaks, controls and undecodable bytes of names become escapes."""
-    if text.isprintable():
-        return text
-    from headwater.store.keys import show_key  # noqa: PLC0415
-
-    return "".join(c if c.isprintable() else show_key(c)[1:-1] for c in text)
+    """Text for a terminal, where line breaks, controls and undecodable bytes of names would do harm."""
+    return escaped(text)
 
 
 def print_json(value: Any) -> None:
