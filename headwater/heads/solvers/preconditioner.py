@@ -24,6 +24,9 @@ _SKETCH = 192
 _OVERSAMPLE = 16
 # Weights and biases of leading directions whose Hessian is written down.
 _EXACT = 384
+# How many times the lift is added to a Hessian's diagonal, in turns until it has a Cholesky factor; by the
+# last the diagonal outweighs all else.
+_LIFTS = (1.0, 1e1, 1e2, 1e3, 1e4, 1e6)
 _BATCH = 1 << 22  # numbers of such Hessians' square roots that are made at once
 
 
@@ -161,6 +164,22 @@ def _leading(directions: Directions, sample: Sample, curvature: RowCurvature, ri
         diagonal = hessian.diagonal(dim1=1, dim2=2)
         # A class whose rows are not in the sample, and shifts of all logits, leave it singular.
         lift = _FLOOR * diagonal.reshape(-1, columns, count + 1).mean(1).repeat(1, columns) + 1e-12
-        diagonal += lift + ridge[heads].unsqueeze(1) * penalised
-        out[heads] = torch.cholesky_inverse(torch.linalg.cholesky(hessian)).to(u.dtype)
+        diagonal += ridge[heads].unsqueeze(1) * penalised
+        out[heads] = inverses(hessian, lift).to(u.dtype)
     return out
+
+
+def inverses(hessian: Tensor, lift: Tensor) -> Tensor:
+    """Inverses of (H, w, w) with `lift` (H, w) on the diagonal, which is overwritten.
+
+    Where curvatures differ by more than the digits of their products, the lift is too small to outweigh their
+    rounding; those heads get a larger one.
+    """
+    diagonal, missing = hessian.diagonal(dim1=1, dim2=2), torch.ones_like(lift[:, :1])
+    for factor in _LIFTS:
+        diagonal += factor * missing * lift
+        root, failed = torch.linalg.cholesky_ex(hessian)
+        if not bool(failed.any()):
+            break
+        missing = (failed > 0).to(lift).unsqueeze(1)
+    return torch.cholesky_inverse(root)

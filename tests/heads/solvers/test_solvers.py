@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headwater.heads.solvers.path import lagrange, levels
+from headwater.heads.solvers.preconditioner import inverses
 from headwater.heads.solvers.span import Span
 
 
@@ -46,3 +47,21 @@ def test_the_span_keeps_logits_and_norms(repeat):
     )
     torch.testing.assert_close(outer.square().sum(), inner.square().sum())
     torch.testing.assert_close(span.into(outer), inner)
+
+
+def test_hessians_that_rounding_made_indefinite_are_lifted_and_the_others_left_alone():
+    rng = np.random.default_rng(0)
+    root = rng.normal(size=(3, 6, 6))
+    turned = np.linalg.qr(root)[0]
+    hessians = root @ root.transpose(0, 2, 1) + 0.1 * np.eye(6)
+    values = np.array([1e4, 1.0, 0.1, 1e-3, -1e-3, -0.02])
+    hessians[1] = (turned[1] * values) @ turned[1].T
+    lift = np.full((3, 6), 1e-4)
+    found = inverses(torch.tensor(hessians), torch.tensor(lift)).numpy()
+    for head in (0, 2):
+        np.testing.assert_allclose(found[head], np.linalg.inv(hessians[head] + 1e-4 * np.eye(6)), rtol=1e-6)
+    back = np.linalg.eigvalsh(np.linalg.inv(found[1]))
+    assert back.min() > 0
+    added = back - np.sort(values)
+    assert added.min() > 0.02  # the least power of ten that outweighs the rounding, the same everywhere
+    assert added.max() < 0.2
