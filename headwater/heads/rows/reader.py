@@ -19,7 +19,7 @@ from headwater.errors import RequestError
 from headwater.heads.specs.hashed import Rows
 
 _BLOCK = 2048
-_CACHED = 1 << 17  # numbers of a part that stays in a core's own cache
+_CACHED = 1 << 19  # numbers of a part that stays in the caches
 # Rows that fill at least this share of the rows between first and last are read together with those between.
 _DENSE = 0.5
 

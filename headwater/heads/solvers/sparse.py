@@ -23,11 +23,11 @@ from headwater.heads.solvers.sparse_newton import Work, newton
 from headwater.heads.solvers.sparse_rows import Design
 from headwater.heads.solvers.stack import Solved, Stack
 
-_STRIDE = 0.1  # from one penalty of the path to the next
+_STRIDE = 0.05  # from one penalty of the path to the next
 _FIRST = 24  # features a head may add to its first working set
 _COARSE = 1e-2  # the subgradient, relative to l1, at which single precision has done its part
 _FINE = 0.1  # of its tolerance is the one at which a head is settled
-_NEAR = 1e-2  # features this near to moving, relative to l1, are judged in double precision
+_NEAR = 3e-2  # features this near to moving, relative to l1, are judged in double precision
 _NOISE = 1e-6  # of a slope in single precision, relative to the sizes that are summed
 _TOGETHER = 32  # heads whose working copies share the caches
 _COPIES = 1 << 24  # numbers in the working copies of the heads that move at once
