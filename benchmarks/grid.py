@@ -14,6 +14,7 @@ from headwater.heads.specs.head import LinearHead
 from headwater.heads.specs.spec import HeadSpec
 from headwater.heads.sweeps.results import SweepResult, judged
 from headwater.heads.sweeps.selection import RULES, Judged, best
+from headwater.heads.sweeps.solving import TOLERANCE
 from headwater.heads.sweeps.sweeping import sweep
 from headwater.heads.tasks.task import Task
 
@@ -136,6 +137,7 @@ def run(quick: bool) -> Result:
         claims=_claims(together, counted, quick),
         notes=[
             "Figures are means over the seeds. Methods that read val are judged on val out of fold.",
+            f"Heads are solved to within {TOLERANCE:g} of their objective.",
             f"`published` is the first candidate of each method. ERM is published at {PUBLISHED_ERM}.",
             "A method's share is the rounds' time by number of heads; alone, it does not share its passes.",
             *(f"{each.method} was skipped: {each.reason}" for each in result.skipped),
