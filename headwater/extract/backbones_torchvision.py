@@ -67,7 +67,7 @@ def final_layer(network: nn.Module) -> tuple[str, int]:
     """Name and input width of the layer that makes the logits.
 
     That is the last linear layer; SqueezeNet has none and ends in a 1 by 1 convolution, whose input averaged
-    over positions is then the feature.
+    over positions is then the feature. HeadwaterError where there is neither.
     """
     modules = list(network.named_modules())
     for name, module in reversed(modules):

@@ -85,7 +85,10 @@ def decide(  # noqa: PLR0911 - one reason after another
     memory: Memory,
     began_with: str | None = None,
 ) -> Decision:
-    """Choose the engine for `rows` images; `forward` is the eager pass, `began_with` the store's engine."""
+    """Choose the engine for `rows` images; `forward` is the eager pass, `began_with` the store's engine.
+
+    RequestError for a mode that is not one of `MODES`.
+    """
     if mode not in MODES:
         raise RequestError(f"compile is {' or '.join(MODES)}, not {mode!r}")
     if mode == "off":

@@ -19,7 +19,10 @@ _BFLOAT16_FLAGS = ("amx_bf16", "avx512_bf16")
 
 
 def choose_precision(name: str, device: torch.device) -> str:
-    """`auto` is bfloat16 where the device computes in it, else float32; any device can be told either."""
+    """`auto` is bfloat16 where the device computes in it, else float32; any device can be told either.
+
+    RequestError for any other name.
+    """
     if name == "auto":
         fast = torch.cuda.is_bf16_supported() if device.type == "cuda" else has_bfloat16()
         return "bfloat16" if fast else "float32"

@@ -177,7 +177,10 @@ def make_plan(
     dtype: str,
     rows_per_shard: int | None,
 ) -> Plan:
-    """The plan of a new job; with a store in place, the store's own takes its part if the recipe agrees."""
+    """The plan of a new job; with a store in place, the store's own takes its part if the recipe agrees.
+
+    RequestError where the source holds no images.
+    """
     if len(source.keys) == 0:
         raise RequestError(f"{source.name} holds no images; check the path")
     row_bytes = loaded.backbone.dim * (2 if dtype == "float16" else 4) * (1 + views)

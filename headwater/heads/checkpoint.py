@@ -120,7 +120,10 @@ class HeadInfo:
 def save_head(
     path: str | os.PathLike[str], head: LinearHead, info: HeadInfo, *, replace: bool = False
 ) -> None:
-    """Write a head file, whole or not at all; an existing file is replaced only when asked for."""
+    """Write a head file, whole or not at all; an existing file is replaced only when asked for.
+
+    RequestError where one is there, HeadwaterError where classes and outputs differ or the disk refuses.
+    """
     path = Path(path)
     check_place(path, replace=replace)
     if head.weight.shape[0] != len(info.classes):

@@ -91,7 +91,8 @@ def fit_many(
 ) -> list[FitResult]:
     """Fit several methods, each a name with its settings, in lock-step on the same features.
 
-    `out`: one file per method. `progress(round, heads)` is called before each round of training.
+    `out`: one file per method. `progress(round, heads)` is called before each round of training. RequestError
+    before any training for columns, methods, settings or files that cannot be meant.
     """
     if out is not None:
         for path in out:

@@ -57,7 +57,10 @@ def annotate(
 
 
 def add_columns(path: str | os.PathLike[str], added: Sequence[Column], *, replace: bool = False) -> None:
-    """Add columns that are aligned with the store's rows already."""
+    """Add columns that are aligned with the store's rows already.
+
+    RequestError for another length, and for columns that are there already unless `replace`.
+    """
     with _changing(path) as (store, columns):
         for column in added:
             quote(column.name)

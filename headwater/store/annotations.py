@@ -143,7 +143,10 @@ def _read_column(group: h5py.Group, name: str) -> Column:
 
 
 def quote(name: str) -> str:
-    """A column's name as HDF5 can hold it: `%`, `/` and a lone `.` as %25, %2F and %2E."""
+    """A column's name as HDF5 can hold it: `%`, `/` and a lone `.` as %25, %2F and %2E.
+
+    RequestError for an empty name and for one with a character that HDF5 cannot hold.
+    """
     if name == "":
         raise RequestError("a column needs a name, and this one's is empty")
     if "\0" in name or not _encodable(name):

@@ -102,7 +102,10 @@ class Plan:
         return -(-self.rows // self.rows_per_shard)
 
     def shard_range(self, shard: int) -> tuple[int, int]:
-        """The first row of a shard and the row after its last."""
+        """The first row of a shard and the row after its last.
+
+        RequestError for a shard that the plan does not have.
+        """
         if not 0 <= shard < self.shards:
             raise RequestError(f"there is no shard {shard}; the plan has shards 0 to {self.shards - 1}")
         start = shard * self.rows_per_shard

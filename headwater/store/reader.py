@@ -225,7 +225,10 @@ class Store:
         return Features(self._parts, self.dim, self.dtype)
 
     def augmented(self, view: int) -> Features:
-        """The features of augmented view 1 to `views`, shape (rows, dim), on disk."""
+        """The features of augmented view 1 to `views`, shape (rows, dim), on disk.
+
+        RequestError for a view that the store does not have.
+        """
         if not 1 <= view <= self.views:
             have = f"views 1 to {self.views}" if self.views else "no augmented views"
             raise RequestError(

@@ -157,7 +157,10 @@ class StoreWriter:
         return problem is None
 
     def record(self, run: Mapping[str, Any]) -> None:
-        """Append one run to the store's log."""
+        """Append one run to the store's log.
+
+        HeadwaterError where `run` is no plain JSON, or the disk refuses.
+        """
         file = self.path / RUNS
         try:
             line = json.dumps(dict(run), sort_keys=True, ensure_ascii=True, allow_nan=False).encode("ascii")

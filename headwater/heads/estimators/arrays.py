@@ -55,7 +55,10 @@ def group_columns(groups: Any, rows: int) -> list[CodedColumn]:
 def joined(
     first: Sequence[CodedColumn], second: Sequence[CodedColumn], rows: tuple[int, int]
 ) -> list[CodedColumn]:
-    """Columns of some rows and then of others, so many each; where one side gives none, they are unknown."""
+    """Columns of some rows and then of others, so many each; where one side gives none, they are unknown.
+
+    RequestError where the sides have different numbers of columns.
+    """
     first = first or [_unknown(column, rows[0]) for column in second]
     second = second or [_unknown(column, rows[1]) for column in first]
     if len(first) != len(second):

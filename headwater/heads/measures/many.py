@@ -46,6 +46,7 @@ def measure_many(
     the groups. `n_groups`: how many there are, with those that have no rows here; `train_counts` (groups,)
     for `train_weighted`. The figures are `overall`, `balanced`, `train_weighted`, `worst_group`,
     `worst_class`, `log_loss`, `ece`, `auroc`; all are NaN for a head whose scores hold NaN.
+    RequestError where lengths or codes do not fit, and where there are no heads.
     """
     true = np.asarray(y_true, dtype=np.int64)
     if true.ndim != 1 or not len(true) or true.min() < 0:

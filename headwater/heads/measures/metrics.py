@@ -235,7 +235,10 @@ class GroupReport:
         resamples: int = 1000,
         seed: int = 0,
     ) -> dict[Average, Interval | None]:
-        """Several of the intervals that `interval` gives."""
+        """Several of the intervals that `interval` gives.
+
+        RequestError for a name that has none.
+        """
         found: dict[Average, Interval | None] = dict.fromkeys(whats)
         sums = self._weights()
         for what in found:

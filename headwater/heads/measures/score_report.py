@@ -99,7 +99,10 @@ class ScoreReport:
 def scored_rows(
     y_true: NDArray[np.int64], logits: Floats | Iterable[Floats], classes: int | None = None
 ) -> Scored:
-    """Read one head's scores, (rows, classes) at once or in blocks of rows, which are not kept."""
+    """Read one head's scores, (rows, classes) at once or in blocks of rows, which are not kept.
+
+    RequestError where they are of other rows than `y_true` (rows,), or hold NaN or infinity.
+    """
     parts: list[Scored] = []
     first = 0
     for block in [logits] if isinstance(logits, np.ndarray) else logits:

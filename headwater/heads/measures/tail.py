@@ -29,7 +29,10 @@ class WorstCurve:
 
 
 def groups_in(percent: float, groups: int) -> int:
-    """How many groups K % of them are: rounded up, so that never fewer than K % are counted."""
+    """How many groups K % of them are: rounded up, so that never fewer than K % are counted.
+
+    RequestError for a K outside of 0 to 100, or 0 itself.
+    """
     if not 0 < percent <= 100:
         raise RequestError(f"a share of groups must be above 0 and at most 100 %, not {percent:g}")
     # What is a whole number but for rounding, such as 7 % of 100, is that number.
@@ -41,7 +44,7 @@ def worst_shares(
 ) -> NDArray[np.float64]:
     """Mean accuracy of the worst K % of groups: accuracies (..., groups) to (..., percents).
 
-    Every group must have rows (no NaN). Whole groups count, see `groups_in`.
+    Every group must have rows (no NaN). Whole groups count, see `groups_in`. RequestError for no K at all.
     """
     if not len(percents):
         raise RequestError("a worst-K curve needs at least one K")
@@ -53,7 +56,10 @@ def worst_shares(
 
 
 def area_of(shares: NDArray[np.float64], percents: Sequence[float] = PERCENTS) -> NDArray[np.float64]:
-    """The mean height of curves (..., percents) over their range, by trapezes; one K alone is its mean."""
+    """The mean height of curves (..., percents) over their range, by trapezes; one K alone is its mean.
+
+    RequestError where `percents` do not ascend.
+    """
     if len(percents) == 1:
         return shares[..., 0]
     width = np.diff(np.asarray(percents, dtype=np.float64))

@@ -55,7 +55,8 @@ def cross_fits(task: Task, *, folds: int | None = None, seed: int = 0) -> Folds:
 
     Never more folds than the smallest group has rows, so that the rest of val holds every group. None: 3, or
     5 where the smallest group has fewer than 100 rows. There val is cut anew, up to four times in all, until
-    about 100 judgements stand behind every group's accuracy.
+    about 100 judgements stand behind every group's accuracy. Where val cannot be cut, there are no folds and
+    the reason is said. RequestError for fewer than 2 folds.
     """
     if folds is not None and folds < 2:
         raise RequestError(f"val is cut into at least 2 folds, not {folds}")

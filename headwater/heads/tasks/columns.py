@@ -157,7 +157,10 @@ def check_classes(target: CodedColumn) -> None:
 
 
 def split_names(column: CodedColumn) -> dict[str, int]:
-    """The code of each split in a split column; the numbers 0, 1, 2 stand for train, val, test."""
+    """The code of each split in a split column; the numbers 0, 1, 2 stand for train, val, test.
+
+    RequestError for any other name.
+    """
     names = column.names
     present = {names[code] for code in np.unique(column.codes[column.codes >= 0])}
     if present <= {"0", "1", "2"}:

@@ -244,7 +244,10 @@ class Task:
         return {}
 
     def rows(self, split: str) -> Rows:
-        """The rows of a split; the same object every time, so that specs sharing it are compared at once."""
+        """The rows of a split, the same object every time, so that specs sharing it are compared at once.
+
+        RequestError where the split has no rows.
+        """
         if split not in self.splits:
             raise RequestError(
                 f"no rows are in split {split!r}; column {self.split_name!r} has {listed(self.splits)}"
