@@ -17,6 +17,7 @@ from headwater.heads.methods.domains import domains, invariant_spec
 from headwater.heads.methods.erm import L2_SPACE, TrainSettings, train_spec
 from headwater.heads.methods.recipes import Outcome, Recipe
 from headwater.heads.methods.registry import LogUniform, Needs, method
+from headwater.heads.objectives.invariance import MOST_COMPARED
 from headwater.heads.specs.criterion import Invariance
 from headwater.heads.specs.head import LinearHead
 from headwater.heads.specs.spec import Codes
@@ -92,7 +93,7 @@ def coral(task: Task, settings: MatchingSettings, random: np.random.Generator) -
 @method(
     "MMD",
     settings=MatchingSettings,
-    needs=_NEEDS,
+    needs=dataclasses.replace(_NEEDS, most_domains=MOST_COMPARED),
     paper="Li et al. 2018, Domain generalization with adversarial feature learning",
     space={"strength": LogUniform(0.1, 10.0), "l2": LogUniform(1e-2, 10.0)},
 )

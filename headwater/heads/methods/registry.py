@@ -60,7 +60,7 @@ class Needs:
 
     `splits` must have rows; on `classes_on` every class must have at least `rows_per_class` rows; on
     `groups_on` every row's group must be known, every group must have at least `rows_per_group` rows, and
-    there must be `domains` of them beside the classes: 2 wants a group column.
+    there must be `domains` of them beside the classes, 2 wants a group column, and at most `most_domains`.
     """
 
     splits: tuple[str, ...] = ()
@@ -69,6 +69,7 @@ class Needs:
     rows_per_class: int = 1
     rows_per_group: int = 1
     domains: int = 1
+    most_domains: int | None = None
 
     @property
     def reads(self) -> tuple[str, ...]:
@@ -226,11 +227,21 @@ def check_needs(task: Task, name: str, needs: Needs) -> None:
                 f"{name} needs at least {_rows(needs.rows_per_group)} of every group in split {split!r}, and "
                 f"{listed(few)} {_have(few)} fewer; choose other groups or draw another split"
             )
-        if needs.domains > 1 and len(np.unique(domains(task, task.splits[split]))) < needs.domains:
-            raise RequestError(
-                f"{name} compares domains within the classes, and the groups of {split} have only one; "
-                "name a group column of at least two values"
-            )
+        if needs.domains > 1:
+            _check_domains(name, needs, len(np.unique(domains(task, task.splits[split]))), split)
+
+
+def _check_domains(name: str, needs: Needs, count: int, split: str) -> None:
+    if count < needs.domains:
+        raise RequestError(
+            f"{name} compares domains within the classes, and the groups of {split} have only one; "
+            "name a group column of at least two values"
+        )
+    if needs.most_domains is not None and count > needs.most_domains:
+        raise RequestError(
+            f"{name} compares rows of at most {needs.most_domains} domains, and the groups of {split} have "
+            f"{count}; use CORAL or a group column of fewer values"
+        )
 
 
 def _fewer(names: Sequence[str], counts: NDArray[np.int64], least: int) -> list[str]:

@@ -46,6 +46,10 @@ class RowLoss(Protocol):
         """
         ...
 
+    def by_row(self, z: Tensor, weights: Tensor) -> Tensor | None:
+        """What `curvature` adds up over all rows, (n, H) float64; None where it is no number per row."""
+        ...
+
     def of(self, keep: Tensor) -> RowLoss:
         """The loss of some of the heads only; `keep` holds their numbers."""
         ...
@@ -294,6 +298,23 @@ class Objective:
             weighted = slope * by_slope[part].T.unsqueeze(2)
             total += weighted.transpose(1, 2) @ slope
         return total / weights.sum(0).clamp_min(1e-30).view(-1, 1, 1)
+
+    def by_row(self, z: Tensor) -> Tensor | None:
+        """What `curvature` is the mean of, by row: (n, H), of sum 1 for a risk's weights; None if unknown."""
+        if self.mixtures is not None:
+            return None
+        bend = None
+        if isinstance(self.risk, WeightedMean):
+            weights = self.risk.weights.at().expand(-1, z.shape[2])
+        else:
+            losses = self.losses(z)
+            _, weights = self.risk.at(losses)
+            bend, _ = self.risk.bend(losses)
+        curved = self.loss.by_row(z, weights)
+        if curved is None:
+            return None
+        by_slope = _SQUARES * weights.double() if bend is None else _SQUARES * weights + bend
+        return curved + by_slope * self.loss.at(z)[1].squeeze(1).double().square()
 
     def steep(self, z: Tensor) -> Tensor | None:
         """Directions (n, K, H, r) whose squares add up to what `curvature` leaves out, as far as they say it.

@@ -22,6 +22,8 @@ from headwater.heads.specs.criterion import Invariance
 _GAMMAS = (0.1, 1.0, 10.0)
 # Rows that MMD compares, of all groups together; kernels cost their square.
 _COMPARED = 192
+# Groups that MMD can compare, each by two rows at least.
+MOST_COMPARED = _COMPARED // 2
 # Numbers of a stack of kernels: about as many as stay in the cache.
 _AT_ONCE = 1 << 18
 # More directions than these cost a metric more than they save.
@@ -55,9 +57,9 @@ def invariance_of(
     if kind == "coral":
         return Penalties(strength, torch.ones_like(scale), tuple(groups), column, _Coral())
     most = max(each.count for each in groups)
-    if most > _COMPARED // 2:
+    if most > MOST_COMPARED:
         raise RequestError(
-            f"MMD compares rows of at most {_COMPARED // 2} groups, and there are {most}; "
+            f"MMD compares rows of at most {MOST_COMPARED} groups, and there are {most}; "
             "use CORAL or fewer groups"
         )
     return Penalties(strength, scale, tuple(each.thinned() for each in groups), column, _Mmd())

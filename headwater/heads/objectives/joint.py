@@ -101,3 +101,8 @@ class JointObjective:
         """The directions (n, K, h, r) of the parts that have some; see Objective."""
         made = [(part, part.objective.steep(z[..., part.heads])) for part in self.parts]
         return [(part, each) for part, each in made if each is not None]
+
+    def by_row(self, z: Tensor) -> list[tuple[Part, Tensor]]:
+        """The curvature by row (n, h) of the parts of which it is known; see Objective."""
+        made = [(part, part.objective.by_row(z[..., part.heads])) for part in self.parts]
+        return [(part, each) for part, each in made if each is not None]

@@ -151,16 +151,23 @@ class ShapedLoss:
         """See RowLoss: Σ weights_i c_i scale² (diag p_i - p_i p_iᵀ), which is exact for cross-entropy."""
         target = self.target[rows]
         if self.columns == 1:
-            _, score = self._score(z, target)
-            _, factor = self.shape.at(functional.logsigmoid(score))
-            p = torch.sigmoid(score).double()
-            total = self._curved(weights, factor) * p * (1 - p)
-            return total.sum(0).view(-1, 1, 1)
+            return self._of_rows(z, weights, target).sum(0).view(-1, 1, 1)
         log_p, index = self._log_softmax(z, target)
         _, factor = self.shape.at(log_p.gather(1, index).squeeze(1))
         p = log_p.double().exp_().permute(2, 0, 1)  # heads, rows, columns
         weighted = p * self._curved(weights, factor).T.unsqueeze(2)
         return torch.diag_embed(weighted.sum(1)) - weighted.transpose(1, 2) @ p
+
+    def by_row(self, z: Tensor, weights: Tensor) -> Tensor | None:
+        """See RowLoss."""
+        return self._of_rows(z, weights, self.target) if self.columns == 1 else None
+
+    def _of_rows(self, z: Tensor, weights: Tensor, target: Tensor) -> Tensor:
+        """weights_i ∂²loss_i/∂z_i² of two-class rows, (n, H) float64."""
+        _, score = self._score(z, target)
+        _, factor = self.shape.at(functional.logsigmoid(score))
+        p = torch.sigmoid(score).double()
+        return self._curved(weights, factor) * p * (1 - p)
 
     def _curved(self, weights: Tensor, factor: Tensor | None) -> Tensor:
         """Weights (n, H) float64 with what the shape and the scale put in front of softmax's curvature."""
@@ -246,3 +253,7 @@ class MixedLoss:
         share = self.share[rows][:, self.column]
         own = self.own.curvature(z, weights * share, rows)
         return own + self.partner.curvature(z, weights * (1 - share), rows)
+
+    def by_row(self, z: Tensor, weights: Tensor) -> Tensor | None:
+        """See RowLoss: mixtures are no rows of the features."""
+        return None

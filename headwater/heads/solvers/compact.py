@@ -25,7 +25,8 @@ class Metric:
 
     A (H, K, K) is the mean curvature of the head's loss by a row's logits, and G the features' second
     moments, known in some directions, with one number for all others. U (H, K, d + 1, r) are the few
-    directions in which the objective is steeper than its loss, None where there are none.
+    directions in which the objective is steeper than its loss, None where there are none. `leading`
+    (H, r + 1, r + 1) is the inverse Hessian along the r last directions and the bias, where it is known.
     """
 
     def __init__(
@@ -34,7 +35,9 @@ class Metric:
         curvature: Tensor,
         l2: Tensor,
         dtype: torch.dtype,
+        *,
         steep: Tensor | None = None,
+        leading: Tensor | None = None,
     ) -> None:
         values, vectors = torch.linalg.eigh(curvature)  # (H, K), (H, K, K)
         values = torch.maximum(values, _FLOOR * values[:, -1:]).clamp_min(1e-12)
@@ -49,6 +52,7 @@ class Metric:
             self._rest, inverse = rest.to(dtype), inverse - rest
         self._inverse = inverse.to(dtype)  # (H, K, r)
         self._bias = (1 / values).to(dtype).unsqueeze(2)
+        self._leading = leading
         self._answers: Tensor | None = None
         if steep is not None:
             # Woodbury's identity: the inverse without U, less U's answers times a small matrix.
@@ -64,6 +68,7 @@ class Metric:
         kept._vectors = self._vectors
         kept._rest = None if self._rest is None else self._rest[keep]
         kept._rotate, kept._inverse, kept._bias = self._rotate[keep], self._inverse[keep], self._bias[keep]
+        kept._leading = None if self._leading is None else self._leading[keep]
         kept._answers = None
         if self._answers is not None:
             kept._answers, kept._small = self._answers[keep], self._small[keep]
@@ -73,6 +78,8 @@ class Metric:
         """Take over that of the heads numbered `heads` from `other`, which is theirs alone."""
         self._rotate[heads], self._inverse[heads] = other._rotate, other._inverse
         self._bias[heads] = other._bias
+        if self._leading is not None and other._leading is not None:
+            self._leading[heads] = other._leading
         if self._rest is not None and other._rest is not None:
             self._rest[heads] = other._rest
         if self._answers is not None:
@@ -96,16 +103,34 @@ class Metric:
         """The inverse without the steep directions applied."""
         turned = gradient if gradient.shape[1] == 1 else self._rotate.transpose(1, 2) @ gradient
         weight = turned[..., :-1]
+        bias = turned[..., -1:] * self._bias
         if self._vectors is None:
             out = weight * self._inverse
+            if self._leading is not None:
+                bias = self._lead(weight, out, turned[..., -1:])
         else:
             flat = weight.reshape(-1, weight.shape[2])
-            inner = (flat @ self._vectors).view_as(self._inverse).mul_(self._inverse)
+            seen = (flat @ self._vectors).view_as(self._inverse)
+            inner = seen * self._inverse
+            if self._leading is not None:
+                bias = self._lead(seen, inner, turned[..., -1:])
             out = (inner.view(len(flat), -1) @ self._vectors.T).view_as(weight)
             if self._rest is not None:
                 out += weight * self._rest
-        out = torch.cat([out, turned[..., -1:] * self._bias], dim=2)
+        out = torch.cat([out, bias], dim=2)
         return out if gradient.shape[1] == 1 else self._rotate @ out
+
+    def _lead(self, seen: Tensor, out: Tensor, bias: Tensor) -> Tensor:
+        """Puts the answers along leading directions into `out`, (H, 1, r), and returns the bias'."""
+        assert self._leading is not None
+        count = self._leading.shape[1] - 1
+        first = seen.shape[2] - count
+        given = torch.cat([seen[..., first:], bias], dim=2)
+        answer = (self._leading @ given.transpose(1, 2)).transpose(1, 2)
+        out[..., first:] = answer[..., :-1]
+        if self._rest is not None:
+            out[..., first:] -= self._rest * seen[..., first:]
+        return answer[..., -1:]
 
 
 class CompactHistory:

@@ -29,6 +29,8 @@ _SAFETY = 8.0
 _LEAVING = 0.125
 # Trials after which a line search is content with enough descent.
 _ENOUGH = 2
+# Directions along which the Hessian itself is inverted, and the share of its diagonal that is added to it.
+_LEADING, _LIFT = 64, 1e-5
 # Up to so many columns a product with the features is made of products with vectors, which need no packing.
 _ONE_BY_ONE = 3
 _BY_HEAD = (
@@ -99,6 +101,12 @@ class Run:
         self.z = self.logits(self.theta)
         if problem.offset is not None:
             self.z += problem.offset
+        # Rows along the leading directions and, for the bias, a one, in two-class problems.
+        self.leading: Tensor | None = None
+        if self.theta.shape[1] == 1:
+            vectors, count = problem.directions.vectors, min(_LEADING, len(problem.directions.values))
+            rows = self.x if vectors is None else self.x @ vectors[:, -count:]
+            self.leading = torch.cat([rows[:, -count:], torch.ones_like(rows[:, :1])], dim=1)
         self.residual, self.gradient, self.value = torch.empty_like(self.z), self.theta, self.l2
 
     def evaluate(self) -> None:
@@ -144,6 +152,34 @@ class Run:
             steep[part.heads, ..., :width] = of_part.movedim(1, 3)
             rest = rest[count * width :]
         return gradient, steep
+
+    def metric(
+        self, directions: Directions, curvature: Tensor, steep: Tensor | None, heads: Tensor
+    ) -> Metric:
+        """The metric of the heads numbered `heads` where they are, given their curvature and steepness."""
+        inverse = None
+        l2 = self.l2[heads]
+        if self.leading is not None:
+            # Where the rows' curvatures are not known one by one, they are all the mean.
+            mean = curvature.view(1, -1) / len(self.x)
+            by_row = mean.expand(len(self.x), -1).clone()
+            for part, each in self.objective.of(heads).by_row(self.z[..., heads]):
+                by_row[:, part.heads] = each
+            inverse = torch.stack(
+                [self._inverse(each, ridge) for each, ridge in zip(by_row.T, l2, strict=True)]
+            )
+        return Metric(directions, curvature, l2, self.x.dtype, steep=steep, leading=inverse)
+
+    def _inverse(self, by_row: Tensor, l2: Tensor) -> Tensor:
+        """The inverse Hessian along leading directions and the bias, of one head."""
+        assert self.leading is not None
+        half = self.leading * by_row.sqrt().to(self.leading.dtype).unsqueeze(1)
+        hessian = (half.T @ half).double()
+        diagonal = hessian.diagonal()
+        lift = _LIFT * diagonal.mean() + 1e-12
+        diagonal[:-1] += l2
+        diagonal += lift
+        return torch.cholesky_inverse(torch.linalg.cholesky(hessian)).to(self.x.dtype)
 
     def of(self, keep: Tensor) -> None:
         """Keep some of the heads only."""
@@ -248,7 +284,7 @@ def solve_general(problem: Problem) -> Solved:
     everyone = run.heads
     run.gradient, steep = run.differentiate(everyone)
     curvature = run.objective.curvature(run.z)
-    metric = Metric(problem.directions, curvature, run.l2, run.x.dtype, steep)
+    metric = run.metric(problem.directions, curvature, steep, everyone)
     answer = metric.solve(run.gradient)
     while True:
         step = history.direction(run.gradient, answer)
@@ -284,7 +320,7 @@ def solve_general(problem: Problem) -> Solved:
         history.forget(~found | changed)
         if len(renewed):
             curvature[renewed] = run.objective.of(renewed).curvature(run.z[..., renewed])
-            new = Metric(problem.directions, curvature[renewed], run.l2[renewed], run.x.dtype, steep)
+            new = run.metric(problem.directions, curvature[renewed], steep, renewed)
             metric.put(renewed, new)
             history.renew(renewed, new, step.shape[1])
             answer[renewed] = new.solve(run.gradient[renewed])

@@ -228,6 +228,15 @@ def test_domains_need_a_column_beside_the_class(world: Any) -> None:
             plan(task, name)
 
 
+def test_more_domains_than_mmd_compares_are_refused_before_training() -> None:
+    features = np.zeros((400, 2), dtype=np.float32)
+    target, place = np.repeat([0, 1], 200), np.tile(np.arange(100), 4).astype(str)
+    task = Task.from_arrays(features, target, {"place": place}, np.full(400, "train"))
+    with pytest.raises(RequestError, match="at most 96 domains, and the groups of train have 100"):
+        plan(task, "MMD")
+    assert plan(task, "CORAL")
+
+
 def irm_penalty(z: np.ndarray, y: np.ndarray, place: np.ndarray) -> float:
     """Squared derivative of each domain's mean loss by a factor on its logits, by central differences."""
     step, total = 1e-5, 0.0

@@ -241,3 +241,33 @@ def test_rows_without_weight_make_no_group() -> None:
     risk = risk_of([GroupRisk(Codes(codes), (0.0, 9.0, 9.0))], RowWeights(values, zero), given)
     exact, _, _ = risk.bounds(torch.tensor([[1.0], [2.0], [50.0], [60.0]]))
     assert float(exact) == pytest.approx(1.5)
+
+
+@pytest.mark.parametrize("risk", [CVaR(0.4), ChiSquare(0.3)])
+def test_what_bends_a_worst_share_is_how_its_weights_answer_losses(risk: Any) -> None:
+    """By central differences, along changes of losses that leave the level where it is."""
+    losses = torch.tensor(np.random.default_rng(8).exponential(size=(12, 1)))
+    made = risk_of([risk], _weights(np.full(12, 1 / 12), 1), None)
+    made = made.moved(losses, torch.tensor([0.7], dtype=torch.float64))
+    diagonal, directions = made.bend(losses)
+    assert directions is None
+    inside = diagonal > 0
+    assert 2 < int(inside.sum()) <= 12
+    # Neither the mean nor, for the ball, the spread of the losses inside changes.
+    fixed = torch.stack([inside[:, 0].double(), losses[:, 0] * inside[:, 0]], dim=1)
+    change = torch.randn(12, 1, generator=torch.Generator().manual_seed(1), dtype=torch.float64) * inside
+    change -= fixed @ torch.linalg.lstsq(fixed, change).solution
+    up, down = (made.at(losses + step * change)[1] for step in (1e-5, -1e-5))
+    np.testing.assert_allclose((up - down) / 2e-5, diagonal * change, rtol=1e-4, atol=1e-8)
+
+
+def test_what_bends_a_worst_group_is_its_second_derivative() -> None:
+    risk, losses, _ = _grouped((0.5, 0.0, 0.2))
+    risk = risk.moved(losses, torch.full((losses.shape[1],), 2.0, dtype=torch.float64))
+    diagonal, directions = risk.bend(losses)
+    assert diagonal is None
+    assert directions is not None
+    change = torch.randn(losses.shape, generator=torch.Generator().manual_seed(1), dtype=losses.dtype)
+    up, down = (risk.at(losses + step * change)[1] for step in (1e-5, -1e-5))
+    expected = torch.einsum("nhr,mhr,mh->nh", directions, directions, change)
+    np.testing.assert_allclose((up - down) / 2e-5, expected, rtol=1e-4, atol=1e-8)
