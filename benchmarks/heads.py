@@ -133,6 +133,41 @@ class PeakMemory:
         return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
+GAPS = ("our gap", "peer's gap", "our iterations", "peer's iterations", "peer's tol", "peer's seconds")
+"""The last columns of the table of sampled heads."""
+
+EQUAL_OBJECTIVE = (
+    f"Equal objective: within {GAP:g} of the best optimum known to either; the peer's tol is tightened until "
+    "it gets there, and only its last fit counts."
+)
+
+
+def speed_table(
+    title: str, heads: int, took: tuple[float, float], timed: int, rates: tuple[float, float]
+) -> Table:
+    """Seconds, ours and the peer's of whose heads `timed` were, and GFLOP/s, ours and a product's."""
+    (ours, peer), (achieved, rate) = took, rates
+    return Table(
+        title,
+        ("", "seconds", "seconds per head", "GFLOP/s", "share of product rate"),
+        [
+            ("headwater, all heads measured", ours, ours / heads, achieved, achieved / rate),
+            (f"scikit-learn, {timed} timed, scaled to all", peer, peer / heads, None, None),
+        ],
+    )
+
+
+def inside_rows(evaluations: list[int], peak: int, before: int, features: int) -> list[tuple[str, float]]:
+    """Gradient evaluations of every head; bytes at the peak, held before, and of the features."""
+    return [
+        ("gradient evaluations per head, mean", sum(evaluations) / len(evaluations)),
+        ("gradient evaluations per head, most", max(evaluations)),
+        ("peak memory while training, MiB", peak / 2**20),
+        ("  of which held before, MiB", before / 2**20),
+        ("float32 features, MiB", features / 2**20),
+    ]
+
+
 def run(quick: bool) -> Result:
     """Measure ours, then a sample of the peer's heads over the path; both see standardised float32 rows."""
     size = QUICK if quick else FULL
@@ -182,45 +217,22 @@ def run(quick: bool) -> Result:
     converged = sum(head.convergence.converged for head in heads)
     return Result(
         tables=[
-            Table(
+            speed_table(
                 f"{size.heads} heads on {size.rows} x {size.dim}, {size.classes} classes, L2 from "
                 f"{STRENGTHS[0]:g} to {STRENGTHS[1]:g}",
-                ("", "seconds", "seconds per head", "GFLOP/s", "share of product rate"),
-                [
-                    ("headwater, all heads measured", ours, ours / size.heads, achieved, achieved / rate),
-                    (
-                        f"scikit-learn, {size.sampled} timed, scaled to all",
-                        peer,
-                        peer / size.heads,
-                        None,
-                        None,
-                    ),
-                ],
+                size.heads,
+                (ours, peer),
+                size.sampled,
+                (achieved, rate),
             ),
-            Table(
-                "the sampled heads",
-                (
-                    "l2",
-                    "our gap",
-                    "peer's gap",
-                    "our iterations",
-                    "peer's iterations",
-                    "peer's tol",
-                    "peer's seconds",
-                ),
-                table,
-            ),
+            Table("the sampled heads", ("l2", *GAPS), table),
             Table(
                 "inside",
                 ("", "value"),
                 [
                     ("float32 product rate, GFLOP/s", rate),
-                    ("gradient evaluations per head, mean", sum(evaluations) / size.heads),
-                    ("gradient evaluations per head, most", max(evaluations)),
+                    *inside_rows(evaluations, peak, before, x.nbytes),
                     ("heads converged by their own record", converged),
-                    ("peak memory while training, MiB", peak / 2**20),
-                    ("  of which held before, MiB", before / 2**20),
-                    ("float32 features, MiB", x.nbytes / 2**20),
                 ],
             ),
         ],
@@ -231,8 +243,7 @@ def run(quick: bool) -> Result:
         ],
         notes=[
             "L2 strengths stand beside the mean loss: scikit-learn's C is 1 / (l2 x rows).",
-            f"Equal objective: within {GAP:g} of the best optimum known to either; the peer's tol "
-            "is tightened until it gets there, and only its last fit counts.",
+            EQUAL_OBJECTIVE,
             "Untimed heads of the peer are interpolated between timed ones.",
         ],
     )

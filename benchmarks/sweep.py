@@ -15,14 +15,18 @@ from numpy.typing import NDArray
 
 from benchmarks.common import Claim, Result, Table
 from benchmarks.heads import (
+    EQUAL_OBJECTIVE,
     GAP,
+    GAPS,
     STRENGTHS,
     PeakMemory,
     Size,
     features_like_resnet,
+    inside_rows,
     objective,
     peer_at_equal_objective,
     product_rate,
+    speed_table,
 )
 from headwater.heads.bank.head_bank import HeadBank
 from headwater.heads.specs.spec import HeadSpec, Penalty, Rows, Weights
@@ -122,29 +126,15 @@ def run(quick: bool) -> Result:
     alone, last = marginal[0][2], marginal[-1][2]
     return Result(
         tables=[
-            Table(
+            speed_table(
                 f"{total} heads on {size.rows} x {size.dim}, {size.classes} classes, {size.heads} L2 "
                 f"strengths from {STRENGTHS[0]:g} to {STRENGTHS[1]:g} by {len(weights)} weightings",
-                ("", "seconds", "seconds per head", "GFLOP/s", "share of product rate"),
-                [
-                    ("headwater, all heads measured", ours, ours / total, achieved, achieved / rate),
-                    (f"scikit-learn, {len(timed)} timed, scaled to all", peer, peer / total, None, None),
-                ],
+                total,
+                (ours, peer),
+                len(timed),
+                (achieved, rate),
             ),
-            Table(
-                "the sampled heads",
-                (
-                    "l2",
-                    "weighting",
-                    "our gap",
-                    "peer's gap",
-                    "our iterations",
-                    "peer's iterations",
-                    "peer's tol",
-                    "peer's seconds",
-                ),
-                table,
-            ),
+            Table("the sampled heads", ("l2", "weighting", *GAPS), table),
             Table(
                 f"stacks of heads on {held} rows",
                 ("heads", "seconds", "seconds per head", "evaluations per head"),
@@ -155,11 +145,7 @@ def run(quick: bool) -> Result:
                 ("", "value"),
                 [
                     ("float32 product rate, GFLOP/s, mean of before and after", rate),
-                    ("gradient evaluations per head, mean", sum(evaluations) / total),
-                    ("gradient evaluations per head, most", max(evaluations)),
-                    ("peak memory while training, MiB", peak / 2**20),
-                    ("  of which held before, MiB", before / 2**20),
-                    ("float32 features, MiB", x.nbytes / 2**20),
+                    *inside_rows(evaluations, peak, before, x.nbytes),
                 ],
             ),
         ],
@@ -174,8 +160,7 @@ def run(quick: bool) -> Result:
         notes=[
             f"scikit-learn is timed on {len(timed)} of the {total} heads, spread over the strengths, the "
             "weightings in turns; the others are interpolated along the path.",
-            f"Equal objective: within {GAP:g} of the best optimum known to either; the peer's tol "
-            "is tightened until it gets there, and only its last fit counts.",
+            EQUAL_OBJECTIVE,
             "Peak memory is the process's, libraries and the features themselves included.",
             f"The curve is measured on the first {held} rows; each stack pays its own setup.",
         ],
