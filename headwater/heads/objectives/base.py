@@ -101,6 +101,13 @@ class InvarianceOf(Protocol):
         ...
 
 
+def by_head(values: Tensor, column: Tensor) -> Tensor:
+    """Columns of (n, U) `values`, one for each head; those of heads in order are not copied."""
+    count = values.shape[1]
+    in_order = count == len(column) and torch.equal(column, torch.arange(count, device=column.device))
+    return values if in_order else values[:, column]
+
+
 @dataclass(frozen=True)
 class RowWeights:
     """Weights (n, U), each column of sum 1, and the column (H,) of each head."""
@@ -165,10 +172,14 @@ class Mixtures:
 
     def of(self, keep: Tensor) -> Mixtures:
         """The mixtures of some of the heads."""
-        return Mixtures(self.own, self.partner, self.share, self.column[keep])
+        column = self.column[keep]
+        if self.partner.shape[1] <= len(column):
+            return replace(self, column=column)
+        own = torch.arange(len(column), device=column.device)
+        return Mixtures(self.own, self.partner[:, column], self.share[:, column], own)
 
     def _index(self, like: Tensor) -> Tensor:
-        return self.partner[:, self.column].unsqueeze(1).expand(-1, like.shape[1], -1)
+        return by_head(self.partner, self.column).unsqueeze(1).expand(-1, like.shape[1], -1)
 
     def mix(self, z: Tensor) -> Tensor:
         """Logits (m, K, H) of the mixtures from those of the rows, (n, K, H)."""
@@ -189,7 +200,7 @@ class Mixtures:
         return out.scatter_add_(0, self._index(residual), other)
 
     def _share(self) -> Tensor:
-        share = self.share if self.share.shape[1] == 1 else self.share[:, self.column]
+        share = self.share if self.share.shape[1] == 1 else by_head(self.share, self.column)
         return share.unsqueeze(1)
 
 

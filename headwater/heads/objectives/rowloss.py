@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from headwater.heads.objectives.base import EVERY
+from headwater.heads.objectives.base import EVERY, by_head
 
 
 class Shape(Protocol):
@@ -229,11 +229,14 @@ class MixedLoss:
 
     def of(self, keep: Tensor) -> MixedLoss:
         """See RowLoss."""
-        return replace(self, own=self.own.of(keep), partner=self.partner.of(keep), column=self.column[keep])
+        column, share = self.column[keep], self.share
+        if share.shape[1] > len(column):
+            column, share = torch.arange(len(column), device=column.device), share[:, column]
+        return MixedLoss(self.own.of(keep), self.partner.of(keep), share, column)
 
     def at(self, z: Tensor, rows: slice = EVERY) -> tuple[Tensor, Tensor]:
         """See RowLoss."""
-        share = self.share[rows][:, self.column]
+        share = by_head(self.share[rows], self.column)
         if self.own.is_plain and self.own.columns == 1:
             # Linear in the label: one evaluation for both.
             soft = share * self.own.target[rows].unsqueeze(1) + (1 - share) * self.partner.target[rows]
@@ -250,7 +253,7 @@ class MixedLoss:
 
     def curvature(self, z: Tensor, weights: Tensor, rows: slice = EVERY) -> Tensor:
         """See RowLoss."""
-        share = self.share[rows][:, self.column]
+        share = by_head(self.share[rows], self.column)
         own = self.own.curvature(z, weights * share, rows)
         return own + self.partner.curvature(z, weights * (1 - share), rows)
 
