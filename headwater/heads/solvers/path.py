@@ -20,7 +20,7 @@ from headwater.heads.solvers.stack import SmoothStack, Solved
 _STRIDES = (32, 16, 8, 4, 2, 1)
 # A pass over the rows costs much the same for few columns of heads as for this share of so many: stacks that
 # are narrower are solved in two rounds, which take more iterations and far fewer passes.
-_WIDE, _STRIDES_OF_NARROW = 1024, (4, 1)
+_WIDE, _STRIDES_OF_NARROW = 512, (4, 1)
 _NODES = 4
 # Over wider gaps than this between nodes, in natural log units of λ, the polynomial is a straight line.
 _WIDEST = 3.0
