@@ -204,11 +204,15 @@ class _Solver:
         goal = np.maximum(_FINE * tolerance * at.l1, 1e-14 * self.size)
         picked = Picked.of(chosen)
         work = self._copy(at, picked, torch.float64)
+        promise = work.promise
         for number in range(_ROUNDS):
             if number:  # what is not settled by now needs every digit
                 work.curved = torch.float64
             before = at.used.copy()
             at.used += newton(work, steps=_LAST, goal=goal)
+            # Heads only descend: what an earlier step promised is still true. A step of nothing promises
+            # nothing, since its model was not solved.
+            promise = np.minimum(promise, np.where(work.promise > 0, work.promise, np.inf))
             measured, slopes = self._measure(at, work, picked)
             self._store(at, work, picked)
             near = self._near(at, slopes) & ~chosen
@@ -221,12 +225,12 @@ class _Solver:
                 chosen = chosen | near
                 picked = Picked.of(chosen)
                 work = self._copy(at, picked, torch.float64)
-        # A penalty near nothing lets no dual point near the optimum: there the last step's promise decides.
-        estimate = _SAFETY * np.maximum(work.promise, 0)
+                promise = work.promise
+        # A penalty near nothing lets no dual point near the optimum: there a step's promise decides.
+        estimate = _SAFETY * promise
         enough = (measured.gap > tolerance * measured.objective) & (
             estimate <= _EXACT * tolerance * measured.objective
         )
-        enough &= work.promise > 0  # a step of nothing promises nothing: its model was not solved
         measured.gap = np.where(enough, estimate, measured.gap)
         measured.certified = ~enough
         return measured
