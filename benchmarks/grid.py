@@ -1,7 +1,11 @@
-"""Every method x 16 settings x 3 seeds on features shaped like Waterbirds: in a minute, honestly chosen."""
+"""Every method x 16 settings x 3 seeds on features shaped like Waterbirds: in a minute, honestly chosen.
+
+With `ALONE` in the environment every method is also swept by itself, to see what sharing saves.
+"""
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -81,13 +85,13 @@ def timed(task: Task, size: Size, names: Sequence[str]) -> Timed:
 
 
 def run(quick: bool) -> Result:
-    """One sweep of everything, then every method by itself to see what it costs."""
+    """One sweep of everything, then, if asked for, every method by itself to see what it costs."""
     size = QUICK if quick else FULL
     task = waterbirds_like(share=size.share, dim=size.dim)
     together = timed(task, size, size.methods)
     result = together.result
     chosen = _chosen(result)
-    alone = {} if quick else {name: timed(task, size, [name]).total for name in chosen}
+    alone = {name: timed(task, size, [name]).total for name in chosen} if os.environ.get("ALONE") else {}
     inside = sum(seconds for _, _, seconds in together.bank.rounds)
     rows = result.table.num_rows
     trained = sum(heads for heads, _, _ in together.bank.rounds)
