@@ -17,8 +17,7 @@ from headwater.heads.methods.domains import domains, invariant_spec
 from headwater.heads.methods.erm import L2_SPACE, TrainSettings, train_spec
 from headwater.heads.methods.recipes import Outcome, Recipe
 from headwater.heads.methods.registry import LogUniform, Needs, method
-from headwater.heads.objectives.invariance import MOST_COMPARED
-from headwater.heads.specs.criterion import Invariance
+from headwater.heads.specs.criterion import MOST_COMPARED, Invariance
 from headwater.heads.specs.head import LinearHead
 from headwater.heads.specs.spec import Codes
 from headwater.heads.tasks.task import Task

@@ -15,15 +15,13 @@ from torch import Tensor
 
 from headwater.errors import RequestError
 from headwater.heads.objectives.base import InvarianceOf, RowCodes, RowWeights
-from headwater.heads.specs.criterion import Invariance
+from headwater.heads.specs.criterion import MOST_COMPARED, Invariance
 
 # Gaussian kernels exp(-gamma·distance²/width). DomainBed's run from 0.001 to 1000 for features of many
 # dimensions; of a few logits the narrow ones see the distance to the next row and no distribution.
 _GAMMAS = (0.1, 1.0, 10.0)
 # Rows that MMD compares, of all groups together; kernels cost their square.
-_COMPARED = 192
-# Groups that MMD can compare, each by two rows at least.
-MOST_COMPARED = _COMPARED // 2
+_COMPARED = 2 * MOST_COMPARED
 # Numbers of a stack of kernels: about as many as stay in the cache.
 _AT_ONCE = 1 << 18
 # More directions than these cost a metric more than they save.

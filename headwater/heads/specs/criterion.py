@@ -74,6 +74,10 @@ class ChiSquare:
 Risk = GroupRisk | CVaR | ChiSquare
 
 
+MOST_COMPARED = 96
+"""Groups that mmd can compare: each by two rows at least, and kernels cost the square of all rows compared."""
+
+
 @dataclass(frozen=True)
 class Invariance:
     """`strength` times a penalty on how the head differs between `groups` (one code per training row).
