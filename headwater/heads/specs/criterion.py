@@ -75,7 +75,7 @@ Risk = GroupRisk | CVaR | ChiSquare
 
 
 MOST_COMPARED = 96
-"""Groups that mmd can compare: each by two rows at least, and kernels cost the square of all rows compared."""
+"""Groups that mmd can compare, each by two rows at least: kernels cost the square of all rows compared."""
 
 
 @dataclass(frozen=True)
