@@ -184,7 +184,8 @@ def _claims(together: Timed, counted: dict[str, dict[str, float]], quick: bool) 
     ]
     if quick:  # too few rows for an order to mean anything
         return claims
-    ours = {name: figures["worst_group"] for name, figures in counted.items()}
+    published = {name: _published(together.result, name) for name in counted}
+    picked = {name: figures["worst_group"] for name, figures in counted.items()}
     for lower, higher in (
         ("ERM", "RWG"),
         ("RWG", "DFR-val"),
@@ -193,8 +194,6 @@ def _claims(together: Timed, counted: dict[str, dict[str, float]], quick: bool) 
         ("RWG", "AFR"),
         ("ERM", "JTT"),
     ):
-        if lower in ours and higher in ours:
-            claims.append(
-                Claim.at_least(f"{higher} over {lower}, worst group", ours[higher] - ours[lower], 0)
-            )
+        for how, ours in (("published settings", published), ("picked settings", picked)):
+            claims.append(Claim.at_least(f"{higher} over {lower}, {how}", ours[higher] - ours[lower], 0))
     return claims

@@ -96,7 +96,7 @@ class Method:
     recipe: Callable[[Task, Any, np.random.Generator], Recipe]
 
     def defaults(self) -> dict[str, Any]:
-        """The published settings, or where there are none, ours."""
+        """The published settings, or ours where there are none or the method says why it departs from them."""
         return self.settings.model_validate({}).model_dump()
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from headwater.heads.objectives.joint import JointObjective
 from headwater.heads.solvers.compact import CompactHistory, Metric, dot
 from headwater.heads.solvers.minmax import WorstCases
-from headwater.heads.solvers.preconditioner import Directions
+from headwater.heads.solvers.preconditioner import Directions, inverses
 from headwater.heads.solvers.stack import SEPARATED, Solved
 
 _MEMORY = 10
@@ -165,21 +165,21 @@ class Run:
             by_row = mean.expand(len(self.x), -1).clone()
             for part, each in self.objective.of(heads).by_row(self.z[..., heads]):
                 by_row[:, part.heads] = each
-            inverse = torch.stack(
-                [self._inverse(each, ridge) for each, ridge in zip(by_row.T, l2, strict=True)]
-            )
+            inverse = self._inverses(by_row, l2)
         return Metric(directions, curvature, l2, self.x.dtype, steep=steep, leading=inverse)
 
-    def _inverse(self, by_row: Tensor, l2: Tensor) -> Tensor:
-        """The inverse Hessian along leading directions and the bias, of one head."""
+    def _inverses(self, by_row: Tensor, l2: Tensor) -> Tensor:
+        """Inverse Hessians along leading directions and the bias, (h, r + 1, r + 1), by rows' shares (n, h)."""
         assert self.leading is not None
-        half = self.leading * by_row.sqrt().to(self.leading.dtype).unsqueeze(1)
-        hessian = (half.T @ half).double()
-        diagonal = hessian.diagonal()
-        lift = _LIFT * diagonal.mean() + 1e-12
-        diagonal[:-1] += l2
-        diagonal += lift
-        return torch.cholesky_inverse(torch.linalg.cholesky(hessian)).to(self.x.dtype)
+        width = self.leading.shape[1]
+        hessian = torch.empty((by_row.shape[1], width, width), dtype=torch.float64, device=by_row.device)
+        for place, shares in enumerate(by_row.sqrt().to(self.leading.dtype).T):
+            half = self.leading * shares.unsqueeze(1)
+            hessian[place] = half.T @ half
+        diagonal = hessian.diagonal(dim1=1, dim2=2)
+        lift = (_LIFT * diagonal.mean(1, keepdim=True) + 1e-12).repeat(1, width)
+        diagonal[:, :-1] += l2.unsqueeze(1)
+        return inverses(hessian, lift).to(self.x.dtype)
 
     def of(self, keep: Tensor) -> None:
         """Keep some of the heads only."""

@@ -19,7 +19,7 @@ from headwater.heads.sweeps.measuring import MEASURING
 from headwater.heads.tasks.columns import listed
 from headwater.heads.tasks.task import Task
 
-TRAINING = 2
+TRAINING = 3
 """Raised by whoever changes which head a recipe comes to, so that a sweep that goes on mixes no two kinds."""
 
 
