@@ -16,7 +16,9 @@ from headwater.errors import RequestError
 IMAGE_NAMES = ("images", "image", "x", "data", "arr_0")
 """Names, in any letter case, of the images among other arrays in an .npz file; the first one wins."""
 
-_CHANNELS = (1, 3, 4)
+CHANNELS = (1, 3, 4)
+"""How many channels an image may have: grey, RGB, RGBA."""
+
 _BLOCK_BYTES = 1 << 26
 
 
@@ -60,12 +62,12 @@ def channels_last(images: NDArray[Any], name: str) -> NDArray[Any]:
     if images.size == 0:
         raise RequestError(f"{shown} holds no images")
     if images.ndim == 3:
-        if images.shape[2] in _CHANNELS:
+        if images.shape[2] in CHANNELS:
             raise RequestError(
                 f"{shown} looks like one single image, not many; give it a first axis with array[None]"
             )
         return images
-    first, last = images.shape[1] in _CHANNELS, images.shape[3] in _CHANNELS
+    first, last = images.shape[1] in CHANNELS, images.shape[3] in CHANNELS
     if first == last:
         what = (
             "may have its channels first or last"
@@ -124,3 +126,15 @@ def scale_to_bytes(values: NDArray[np.generic], black: float, white: float) -> N
     """Map `black` to 0 and `white` to 255 linearly, rounded to the nearest; the shape stays."""
     scaled = (values.astype(np.float64) - black) * (255.0 / (white - black) if white > black else 0.0)
     return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
+
+
+def image_bytes(image: NDArray[Any], ends: tuple[float, float] | None) -> NDArray[np.uint8]:
+    """One image of an array as bytes of the same shape, by the `value_range` of the whole array.
+
+    ValueError where it holds NaN or infinity.
+    """
+    if ends is None:
+        return np.ascontiguousarray(image, dtype=np.uint8)
+    if not np.isfinite(image).all():
+        raise ValueError("the image holds values that are not finite (NaN or infinity)")
+    return np.ascontiguousarray(scale_to_bytes(image, *ends))

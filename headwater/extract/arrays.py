@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headwater.extract.rows import ReadError
-from headwater.pixels import channels_last, choose_images, scale_to_bytes, value_range
+from headwater.pixels import channels_last, choose_images, image_bytes, value_range
 from headwater.store import read_arrays, show_key
 
 _log = logging.getLogger(__name__)
@@ -52,12 +52,10 @@ class ArraySource:
 
     def load(self, row: int) -> NDArray[np.uint8]:
         """One image, uint8 (h, w) or (h, w, channels); ReadError when it holds NaN or infinity."""
-        image = self._images[row]
-        if self._range is None:
-            return np.ascontiguousarray(image, dtype=np.uint8)
-        if not np.isfinite(image).all():
-            raise ReadError("the image holds values that are not finite (NaN or infinity)")
-        return scale_to_bytes(image, *self._range)
+        try:
+            return image_bytes(self._images[row], self._range)
+        except ValueError as error:
+            raise ReadError(str(error)) from error
 
 
 def open_arrays(path: Path) -> ArraySource:

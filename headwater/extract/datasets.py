@@ -17,9 +17,7 @@ from PIL import Image
 from headwater.errors import RequestError
 from headwater.extract.modes import to_rgb
 from headwater.extract.rows import ReadError
-from headwater.pixels import scale_to_bytes
-
-_CHANNELS = (1, 3, 4)
+from headwater.pixels import CHANNELS, scale_to_bytes
 
 
 class DatasetSource:
@@ -99,7 +97,7 @@ def _pixels(image: Any) -> NDArray[np.uint8]:
         raise ReadError(f"the item is a {type(image).__name__}, not an image or a tuple that starts with one")
     array: NDArray[Any] = image.detach().cpu().numpy() if is_tensor else image
     if array.ndim == 3:
-        first, last = array.shape[0] in _CHANNELS, array.shape[2] in _CHANNELS
+        first, last = array.shape[0] in CHANNELS, array.shape[2] in CHANNELS
         if first and (is_tensor or not last):
             array = array.transpose(1, 2, 0)
     if array.dtype == np.uint8:
