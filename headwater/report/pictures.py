@@ -12,8 +12,8 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from headwater.errors import RequestError
-from headwater.pixels import channels_last, choose_images, scale_to_bytes, value_range
-from headwater.store import read_arrays
+from headwater.pixels import channels_last, choose_images, image_bytes, value_range
+from headwater.store import read_arrays, show_key
 
 SIDE = 168  # shown at 112 pixels, sharp enough for a phone's screen
 _QUALITY = 72
@@ -34,8 +34,11 @@ class Pictures:
         elif place.is_file() and place.suffix.lower() in _MANIFESTS:
             self._folder = place.parent
         elif place.is_file() and place.suffix.lower() in (".npy", ".npz"):
-            self._arrays = _images_in(place)
-        if self._folder is None and self._arrays is None:
+            try:
+                self._arrays = _ArrayImages(place)
+            except RequestError as error:
+                self.note = f"The images are not shown: {error}."
+        else:
             self.note = (
                 "The images are not at hand, so none is shown: there is no folder, manifest or array file at "
                 "the place that the store names. Give it with --images."
@@ -74,22 +77,11 @@ class _ArrayImages:
     """The images of an array file, as extraction reads them."""
 
     def __init__(self, path: Path) -> None:
-        found = read_arrays(path)
+        found, shown = read_arrays(path), show_key(str(path))
         if not isinstance(found, np.ndarray):
-            found = found[choose_images(found, str(path))]
-        self._images = channels_last(found, str(path))
-        self._range = value_range(self._images, str(path))
+            found = found[choose_images(found, shown)]
+        self._images = channels_last(found, shown)
+        self._range = value_range(self._images, shown)
 
     def picture(self, row: int) -> Image.Image:
-        image = self._images[row]
-        if self._range is not None and not np.isfinite(image).all():
-            raise ValueError("the image holds NaN or infinity")
-        pixels = image.astype(np.uint8) if self._range is None else scale_to_bytes(image, *self._range)
-        return Image.fromarray(np.ascontiguousarray(pixels))
-
-
-def _images_in(path: Path) -> _ArrayImages | None:
-    try:
-        return _ArrayImages(path)
-    except (OSError, RequestError):
-        return None
+        return Image.fromarray(image_bytes(self._images[row], self._range))

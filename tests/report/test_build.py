@@ -129,8 +129,15 @@ def test_array_sources_give_pictures_too(made: HandMade, tmp_path) -> None:
     assert max(green, blue) < 12
     np.savez(tmp_path / "several.npz", Images=images, masks=images[:, 0])  # told by its name
     assert Pictures(tmp_path / "several.npz").thumbnail("1") == uri
-    np.savez(tmp_path / "table.npz", images=images[:, 0, 0])
-    assert "not at hand" in Pictures(tmp_path / "table.npz").note
+    assert not Pictures(tmp_path / "several.npz").note
+
+
+def test_an_array_file_without_images_is_not_said_to_be_missing(made: HandMade, tmp_path) -> None:
+    np.savez(tmp_path / "table.npz", images=np.zeros((3, 8)))
+    page = Page(build_report(made.run, images=tmp_path / "table.npz").read_text("utf-8"))
+    assert not [tag for tag, _ in page.tags if tag == "img"]
+    assert re.search(r"The images are not shown: \S+table\.npz. has no array of images", page.text)
+    assert "not at hand" not in page.text
 
 
 def test_undecodable_names_are_visible_escapes(made: HandMade) -> None:
