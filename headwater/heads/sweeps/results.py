@@ -1,8 +1,6 @@
 """What a sweep came to: one table of every figure on every split, and its folder on disk.
 
-The folder: `sweep.json` says what was asked, `results.parquet` and `results.csv` hold the table,
-`selection.json` what each rule picks, `heads/` the best head of each method by the chosen rule and
-`picked.safetensors` the best of all. `trained/` holds every head, so that another rule needs no training.
+The files of the folder, the columns of the table and the rules are described in `RUN.md` beside this file.
 """
 
 from __future__ import annotations
@@ -50,23 +48,11 @@ _MOST_GROUPS = 200
 class SweepResult:
     """A finished sweep. `request` is what `sweep.json` says: store, task, methods, draws, seeds, candidates.
 
-    `table` has one row per candidate and seed: `id, candidate, method, number, seed, settings, choices,
-    val_in_sample, error, converged, unconverged, obstacle, iterations, seconds, trained, rounds`, the figures
-    of `FIGURES` as `train.…`, `val.…` and `test.…` (null where a split has no rows), `val.…` with
-    `LIKELIHOOD`, and accuracies by group as `val.group.NAME` and `test.group.NAME` unless there are too many.
-    `settings` and `choices` are JSON. `seconds` is no time of this row alone: heads are trained together, and
-    each has an even share of the time of every round that it took part in.
-
-    `val_in_sample`: the method is fitted, tuned or standardised on val, so that its `val.…` say little about
-    new rows. For such rows `cv.…` are figures out of fold: one for all seeds of a candidate; what they cost,
-    `cv.seconds`, `cv.trained` and `cv.unconverged`, stands in the first of its rows. `judged.…` are what the
-    rules go by: `cv.…` where val is in sample, else `val.…`. A rule takes the mean over a candidate's rows of
-    `judged.` and its figure (the oracle of `test.worst_group`) and picks the highest; ties go to `balanced`,
-    `overall`, the lower `log_loss`, then to the first row. A candidate with an `error` is not picked.
-
-    `picks`: what each rule picks; `rule` is the one that was asked for. `intervals`: 95 % intervals of the
-    worst group on test by candidate, for the picks and each method's best by the rule, the means over the
-    seeds of the ends. `folder` is None when nothing was kept. `already_done`: nothing was left to train.
+    `table`: a row for every candidate and seed; its columns are described in `RUN.md` beside this file.
+    `picks`: what each rule picks; `rule` is the one that was asked for. `intervals`: low and high end by
+    candidate, for the picks and each method's best by the rule: 95 % intervals of the accuracy of the worst
+    group on test, the mean over the seeds of each end. `folder` is None when nothing was kept.
+    `already_done`: nothing was left to train.
     """
 
     request: Mapping[str, Any]
@@ -119,7 +105,7 @@ def fewer_settings(request: Mapping[str, Any]) -> dict[str, int]:
 
 
 def make_table(design: Design, ended: Mapping[str, Ended]) -> pa.Table:
-    """Measure everything that was trained; columns as in `SweepResult`, one row per trial of the design."""
+    """Measure everything that was trained; columns as in `RUN.md`, one row per trial of the design."""
     task, folds, rows = design.task, design.folds, design.trials
     full = [ended[key_of(*row)] for row in rows]
     fitted = {place: each for place, each in enumerate(full) if isinstance(each, FittedHead)}
