@@ -24,13 +24,13 @@ ALL = "all"
 class Candidate:
     """One method with settings. `number` counts the method's; of draws, 0 is the published default.
 
-    `reads_val`: val decides what comes out, so that only rows held out of val can judge it.
+    `val_in_sample`: val decides what comes out, so that only rows held out of val can judge it.
     """
 
     method: str
     number: int
     settings: Mapping[str, Any]
-    reads_val: bool
+    val_in_sample: bool
 
     @property
     def id(self) -> str:
@@ -86,10 +86,10 @@ def candidates(task: Task, wanted: Wanted, folds: Folds, seed: int) -> tuple[lis
         for settings in _distinct(method, [{**each, **fixed[method.name]} for each in drawn]):
             parsed = parse_settings(method, settings)
             needs = method.needs(parsed)
-            reads_val = "val" in needs.reads
+            val_in_sample = "val" in needs.reads
             try:
                 check_needs(task, method.name, needs)
-                if reads_val:
+                if val_in_sample:
                     folds.check(method.name)
                     for fold in folds.tasks:
                         check_needs(fold, f"{method.name}, judged on held-out parts of val,", needs)
@@ -98,7 +98,7 @@ def candidates(task: Task, wanted: Wanted, folds: Folds, seed: int) -> tuple[lis
                     raise
                 left_out, reason = left_out + 1, reason or str(error)
                 continue
-            found.append(Candidate(method.name, kept, parsed.model_dump(mode="json"), reads_val))
+            found.append(Candidate(method.name, kept, parsed.model_dump(mode="json"), val_in_sample))
             kept += 1
         if left_out:
             skipped.append(Skipped(method.name, left_out, reason))

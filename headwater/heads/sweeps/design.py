@@ -58,7 +58,7 @@ class Design:
         for candidate in self.candidates:
             for seed in self.seeds:
                 yield Job(key_of(candidate, seed), candidate, seed, self.task)
-            if candidate.reads_val:
+            if candidate.val_in_sample:
                 for number, fold in enumerate(self.folds.folds):
                     seed = self.seeds[number % len(self.seeds)]
                     yield Job(twin_of(candidate, number), candidate, seed, fold.task)

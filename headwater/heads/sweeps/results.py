@@ -112,7 +112,7 @@ def make_table(design: Design, ended: Mapping[str, Ended]) -> pa.Table:
     twins = {
         place: [ended[twin_of(candidate, number)] for number in range(len(folds.folds))]
         for place, (candidate, _) in enumerate(rows)
-        if candidate.reads_val
+        if candidate.val_in_sample
     }
     columns: dict[str, Any] = _columns(rows, full, twins)
     for split in ("train", "val", "test"):
@@ -168,7 +168,7 @@ def _columns(
         "seed": [seed for _, seed in rows],
         "settings": [json.dumps(dict(candidate.settings)) for candidate, _ in rows],
         "choices": pa.array(choices, pa.string()),
-        "val_in_sample": [candidate.reads_val for candidate, _ in rows],
+        "val_in_sample": [candidate.val_in_sample for candidate, _ in rows],
         "error": pa.array([error(place, each) for place, each in enumerate(full)], pa.string()),
         "converged": pa.array(
             [
