@@ -1,4 +1,4 @@
-"""Text made safe to print: names are other people's, and may hold anything that a file name may hold."""
+"""Text fit to be read: other people's names, which may hold anything, made safe; counts with nouns."""
 
 from __future__ import annotations
 
@@ -13,3 +13,8 @@ def _visible(character: str) -> str:
     if 0xDC80 <= code <= 0xDCFF:
         return f"\\x{code - 0xDC00:02x}"
     return character if character.isprintable() else repr(character)[1:-1]
+
+
+def counted(count: int, noun: str) -> str:
+    """A count with its noun: `1 head`, `3,000 heads`."""
+    return f"{count:,} {noun}{'s' * (count != 1)}"

@@ -6,7 +6,7 @@ import json
 import math
 import sys
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -19,6 +19,9 @@ from headwater.printable import escaped
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
+PLAIN_EVERY = 5.0
+"""Seconds between lines of progress where nothing can be redrawn."""
+
 
 def console() -> Console:
     """A console on standard output, for results."""
@@ -28,11 +31,6 @@ def console() -> Console:
 def progress_console() -> Console:
     """A console on standard error, so that standard output stays free for results."""
     return Console(stderr=True)
-
-
-def visible(text: str) -> str:
-    """Text for a terminal, where line breaks, controls and undecodable bytes of names would do harm."""
-    return escaped(text)
 
 
 def print_json(value: Any) -> None:
@@ -86,7 +84,7 @@ def print_warnings(caught: Sequence[warnings.WarningMessage]) -> None:
     """Our own warnings, a line each, on standard error."""
     for warning in caught:
         if issubclass(warning.category, HeadwaterWarning):
-            typer.echo(f"warning: {visible(str(warning.message))}", err=True)
+            typer.echo(f"warning: {escaped(str(warning.message))}", err=True)
 
 
 def parts_of(text: str) -> list[str]:
@@ -106,9 +104,9 @@ def percent(value: float | None) -> str:
     return "-" if value is None or math.isnan(value) else f"{100 * value:.1f}"
 
 
-def between(interval: Mapping[str, Any] | None) -> str:
-    """An interval of an accuracy, in percent; empty where there is none."""
-    return "" if interval is None else f"{100 * interval['low']:.1f}-{100 * interval['high']:.1f}"
+def between(low: float | None, high: float | None, form: Callable[[float], str] = percent) -> str:
+    """An interval by its ends, each as `form` shows it; empty where there is none."""
+    return "" if low is None or high is None else f"{form(low)}-{form(high)}"
 
 
 def print_note(text: str) -> None:
@@ -142,8 +140,3 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
     return f"{whole // 3600} h {whole % 3600 // 60} min"
-
-
-def counted(count: int, noun: str) -> str:
-    """A count with its noun: `1 head`, `3 heads`."""
-    return f"{count:,} {noun}{'s' * (count != 1)}"

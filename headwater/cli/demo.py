@@ -13,7 +13,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from headwater.cli.console import console, print_json, print_table, progress_console
+from headwater.cli.console import PLAIN_EVERY, console, print_json, print_table, progress_console
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from headwater.demo import DemoResult, Steps
     from headwater.extract import Progress
     from headwater.heads import FitResult
-
-_EVERY = 10.0  # seconds between lines of progress where nothing can be redrawn
 
 
 def register(app: typer.Typer) -> None:
@@ -133,7 +131,7 @@ def _told(screen: Console, *, quiet: bool) -> Iterator[Steps]:
         nonlocal last
         if status is not None:
             status.update(text)
-        elif time.monotonic() - last > _EVERY:
+        elif time.monotonic() - last > PLAIN_EVERY:
             last = time.monotonic()
             screen.print(f"          {text}", highlight=False, markup=False)
 

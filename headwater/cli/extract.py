@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from headwater.cli.console import console, duration, print_json, progress_console
+from headwater.cli.console import PLAIN_EVERY, console, duration, print_json, progress_console
+from headwater.printable import counted
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from headwater.extract import ExtractReport, Progress
 
-_PLAIN_EVERY = 5.0  # seconds between lines where nothing can be redrawn
 _NAMED_FAILURES = 3
 
 
@@ -143,7 +143,7 @@ class _Lines:
     def __call__(self, now: Progress) -> None:
         text = self._pace.text(now, short=False)
         ended = now.rows_done == now.rows_total
-        if now.rows_done == self._done or (time.monotonic() - self._last < _PLAIN_EVERY and not ended):
+        if now.rows_done == self._done or (time.monotonic() - self._last < PLAIN_EVERY and not ended):
             return
         self._done = now.rows_done
         self._last = time.monotonic()
@@ -192,4 +192,4 @@ def _summary(report: ExtractReport) -> None:
     line(f"{len(report.failed):,} of {report.rows:,} rows have no features:")
     for reason, count in Counter(reason for _, reason in report.failed).most_common(_NAMED_FAILURES):
         example = next(key for key, why in report.failed if why == reason)
-        line(f"  {count:,} {'row' if count == 1 else 'rows'}: {reason}, such as {show_key(example)}")
+        line(f"  {counted(count, 'row')}: {reason}, such as {show_key(example)}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,7 +14,6 @@ from headwater.cli import sweep
 from headwater.cli.console import (
     AsJson,
     between,
-    counted,
     in_sample_note,
     parts_of,
     percent,
@@ -26,9 +25,9 @@ from headwater.cli.console import (
     print_warnings,
     progress_console,
     shown,
-    visible,
 )
 from headwater.errors import HeadwaterWarning, RequestError
+from headwater.printable import counted, escaped
 
 if TYPE_CHECKING:
     from headwater.heads import FitResult
@@ -211,14 +210,14 @@ def evaluate(
                 _ends(drawn["train_weighted"]),
             ),
             (
-                f"worst group: {visible(worst_group.name)}",
+                f"worst group: {escaped(worst_group.name)}",
                 percent(worst_group.accuracy),
                 _ends(drawn["worst_group"]),
             ),
             ("worst 10 to 50 % of the groups, the curve's area", percent(report.worst_curve().area), ""),
         ]
     rows += [
-        (f"overall at level {visible(name)}", percent(level.overall), _ends(level.interval()))
+        (f"overall at level {escaped(name)}", percent(level.overall), _ends(level.interval()))
         for name, level in report.by_level.items()
     ]
     mark = ", IN SAMPLE" if why else ""
@@ -237,8 +236,8 @@ def evaluate(
         if len(worst_groups) < present
         else "\nBy group, worst first",
         ["group", "rows", "%", "95 %"],
-        [(visible(g.name), f"{g.count:,}", percent(g.accuracy), _ends(g.interval())) for g in worst_groups]
-        + [(visible(name), "0", "-", "") for name in report.missing_groups[:worst]],
+        [(escaped(g.name), f"{g.count:,}", percent(g.accuracy), _ends(g.interval())) for g in worst_groups]
+        + [(escaped(name), "0", "-", "") for name in report.missing_groups[:worst]],
     )
 
 
@@ -283,7 +282,7 @@ def _score_rows(scores: ScoreReport) -> list[tuple[str, str, str]]:
         (
             "log-loss, nats",
             f"{scores.log_loss:.3f}",
-            "" if log_loss is None else f"{log_loss.low:.3f}-{log_loss.high:.3f}",
+            _ends(log_loss, "{:.3f}".format),
         ),
     ]
 
@@ -292,7 +291,7 @@ def _print_fits(results: Sequence[FitResult], target: str, groups: str) -> None:
     rows = []
     for result in results:
         for place, (split, found) in enumerate(result.info.summary.items()):
-            worst = found["worst_group"]
+            worst, drawn = found["worst_group"], found["intervals"]["worst_group"] or {}
             rows.append(
                 (
                     result.fitted.method if place == 0 else "",
@@ -300,7 +299,7 @@ def _print_fits(results: Sequence[FitResult], target: str, groups: str) -> None:
                     percent(found["overall"]),
                     percent(found["balanced"]),
                     percent(worst and worst["accuracy"]),
-                    between(found["intervals"]["worst_group"]),
+                    between(drawn.get("low"), drawn.get("high")),
                     f"{result.fitted.seconds:.1f}" if place == 0 else "",
                 )
             )
@@ -321,7 +320,7 @@ def _print_fits(results: Sequence[FitResult], target: str, groups: str) -> None:
         chosen = ", ".join(f"{key} = {shown(value)}" for key, value in fitted.choices.items())
         state = "converged" if not fitted.unconverged else f"{fitted.unconverged} NOT converged"
         line = f"{fitted.method}: {counted(fitted.trained, 'head')}, {state}"
-        typer.echo(f"{line}{'; ' + chosen if chosen else ''} -> {visible(str(result.path))}")
+        typer.echo(f"{line}{'; ' + chosen if chosen else ''} -> {escaped(str(result.path))}")
 
 
 def _fit_record(result: FitResult) -> dict[str, Any]:
@@ -376,5 +375,5 @@ def _settings_by_method(names: Sequence[str], given: Sequence[str]) -> list[dict
     return list(shares.values())
 
 
-def _ends(interval: Interval | None) -> str:
-    return "" if interval is None else f"{100 * interval.low:.1f}-{100 * interval.high:.1f}"
+def _ends(interval: Interval | None, form: Callable[[float], str] = percent) -> str:
+    return "" if interval is None else between(interval.low, interval.high, form)

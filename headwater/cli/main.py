@@ -13,8 +13,8 @@ from typer.core import TyperGroup
 
 from headwater._version import __version__
 from headwater.cli import demo, extract, heads, report, store
-from headwater.cli.console import visible
 from headwater.errors import HeadwaterError
+from headwater.printable import escaped
 
 
 class _Command(TyperGroup):
@@ -65,7 +65,7 @@ def main() -> None:
         finally:
             sys.stdout.flush()
     except HeadwaterError as error:
-        typer.echo(f"error: {visible(str(error))}", err=True)
+        typer.echo(f"error: {escaped(str(error))}", err=True)
         sys.exit(error.exit_code)
     except OSError as error:
         # The rooms put their own files' refusals into words, so one that names no file is the output's.

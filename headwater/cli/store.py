@@ -12,7 +12,8 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from headwater.cli.console import console, print_json, print_table, visible
+from headwater.cli.console import console, print_json, print_table
+from headwater.printable import escaped
 
 app = typer.Typer(help="Look at stores, check, annotate, split and convert them.", no_args_is_help=True)
 
@@ -36,7 +37,7 @@ def _counted(problems: Sequence[object]) -> str:
 
 
 def _say(text: str) -> None:
-    console().print(visible(text), markup=False, highlight=False, soft_wrap=True)
+    console().print(escaped(text), markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -77,7 +78,7 @@ def _print_pairs(title: str, rows: Sequence[tuple[str, str]]) -> None:
     table.add_column(style="dim", overflow="fold", min_width=len(title))
     table.add_column(overflow="fold")
     for name, value in rows:
-        table.add_row(Text(visible(name)), Text(visible(value)))
+        table.add_row(Text(escaped(name)), Text(escaped(value)))
     console().print(table)
     console().print()
 
@@ -86,7 +87,7 @@ def _counts(columns: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str]]:
     rows = []
     for column in columns:
         values = column.get("values", [])
-        rows += [(column["name"], visible(value["value"]), f"{value['rows']:,}") for value in values]
+        rows += [(column["name"], escaped(value["value"]), f"{value['rows']:,}") for value in values]
         more = column["distinct"] - len(values)
         if values and more:
             rows.append((column["name"], f"… {more:,} more values", ""))

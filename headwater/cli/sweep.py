@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,7 +13,7 @@ import typer
 
 from headwater.cli.console import (
     AsJson,
-    counted,
+    between,
     parts_of,
     percent,
     print_json,
@@ -21,14 +22,16 @@ from headwater.cli.console import (
     print_warnings,
     progress_console,
     shown,
-    visible,
 )
 from headwater.cli.sweep_plan import print_asked, print_plan, print_skipped, showing
 from headwater.errors import HeadwaterError, HeadwaterWarning, RequestError
+from headwater.printable import counted, escaped
 
 if TYPE_CHECKING:
     from headwater.heads.sweeps.results import SweepResult
     from headwater.heads.sweeps.selection import Judged, Pick
+
+_NO_ENDS = (None, None)
 
 
 def register(app: typer.Typer) -> None:
@@ -157,7 +160,7 @@ def _print(result: SweepResult) -> None:
                 pick.id,
                 _seen(pick, len(request["classes"])),
                 percent(pick.test["worst_group"]),
-                _interval(result, pick.id),
+                between(*result.intervals.get(pick.id, _NO_ENDS)),
                 "" if pick.spread is None else percent(pick.spread),
                 percent(pick.test["overall"]),
                 percent(pick.cost) if pick.honest else "sees test",
@@ -178,7 +181,7 @@ def _print(result: SweepResult) -> None:
             (
                 each.method,
                 percent(_on(each, split).get("worst_group")),
-                _interval(result, each.id),
+                between(*result.intervals.get(each.id, _NO_ENDS)),
                 *(percent(_on(each, split).get(name)) for name in ("balanced", "overall")),
                 *_counts(result, each.method),
             )
@@ -192,14 +195,14 @@ def _print(result: SweepResult) -> None:
         typer.echo(f"{name}: no candidate ended with every seed")
     print_skipped(result.skipped, set(_methods(result)))
     for name, reason in result.failed[:5]:
-        typer.echo(f"failed {name}: {visible(reason)}")
+        typer.echo(f"failed {name}: {escaped(reason)}")
     if result.pick is not None:
         settings = result.settings_of(result.pick.id)
         said = ", ".join(f"{key} = {shown(value)}" for key, value in settings.items())
         typer.echo(f"* {result.rule}, which decides here, picks {result.pick.id}: {said}")
     if result.folder is not None:
         done = "done already, nothing was trained; " if result.already_done else ""
-        typer.echo(f"{done}{counted(table.num_rows, 'head')} in {visible(str(result.folder))}")
+        typer.echo(f"{done}{counted(table.num_rows, 'head')} in {escaped(str(result.folder))}")
 
 
 def _seen(pick: Pick, classes: int) -> str:
@@ -207,11 +210,6 @@ def _seen(pick: Pick, classes: int) -> str:
     if pick.unit == "accuracy":
         return percent(pick.figure)
     return f"{pick.figure:.3f}" if pick.figure >= 1 / classes else f"{pick.figure:.3f} (acc./{classes})"
-
-
-def _interval(result: SweepResult, candidate: str) -> str:
-    low, high = result.intervals.get(candidate, (math.nan, math.nan))
-    return "" if math.isnan(low) else f"{100 * low:.1f}-{100 * high:.1f}"
 
 
 def _over(seeds: int) -> str:
@@ -284,9 +282,6 @@ def _record(result: SweepResult) -> dict[str, Any]:
             }
             for each in _best_of_each(result)
         },
-        "skipped": [
-            {"method": each.method, "settings": each.settings, "reason": each.reason}
-            for each in result.skipped
-        ],
+        "skipped": [asdict(each) for each in result.skipped],
         "failed": [{"id": name, "reason": reason} for name, reason in result.failed],
     }

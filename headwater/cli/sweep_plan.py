@@ -13,22 +13,20 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from headwater.cli.console import (
-    counted,
+    PLAIN_EVERY,
     duration,
     print_json,
     print_left_out,
     print_note,
     print_table,
     progress_console,
-    visible,
 )
+from headwater.printable import counted, escaped
 
 if TYPE_CHECKING:
     from headwater.heads.sweeps.candidates import Skipped
     from headwater.heads.sweeps.design import Design
     from headwater.heads.sweeps.sweeping import SweepProgress
-
-_PLAIN_EVERY = 5.0  # seconds between lines where nothing can be redrawn
 
 
 @contextmanager
@@ -70,7 +68,7 @@ class _Lines:
         now = time.monotonic()
         if self._first:
             typer.echo(_planned(self._design, at), err=True)
-        elif at.heads and now - self._last < _PLAIN_EVERY:
+        elif at.heads and now - self._last < PLAIN_EVERY:
             return
         self._first, self._last = False, now
         typer.echo(
@@ -153,4 +151,4 @@ def print_skipped(skipped: Sequence[Skipped], tried: Collection[str]) -> None:
     """Name the methods, and settings of those `tried`, that could not be run, and why."""
     for each in skipped:
         some = f"{counted(each.settings, 'setting')} of " if each.method in tried else ""
-        typer.echo(f"skipped {some}{each.method}: {visible(each.reason)}")
+        typer.echo(f"skipped {some}{each.method}: {escaped(each.reason)}")
