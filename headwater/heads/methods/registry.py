@@ -21,6 +21,7 @@ from headwater.heads.methods.recipes import Planned, Recipe
 from headwater.heads.methods.spaces import Among, Integers, Linspace, LogUniform, Space, Uniform
 from headwater.heads.tasks.columns import FRACTIONS, listed, nearest
 from headwater.heads.tasks.task import Task
+from headwater.printable import counted
 
 __all__ = [
     "Among",
@@ -41,6 +42,7 @@ __all__ = [
     "parse_settings",
     "plan",
     "random_for",
+    "splits_read",
 ]
 
 
@@ -96,7 +98,7 @@ class Method:
     recipe: Callable[[Task, Any, np.random.Generator], Recipe]
 
     def defaults(self) -> dict[str, Any]:
-        """The published settings, or ours where there are none or the method says why it departs from them."""
+        """The published settings, or ours where there are none or the method says why it departs."""
         return self.settings.model_validate({}).model_dump()
 
 
@@ -210,8 +212,8 @@ def check_needs(task: Task, name: str, needs: Needs) -> None:
         few = _fewer(task.classes, task.class_counts(split), needs.rows_per_class)
         if few:
             raise RequestError(
-                f"{name} needs at least {_rows(needs.rows_per_class)} of every class in split {split!r}, and "
-                f"{listed(few)} {_have(few)} fewer; draw another split or leave the class out"
+                f"{name} needs at least {counted(needs.rows_per_class, 'row')} of every class in split "
+                f"{split!r}, and {listed(few)} {_have(few)} fewer; draw another split or leave the class out"
             )
     for split in needs.groups_on:
         unknown = int((task.groups[task.splits[split]] < 0).sum())
@@ -224,8 +226,8 @@ def check_needs(task: Task, name: str, needs: Needs) -> None:
         few = _fewer(task.group_names, task.group_counts(split), needs.rows_per_group)
         if few:
             raise RequestError(
-                f"{name} needs at least {_rows(needs.rows_per_group)} of every group in split {split!r}, and "
-                f"{listed(few)} {_have(few)} fewer; choose other groups or draw another split"
+                f"{name} needs at least {counted(needs.rows_per_group, 'row')} of every group in split "
+                f"{split!r}, and {listed(few)} {_have(few)} fewer; choose other groups or draw another split"
             )
         if needs.domains > 1:
             _check_domains(name, needs, len(np.unique(domains(task, task.splits[split]))), split)
@@ -250,10 +252,6 @@ def _fewer(names: Sequence[str], counts: NDArray[np.int64], least: int) -> list[
 
 def _have(names: Sequence[str]) -> str:
     return "has" if len(names) == 1 else "have"
-
-
-def _rows(count: int) -> str:
-    return f"{count} row{'s' * (count != 1)}"
 
 
 def numbers(value: Any) -> Any:

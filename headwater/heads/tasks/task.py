@@ -27,6 +27,7 @@ from headwater.heads.tasks.columns import (
     nearest,
     split_names,
 )
+from headwater.printable import counted
 
 if TYPE_CHECKING:
     from headwater.heads.specs.head import LinearHead
@@ -65,7 +66,7 @@ class LeftOut:
         }
         total = sum(parts.values())
         said = ", ".join(f"{count:,} {reason}" for reason, count in parts.items() if count)
-        return f"{total:,} row{'s' * (total != 1)} left out: {said}" if total else ""
+        return f"{counted(total, 'row')} left out: {said}" if total else ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -286,7 +287,7 @@ class Task:
         return {}
 
     def _score(self, heads: Sequence[LinearHead], index: NDArray[np.int64]) -> NDArray[np.float32]:
-        import torch  # noqa: PLC0415  (slow to import; NumPy takes several times as long to widen float16)
+        import torch  # noqa: PLC0415  (slow to import, but NumPy widens float16 number by number)
 
         weight = np.concatenate([head.weight for head in heads]).T
         bias = np.concatenate([head.bias for head in heads])
