@@ -18,8 +18,7 @@ from pyarrow import parquet
 from headwater.errors import RequestError
 from headwater.extract.files import read_file
 from headwater.extract.taxonomy import readable
-from headwater.store import show_key
-from headwater.store.tables import csv_values
+from headwater.store import csv_values, show_key
 
 _NOUNS = ("file", "image", "img")
 PATH_COLUMNS = frozenset(

@@ -59,8 +59,8 @@ def fit(
     """Fit one method on a store (or a Task) and measure it on val and test.
 
     `groups`: annotation columns crossed with the target; none: the groups are the classes. `settings`: the
-    method's own, see `methods()`. `out`: where to save the head. Raises RequestError before any work for
-    anything that is wrong with the request.
+    method's own, listed by `headwater heads methods`. `out`: where to save the head. Raises RequestError
+    before any work for anything that is wrong with the request.
     """
     (result,) = fit_many(
         store,

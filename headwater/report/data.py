@@ -30,7 +30,7 @@ class MethodResult:
     """One trained head: how it did on the reported split and how its training ended.
 
     `name` is unique within the report. `worst` is the accuracy of the group `worst_group`. The three averages
-    keep the names of `heads.metrics`: `overall` (rows count the same), `balanced` (groups do),
+    keep the names of `heads.measures.metrics`: `overall` (rows count the same), `balanced` (groups do),
     `train_weighted` (groups count by their share of train). `in_sample`: why the figures are not of rows that
     are new to the head; empty where they are.
     """

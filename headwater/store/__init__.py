@@ -17,7 +17,7 @@ from headwater.store.reader import Store, open_store
 from headwater.store.shard import ROW_FAILED, ROW_OK, ShardRows
 from headwater.store.splits import DrawnSplit, draw_split
 from headwater.store.summary import info
-from headwater.store.tables import read_table
+from headwater.store.tables import csv_values, read_table
 from headwater.store.verify import Problem, VerifyReport, verify
 from headwater.store.writer import StoreWriter, check_resumable
 
@@ -39,6 +39,7 @@ __all__ = [
     "annotate",
     "check_resumable",
     "column_from_values",
+    "csv_values",
     "draw_split",
     "drop_annotations",
     "export",
