@@ -259,3 +259,17 @@ def test_parquet_that_is_refused(tmp_path: Path, columns: dict[str, object], mes
 def test_a_file_that_is_no_parquet(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match=r"cannot read the manifest .* as Parquet"):
         open_source(write(tmp_path, "path,y\na,1\n", "m.parquet"))
+
+
+def test_a_table_that_may_not_be_read_is_not_called_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The refusal is put in place of the reading, since no permission holds for the superuser."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    (tmp_path / "x.parquet").write_bytes(b"")
+    monkeypatch.setattr("pyarrow.parquet.read_table", refuse)
+    with pytest.raises(RequestError, match=r"may not be read; check its permissions"):
+        open_source(tmp_path / "x.parquet")
