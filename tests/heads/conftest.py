@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.linalg import fractional_matrix_power
 
 from headwater.heads.tasks.task import Task
 from headwater.store import Plan, ShardRows, StoreWriter, annotate
@@ -81,3 +82,14 @@ def store_at(tmp_path: Path) -> Callable[..., Path]:
         return tmp_path / name
 
     return make
+
+
+def half_whitened(features: np.ndarray, measured: np.ndarray) -> np.ndarray:
+    """What the docstrings say, from whole matrices: those rows have a mean variance of 1 afterwards."""
+    x = features.astype(float)
+    x = (x - x[measured].mean(0)) / np.sqrt(x[measured].std(0))
+    covariance = np.cov(x[measured].T, bias=True)
+    varying = min(len(measured) - 1, x.shape[1])
+    floor = 0.1 * np.trace(covariance) / varying
+    x = x @ fractional_matrix_power(covariance + floor * np.eye(x.shape[1]), -0.25).real
+    return np.asarray(x / np.sqrt(x[measured].var(0).mean()))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from scipy.linalg import fractional_matrix_power
 from sklearn.linear_model import LogisticRegression
 
 from headwater.errors import RequestError
@@ -13,6 +12,7 @@ from headwater.heads.bank.head_bank import HeadBank
 from headwater.heads.bank.whitening import HalfWhitening
 from headwater.heads.specs.criterion import Focal
 from headwater.heads.specs.spec import HeadSpec, Penalty, Rows
+from tests.heads.conftest import half_whitened
 
 L2 = 0.2
 SHAPES = [(30, 50), (200, 20)]  # fewer rows than features, and more
@@ -26,17 +26,6 @@ def problem(rows: int, dim: int, classes: int = 2) -> tuple[np.ndarray, np.ndarr
     target = (latent[:, :classes] + 0.5 * random.normal(size=(rows, classes))).argmax(axis=1)
     target[:classes] = np.arange(classes)
     return features.astype(np.float32), target
-
-
-def half_whitened(features: np.ndarray, measured: np.ndarray) -> np.ndarray:
-    """What the docstrings say, from whole matrices: those rows have a mean variance of 1 afterwards."""
-    x = features.astype(float)
-    x = (x - x[measured].mean(0)) / np.sqrt(x[measured].std(0))
-    covariance = np.cov(x[measured].T, bias=True)
-    varying = min(len(measured) - 1, x.shape[1])
-    floor = 0.1 * np.trace(covariance) / varying
-    x = x @ fractional_matrix_power(covariance + floor * np.eye(x.shape[1]), -0.25).real
-    return np.asarray(x / np.sqrt(x[measured].var(0).mean()))
 
 
 @pytest.mark.parametrize(("rows", "dim"), SHAPES)

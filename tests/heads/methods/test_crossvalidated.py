@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scipy.linalg import fractional_matrix_power
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
@@ -18,6 +17,7 @@ from headwater.heads.methods.crossvalidated import dealt
 from headwater.heads.methods.recipes import run_recipes
 from headwater.heads.specs.spec import HeadSpec
 from headwater.heads.tasks.task import Task
+from tests.heads.conftest import half_whitened
 
 L2 = 0.3
 
@@ -28,24 +28,18 @@ def small(world: Callable[..., dict[str, Any]]) -> Task:
     return Task.from_arrays(made["features"], made["class"], made["place"], made["split"])
 
 
-def seen(task: Task, half_whitened: bool) -> np.ndarray:
-    """The features as they are penalised: standardised on train, or half-whitened on train and val."""
-    x = task.features.astype("f8")
-    if not half_whitened:
-        return np.asarray(StandardScaler().fit(x[task.splits["train"]]).transform(x))
-    own = np.concatenate([task.splits["train"], task.splits["val"]])
-    x = x / np.sqrt(x[own].std(0))
-    covariance = np.cov(x[own].T, bias=True)
-    floor = 0.1 * np.trace(covariance) / x.shape[1]  # there are more rows than features
-    x = x @ fractional_matrix_power(covariance + floor * np.eye(x.shape[1]), -0.25).real
-    return np.asarray(x / np.sqrt(x[own].var(0).mean()))
-
-
 def peer(
-    task: Task, rows: np.ndarray, share: np.ndarray, half_whitened: bool = False
+    task: Task, rows: np.ndarray, share: np.ndarray, whiten: bool = False
 ) -> tuple[LogisticRegression, np.ndarray]:
-    """scikit-learn on `rows` with weights share_g / n_g, and the features as it sees them."""
-    x = seen(task, half_whitened)
+    """scikit-learn on `rows` with weights share_g / n_g, and the features as they are penalised.
+
+    Those are standardised on train, or half-whitened on train and val.
+    """
+    x, train = task.features.astype("f8"), task.splits["train"]
+    if whiten:
+        x = half_whitened(x, np.concatenate([train, task.splits["val"]]))
+    else:
+        x = StandardScaler().fit(x[train]).transform(x)
     groups = task.groups[rows]
     weights = np.array([share[g] / (groups == g).sum() for g in groups])
     weights /= weights.mean()
@@ -58,10 +52,10 @@ def trained_on(spec: HeadSpec) -> np.ndarray:
     return spec.rows.index[spec.weights.values > 0]
 
 
-@pytest.mark.parametrize("half_whitened", [True, False])
-def test_every_round_is_what_scikit_learn_makes_of_it(small: Task, half_whitened: bool) -> None:
+@pytest.mark.parametrize("whiten", [True, False])
+def test_every_round_is_what_scikit_learn_makes_of_it(small: Task, whiten: bool) -> None:
     rows = np.concatenate([small.splits["train"], small.splits["val"]])
-    asked = {"l2": L2, "updates": 2, "step": 2.0, "folds": 4, "half_whiten": half_whitened}
+    asked = {"l2": L2, "updates": 2, "step": 2.0, "folds": 4, "half_whiten": whiten}
     recipe = plan(small, "CV-GroupDRO", asked).recipe
     bank = HeadBank(small.features, small.target, 2)
     share = np.full(4, 0.25)
@@ -71,7 +65,7 @@ def test_every_round_is_what_scikit_learn_makes_of_it(small: Task, half_whitened
         for spec in specs:
             kept = trained_on(spec)
             held_out = np.setdiff1d(rows, kept)
-            model, x = peer(small, kept, share, half_whitened)
+            model, x = peer(small, kept, share, whiten)
             for row in held_out:
                 chance = model.predict_proba(x[[row]])[0, small.target[row]]
                 losses[small.groups[row]].append(-np.log(chance))
@@ -81,7 +75,7 @@ def test_every_round_is_what_scikit_learn_makes_of_it(small: Task, half_whitened
         specs = recipe.send(bank.train(specs))
     (spec,) = specs
     assert sorted(trained_on(spec)) == sorted(rows)
-    model, x = peer(small, rows, share, half_whitened)
+    model, x = peer(small, rows, share, whiten)
     heads = bank.train(specs)
     with pytest.raises(StopIteration) as stop:
         recipe.send(heads)
