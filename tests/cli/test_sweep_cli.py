@@ -49,11 +49,9 @@ def test_tables_that_fit_and_a_second_time_nothing_to_do(
     assert (f"{100 * low:.1f}-{100 * high:.1f}" in text) == (columns == 160)
     assert "cv_worst_group: likelihood of the worst group on val" in " ".join(text.split())
     assert f" {done.pick.figure:.3f} " in text
-    assert "1 row left out: 1 failed" not in text
     assert "2 rows left out: 2 failed" in text
     assert "groups: the classes" not in text
     assert "fewer than 3 different settings to draw: RWG 1" in text
-    assert "16 recipes planned" not in err
     assert "14 recipes planned: 3 methods, 7 settings, 2 seeds, so 14 heads; each trains" in err
     assert "round 1: training 14 heads; 0 of 14 recipes done after 0 s" in err
     assert "measuring; 14 of 14 recipes done" in err

@@ -123,12 +123,6 @@ def test_logit_adjustment_moves_the_boundary_by_tau(task: Task) -> None:
 )
 def test_limiting_cases_are_erm(task: Task, name: str, settings: dict[str, Any]) -> None:
     plain = margin(task, fit(task, "ERM", l2=0.01))
-    if (
-        name == "LISA"
-    ):  # shares of 0 or 1: rows of train stand in for each other, within their class or domain
-        found = margin(task, fit(task, name, l2=0.01, **settings))
-        assert np.corrcoef(plain, found)[0, 1] > 0.9
-        return
     np.testing.assert_allclose(margin(task, fit(task, name, l2=0.01, **settings)), plain, atol=0.02)
 
 
