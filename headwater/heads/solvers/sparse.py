@@ -31,7 +31,7 @@ _NEAR = 3e-2  # features this near to moving, relative to l1, are judged in doub
 _NOISE = 1e-6  # of a slope in single precision, relative to the sizes that are summed
 _TOGETHER = 32  # heads whose working copies share the caches
 _COPIES = 1 << 24  # numbers in the working copies of the heads that move at once
-_DESCENT = 0.5  # of a head's steps may be taken in single precision, which some never come near in
+_DESCENT = 0.5  # of a head's steps may be taken in single precision: some never come near their optimum there
 _PATH, _END = 1, 2  # Newton steps at a penalty of the path, and at a head's own
 _EXACT = 1e-3  # of the tolerance is what an estimate of the gap must come down to
 _SAFETY = 8.0  # the estimate may be short by a factor
@@ -103,7 +103,8 @@ class _Solver:
             level = np.where(began, (size * self.penalised).max(1), level)
             began = np.zeros_like(began)
             noise = _NOISE * self.size
-            done = (level <= at.l1) & (worst <= np.maximum(_COARSE * at.l1, noise)) | (at.used >= at.most)
+            done = (level <= at.l1) & (worst <= np.maximum(_COARSE * at.l1, noise))
+            done |= at.used >= _DESCENT * at.most
             done |= ~at.weight.any((1, 2)) & (worst <= 0)
             if done.any():
                 slopes[running[done]] = loss_gradient[done]
@@ -174,7 +175,8 @@ class _Solver:
             some = replace(at.of(part), l1=level[part])
             picked = Picked.of(chosen[part])
             work = self._copy(some, picked, torch.float32)
-            some.used += newton(work, steps=steps, goal=goal[part])
+            left = np.ceil(_DESCENT * some.most).astype(np.int64) - some.used
+            some.used += newton(work, steps=np.minimum(steps, left), goal=goal[part])
             self._store(some, work, picked)
             at.put(part, some)
 
@@ -209,7 +211,7 @@ class _Solver:
             if number:  # what is not settled by now needs every digit
                 work.curved = torch.float64
             before = at.used.copy()
-            at.used += newton(work, steps=_LAST, goal=goal)
+            at.used += newton(work, steps=np.minimum(_LAST, at.most - at.used), goal=goal)
             # Heads only descend: what an earlier step promised is still true. A step of nothing promises
             # nothing, since its model was not solved.
             promise = np.minimum(promise, np.where(work.promise > 0, work.promise, np.inf))

@@ -91,8 +91,8 @@ class Work:
         return gradient + self.l2 * weight
 
 
-def newton(work: Work, *, steps: int, goal: Array) -> NDArray[np.int64]:
-    """Up to `steps` Newton steps, each head until its largest subgradient is at most `goal` (H,).
+def newton(work: Work, *, steps: NDArray[np.int64], goal: Array) -> NDArray[np.int64]:
+    """Up to `steps` (H,) Newton steps, each head until its largest subgradient is at most `goal` (H,).
 
     Moves `work` in place and returns how many steps each head took.
     """
@@ -100,14 +100,15 @@ def newton(work: Work, *, steps: int, goal: Array) -> NDArray[np.int64]:
     todo = np.arange(len(taken))
     part = replace(work, weight=work.weight.copy(), damping=work.damping.copy(), promise=work.promise.copy())
     before: Array | None = None
-    for _ in range(steps):
+    for number in range(int(steps.max(initial=0))):
         p = part.loss.probabilities(part.z)
         gradient = part.gradient(part.loss.residual(p), part.weight)
         slope = subgradient(gradient, part.weight, part.l1) * part.allowed
-        far = np.abs(slope).max((1, 2)) > goal[todo]
+        spent = number >= steps[todo]
+        far = (np.abs(slope).max((1, 2)) > goal[todo]) & ~spent
         if not far.any():
             break
-        if far.sum() < _WORTH * len(far):  # fewer heads are worth a copy of their features
+        if spent.any() or far.sum() < _WORTH * len(far):  # fewer heads are worth a copy of their features
             work.put(todo, part)
             keep = np.flatnonzero(far)
             todo, part, p = todo[keep], part.of(keep), p[torch.from_numpy(keep).to(p.device)]

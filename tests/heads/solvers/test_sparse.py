@@ -247,6 +247,43 @@ def test_what_had_no_time_to_converge_says_so_and_how_far_it_is() -> None:
     assert stated >= short.convergence.objective - whole.convergence.objective
 
 
+def test_no_head_takes_more_steps_than_it_may_or_claims_what_it_did_not_reach() -> None:
+    x, y = problem(100, 60, 3, seed=5)
+    rows = Rows(range(100))
+    specs = [
+        HeadSpec(rows, Penalty(l1=l1), max_iterations=most) for most in range(1, 13) for l1 in (0.001, 0.01)
+    ]
+    tight = [HeadSpec(rows, Penalty(l1=l1), tolerance=1e-10) for l1 in (0.001, 0.01)]
+    least = [head.convergence.objective for head in train(x, y, tight)]
+    found = train(x, y, specs)
+    for number, (spec, head) in enumerate(zip(specs, found, strict=True)):
+        record = head.convergence
+        assert record.iterations <= spec.max_iterations
+        gap = record.objective - least[number % 2]
+        assert gap >= -1e-9
+        assert not record.converged or gap <= spec.tolerance * record.objective
+    assert not any(head.convergence.converged for head in found[:4])
+    assert all(head.convergence.converged for head in found[-2:])
+    # one step from where the path ends at once
+    (alone,) = train(x, y, [HeadSpec(rows, Penalty(l1=0.05), max_iterations=1)])
+    assert alone.convergence.iterations == 1
+    assert not alone.convergence.converged
+
+
+def test_half_of_the_steps_are_left_to_double_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where single precision is never good enough, a head comes to its optimum all the same."""
+    x, y = problem(100, 60, 2, seed=5)
+    spec = HeadSpec(Rows(range(100)), Penalty(l1=0.005), tolerance=1e-10, max_iterations=60)
+    (expected,) = train(x, y, [spec])
+    monkeypatch.setattr("headwater.heads.solvers.sparse._COARSE", 0.0)
+    monkeypatch.setattr("headwater.heads.solvers.sparse._NOISE", 0.0)
+    (found,) = train(x, y, [spec])
+    assert expected.convergence.converged
+    assert found.convergence.converged
+    assert 30 < found.convergence.iterations <= 60
+    np.testing.assert_allclose(found.weight, expected.weight, atol=1e-6)
+
+
 def test_a_penalised_bias_in_single_precision_ends_where_double_precision_does(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
