@@ -14,17 +14,18 @@ from torch import Tensor
 from headwater.heads.solvers.history import History, dot
 from headwater.heads.solvers.preconditioner import Directions, Preconditioner
 from headwater.heads.solvers.stack import SEPARATED, SmoothStack, Solved
+from headwater.heads.specs.spec import SETTLING
 
 MEMORY = 10
 _SHORTEST = 1e-4  # a step that had to be cut to this share of its length leads nowhere
 _SUFFICIENT = 1e-4
 # The estimate of the gap, half the squared gradient in the quasi-Newton metric, may be short by a factor.
 _SAFETY = 4.0
-# A head is converged once its gap is certified or estimated below its tolerance. From this tolerance down it
+# A head is converged once its gap is certified or estimated below its tolerance. From `SETTLING` down it
 # goes on until its weights stand still as well, so that it comes out the same to 1e-5 wherever it started:
 # until no weight is foreseen to move by more than `_STILL`, or the estimate of the gap has stopped falling
 # for `_PATIENCE` iterations.
-_SETTLING, _STILL, _PATIENCE = 1e-6, 5e-7, 4
+_STILL, _PATIENCE = 5e-7, 4
 
 
 @dataclass
@@ -91,7 +92,7 @@ def solve_smooth(stack: SmoothStack, directions: Directions) -> Solved:
     """Minimise every head of a stack without L1 penalty to its tolerance.
 
     A head leaves as soon as its gap is certified or estimated below `tolerance` times its objective; at
-    1e-6 and below only when its weights have come to rest too.
+    `SETTLING` and below only when its weights have come to rest too.
     """
     answers = Solved.into(torch.zeros_like(stack.theta))
     sample = stack.loss.sample()
@@ -187,7 +188,7 @@ def _finish(run: _Run, answers: Solved, curvature: Tensor, iteration: int) -> Te
     run.since = torch.where(falls, 0, run.since + fresh.long())
     still = (run.step.abs().amax((1, 2)) <= _STILL) | (run.since >= _PATIENCE)
     spent = iteration >= run.max_iterations
-    finished = converged & (still | (run.tolerance > _SETTLING))
+    finished = converged & (still | (run.tolerance > SETTLING))
     finished |= (run.failures > 1) | spent | separated | ~torch.isfinite(run.objective)
     finished |= run.since > 10 * _PATIENCE
     done = torch.nonzero(finished).flatten()

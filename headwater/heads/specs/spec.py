@@ -15,7 +15,10 @@ from headwater.heads.specs.hashed import Codes, Rows, Weights
 if TYPE_CHECKING:
     from headwater.heads.specs.head import LinearHead
 
-__all__ = ["Codes", "HeadSpec", "Minibatch", "Penalty", "Rows", "Weights"]
+__all__ = ["SETTLING", "Codes", "HeadSpec", "Minibatch", "Penalty", "Rows", "Weights"]
+
+SETTLING = 1e-6
+"""From this tolerance down a head without L1 goes on until its weights stand still, however small its gap."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,7 @@ class HeadSpec:
     half_whitened: bool = False
     start: LinearHead | None = None
     minibatch: Minibatch | None = None
-    tolerance: float = 1e-6
+    tolerance: float = SETTLING
     max_iterations: int = 500
 
     def __post_init__(self) -> None:

@@ -7,13 +7,14 @@ from collections.abc import Sequence
 
 from headwater.heads.methods.recipes import Bank
 from headwater.heads.specs.head import LinearHead
-from headwater.heads.specs.spec import HeadSpec
+from headwater.heads.specs.spec import SETTLING, HeadSpec
 
-TOLERANCE = 2e-6
+TOLERANCE = 2 * SETTLING
 """The gap to the optimum, relative to the objective, at which a head of a sweep has converged.
 
 A head by itself goes on until its weights come to rest, so that they are the same to the fifth digit whatever
-is trained beside them. A sweep compares accuracies: the gap is enough, and takes half the iterations.
+is trained beside them. A sweep compares accuracies, for which the gap is enough: its tolerance is above
+`SETTLING`, from which on solvers wait for weights to rest.
 """
 
 
