@@ -29,6 +29,11 @@ class HalfWhitening:
     extra: Tensor
     rest: float
 
+    @property
+    def nbytes(self) -> int:
+        """How many bytes it takes."""
+        return self.vectors.nbytes + self.extra.nbytes
+
     @staticmethod
     def of(rows: Tensor) -> HalfWhitening:
         """From rows (n, dim)."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from collections.abc import Hashable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -33,8 +32,11 @@ _KEPT = 1 << 30
 # Larger copies are made only for so few columns of heads that standardising anew on every pass would cost as
 # much as the products, and only where they take no more than this share of the memory.
 _COPIED, _FEW_COLUMNS, _SHARE = 1 << 28, 64, 3
-
+# Of memory that was asked for, one part in so many is left to the many small things that are not counted.
 _SPARE = 12
+
+# Rows, the rows that scale them, and whether these half-whiten them too.
+_Key = tuple[Rows, Rows | None, bool]
 
 
 @dataclass(frozen=True)
@@ -100,14 +102,12 @@ class Workspace:
     def __init__(self, reader: FeatureReader, memory: int | None = None) -> None:
         self._reader = reader
         self._asked = memory
-        # A part of it is left to the many small things that are not counted one by one.
         self.memory = (
             os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 4
             if memory is None
             else memory - memory // _SPARE
         )
-        self._kept: OrderedDict[Hashable, Passes] = OrderedDict()
-        self._whitenings: dict[Rows, HalfWhitening] = {}
+        self._kept: OrderedDict[_Key, Passes] = OrderedDict()
 
     def _frame(self, rows: Rows, scaler: Rows | None) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         centre = self._reader.moments(rows).mean
@@ -143,11 +143,13 @@ class Workspace:
         return prepared
 
     def _whitening(self, scaler: Rows, scale: NDArray[np.float64]) -> HalfWhitening:
-        if scaler not in self._whitenings:
-            centre = self._reader.moments(scaler).mean
-            rows = self._reader.load(scaler.index, centre, scale, _precision(len(scaler), len(centre)))
-            self._whitenings[scaler] = HalfWhitening.of(rows)
-        return self._whitenings[scaler]
+        """That of the rows `scaler`, scaled so: measured anew where no rows multiplied by it are kept."""
+        for (_, measured, half_whitened), kept in self._kept.items():
+            if half_whitened and measured == scaler and kept.whitening is not None:
+                return kept.whitening
+        centre = self._reader.moments(scaler).mean
+        rows = self._reader.load(scaler.index, centre, scale, _precision(len(scaler), len(centre)))
+        return HalfWhitening.of(rows)
 
     def passes(self, rows: Rows, scaler: Rows | None, columns: int, half_whitened: bool = False) -> Passes:
         """The same rows for solvers that pass over them block by block, for `columns` columns of heads."""
@@ -164,14 +166,16 @@ class Workspace:
         self._keep(key, streamed)
         return streamed
 
-    def _keep(self, key: Hashable, ready: Passes) -> None:
+    def _keep(self, key: _Key, ready: Passes) -> None:
         self._kept[key] = ready
         room = min(_KEPT, self.memory // _SHARE)
         while len(self._kept) > 1 and self._held() > room:
             self._kept.popitem(last=False)
 
     def _held(self) -> int:
-        return sum(each.x.nbytes for each in self._kept.values() if isinstance(each, Prepared))
+        copies = [each for each in self._kept.values() if isinstance(each, Prepared)]
+        whitenings = {id(each.whitening): each.whitening for each in copies if each.whitening is not None}
+        return sum(each.x.nbytes for each in copies) + sum(each.nbytes for each in whitenings.values())
 
 
 def _precision(rows: int, dim: int) -> torch.dtype:
