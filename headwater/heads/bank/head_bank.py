@@ -24,7 +24,6 @@ from headwater.heads.bank.stacking import SmoothGroup
 from headwater.heads.bank.threads import threads
 from headwater.heads.bank.workspace import SMALL, Prepared, Workspace
 from headwater.heads.rows.reader import FeatureReader
-from headwater.heads.solvers.loss import LogisticLoss
 from headwater.heads.solvers.sparse import solve_sparse
 from headwater.heads.solvers.stack import Stack
 from headwater.heads.specs.head import LinearHead
@@ -160,12 +159,10 @@ class HeadBank:
         weight, bias, cold = frame.fold_all([spec.start for spec in group.specs])
         return Stack(
             x=x,
-            loss=LogisticLoss(
-                target=torch.tensor(self._codes(group), device=device),
-                weights=torch.tensor(group.weights, device=device).to(dtype),
-                weight_of=torch.tensor(group.weight_of, device=device),
-                columns=group.columns,
-            ),
+            target=torch.tensor(self._codes(group), device=device),
+            row_weights=torch.tensor(group.weights, device=device).to(dtype),
+            weight_of=torch.tensor(group.weight_of, device=device),
+            columns=group.columns,
             l1=_numbers([spec.penalty.l1 for spec in group.specs], device),
             l2=_numbers([spec.penalty.l2 for spec in group.specs], device),
             weight=torch.tensor(weight, device=device).to(dtype),

@@ -63,20 +63,6 @@ class Problem:
         """How many heads."""
         return len(self.l2)
 
-    def empty(self) -> Solved:
-        """Room for the answers, filled as heads finish."""
-        number = torch.zeros_like(self.l2)
-        return Solved(
-            weight=torch.zeros_like(self.weight),
-            bias=torch.zeros_like(self.bias),
-            objective=number.clone(),
-            gradient_norm=number.clone(),
-            gap=number.clone(),
-            certified=number.bool(),
-            iterations=torch.zeros_like(self.max_iterations),
-            converged=number.bool(),
-        )
-
 
 class Run:
     """The heads that are still running: parameters (H, K, d + 1) with the bias last, logits, gradient.

@@ -49,7 +49,8 @@ class WorstCases:
     """
 
     def __init__(self, problem: Problem) -> None:
-        self.answers, self._tolerance = problem.empty(), problem.tolerance
+        room = torch.zeros_like(problem.weight), torch.zeros_like(problem.bias)
+        self.answers, self._tolerance = Solved.around(*room), problem.tolerance
         self._gap = torch.full_like(problem.l2, torch.inf)
         self._highest = torch.full_like(problem.l2, -torch.inf)
         self._sharpness = torch.zeros_like(problem.l2)

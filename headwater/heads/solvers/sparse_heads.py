@@ -92,24 +92,23 @@ class Picked:
 
 def begin(stack: Stack, shift: Tensor | None) -> Heads:
     """The heads at their starts; those without one at the optimum of nothing but a free bias."""
-    loss = stack.loss
-    rows, weights = own_rows(loss.weights.double(), loss.weight_of)
-    target = loss.target.expand(len(weights), -1)
+    rows, weights = own_rows(stack.row_weights.double(), stack.weight_of)
+    target = stack.target.expand(len(weights), -1)
     if rows is not None:
         target = target.gather(1, rows)
-    row_loss = HeadLoss(target, weights, loss.columns)
+    loss = HeadLoss(target, weights, stack.columns)
     weight, bias = stack.weight.double().permute(2, 1, 0), stack.bias.double().T
     if shift is not None:
         bias = bias - weight @ shift.double()
     else:
-        bias = torch.where(stack.cold.unsqueeze(1), _frequencies(row_loss), bias)
+        bias = torch.where(stack.cold.unsqueeze(1), _frequencies(loss), bias)
     weight = torch.cat([weight, bias.unsqueeze(2)], dim=2)
     z = Design(stack.x, shift).logits(weight.to(stack.x.dtype)).double()
     if rows is not None:
         z = z.gather(2, rows.unsqueeze(1).expand(-1, z.shape[1], -1))
     most = stack.max_iterations.cpu().numpy()
     return Heads(
-        row_loss,
+        loss,
         rows,
         stack.l1.cpu().numpy(),
         stack.l2.cpu().numpy(),

@@ -7,7 +7,6 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
-from headwater.heads.solvers.loss import LogisticLoss
 from headwater.heads.solvers.onepass import RowLoss
 
 # Without a penalty, an objective below this means classes that can be told apart without error: no optimum.
@@ -19,12 +18,18 @@ class Stack:
     """H heads on the same rows: minimise loss(x·W + b) + l1·‖W‖₁ + l2/2·‖W‖², each with its own numbers.
 
     `x` (n, d) has columns of mean zero (the unpenalised bias makes centring free) and is scaled as the
-    specs ask. `weight` (d, K, H) and `bias` (K, H) are where to start. `cold` (H,) is True where no start
-    was given.
+    specs ask. The loss is the weighted mean of the cross-entropy: `target` (n,) are class numbers 0..K-1,
+    `row_weights` (n, U) have columns that sum to 1, `weight_of` (H,) says which of them a head uses, and
+    `columns` is K, or 1 for two classes: the logit of class 1 against class 0.
+
+    `weight` (d, K, H) and `bias` (K, H) are where to start; `cold` (H,) is True where no start was given.
     """
 
     x: Tensor
-    loss: LogisticLoss
+    target: Tensor
+    row_weights: Tensor
+    weight_of: Tensor
+    columns: int
     l1: Tensor
     l2: Tensor
     weight: Tensor
@@ -32,25 +37,6 @@ class Stack:
     cold: Tensor
     tolerance: Tensor
     max_iterations: Tensor
-
-    @property
-    def heads(self) -> int:
-        """How many heads."""
-        return len(self.l2)
-
-    def of(self, keep: Tensor) -> Stack:
-        """Some of the heads only; `keep` holds their numbers."""
-        return Stack(
-            self.x,
-            self.loss.of(keep),
-            self.l1[keep],
-            self.l2[keep],
-            self.weight[:, :, keep],
-            self.bias[:, keep],
-            self.cold[keep],
-            self.tolerance[keep],
-            self.max_iterations[keep],
-        )
 
 
 @dataclass(frozen=True)
@@ -104,17 +90,13 @@ class Solved:
     converged: Tensor
 
     @staticmethod
-    def empty(stack: Stack) -> Solved:
-        """Room for the answers of a stack, filled as its heads finish."""
-        return Solved._around(torch.zeros_like(stack.weight), torch.zeros_like(stack.bias))
-
-    @staticmethod
     def into(room: Tensor) -> Solved:
         """Answers that are written into `room`, parameters heads first: (H, K, d + 1), the bias last."""
-        return Solved._around(room[..., :-1].permute(2, 1, 0), room[..., -1].T)
+        return Solved.around(room[..., :-1].permute(2, 1, 0), room[..., -1].T)
 
     @staticmethod
-    def _around(weight: Tensor, bias: Tensor) -> Solved:
+    def around(weight: Tensor, bias: Tensor) -> Solved:
+        """Answers that are written into `weight` (d, K, H) and `bias` (K, H) as heads finish."""
         heads, device = weight.shape[2], weight.device
         number = torch.zeros(heads, dtype=torch.float64, device=device)
         flag = torch.zeros(heads, dtype=torch.bool, device=device)
