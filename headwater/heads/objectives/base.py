@@ -291,16 +291,8 @@ class Objective:
         hardly any curvature, which would make first steps endless.
         """
         seen = z if self.mixtures is None else self.mixtures.mix(z)
-        bend = None
-        if isinstance(self.risk, WeightedMean):
-            weights = self.risk.weights.at().expand(-1, z.shape[2])
-        else:
-            losses = self.losses(z)
-            _, weights = self.risk.at(losses)
-            bend, _ = self.risk.bend(losses)
         step = max(1, len(seen) // _SAMPLE)
-        seen, weights = seen[::step], weights[::step].double()
-        by_slope = _SQUARES * weights if bend is None else _SQUARES * weights + bend[::step]
+        seen, (weights, by_slope) = seen[::step], self._weighing(z, step)
         total = torch.zeros(z.shape[2], z.shape[1], z.shape[1], dtype=torch.float64, device=z.device)
         for part in chunks(seen):
             rows = slice(part.start * step, part.stop * step, step)
@@ -311,21 +303,31 @@ class Objective:
         return total / weights.sum(0).clamp_min(1e-30).view(-1, 1, 1)
 
     def by_row(self, z: Tensor) -> Tensor | None:
-        """What `curvature` is the mean of, by row: (n, H), of sum 1 for a risk's weights; None if unknown."""
+        """What `curvature` adds up of all rows, before it divides by their weights: (n, H) float64.
+
+        None where it is no number for each row of the features: of several classes, or of mixtures.
+        """
         if self.mixtures is not None:
             return None
-        bend = None
-        if isinstance(self.risk, WeightedMean):
-            weights = self.risk.weights.at().expand(-1, z.shape[2])
-        else:
-            losses = self.losses(z)
-            _, weights = self.risk.at(losses)
-            bend, _ = self.risk.bend(losses)
+        weights, by_slope = self._weighing(z)
         curved = self.loss.by_row(z, weights)
         if curved is None:
             return None
-        by_slope = _SQUARES * weights.double() if bend is None else _SQUARES * weights + bend
         return curved + by_slope * self.loss.at(z)[1].squeeze(1).double().square()
+
+    def _weighing(self, z: Tensor, step: int = 1) -> tuple[Tensor, Tensor]:
+        """What the loss's curvatures and squared slopes weigh in a metric, every `step`th row: (m, H) each.
+
+        Curvatures weigh as the losses do in the risk; squared slopes by a share of that, and by how the
+        risk itself bends.
+        """
+        if isinstance(self.risk, WeightedMean):
+            weights = self.risk.weights.at(slice(None, None, step)).double().expand(-1, z.shape[2])
+            return weights, _SQUARES * weights
+        losses = self.losses(z)
+        weights = self.risk.at(losses)[1][::step].double()
+        bend, _ = self.risk.bend(losses)
+        return weights, _SQUARES * weights if bend is None else _SQUARES * weights + bend[::step]
 
     def steep(self, z: Tensor) -> Tensor | None:
         """Directions (n, K, H, r) whose squares add up to what `curvature` leaves out, as far as they say it.
