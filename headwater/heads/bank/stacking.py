@@ -20,7 +20,7 @@ from headwater.heads.bank.workspace import Passes, Prepared, Workspace
 from headwater.heads.rows.blocks import Blocks, Resident, Streamed
 from headwater.heads.rows.reader import FeatureReader
 from headwater.heads.solvers.minibatch import solve_minibatch
-from headwater.heads.solvers.onepass import RowLoss
+from headwater.heads.solvers.onepass import MeanLoss
 from headwater.heads.solvers.path import solve_path
 from headwater.heads.solvers.preconditioner import Directions
 from headwater.heads.solvers.smooth import MEMORY
@@ -78,7 +78,7 @@ class SmoothGroup:
             return torch.tensor(values, dtype=torch.float64, device=device)
 
         return SmoothStack(
-            loss=RowLoss(rows, torch.tensor(codes, device=device), weights, group.columns),
+            loss=MeanLoss(rows, torch.tensor(codes, device=device), weights, group.columns),
             weight_of=torch.tensor(group.weight_of, device=device),
             l2=numbers([spec.penalty.l2 for spec in group.specs]),
             theta=theta,

@@ -9,10 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from headwater.heads.solvers.preconditioner import Directions
-
-# Eigenvalues of A below this share of the largest belong to shifts of all logits, which the loss cannot see.
-_FLOOR = 1e-4
+from headwater.heads.solvers.preconditioner import Directions, by_class
 
 
 def dot(a: Tensor, b: Tensor) -> Tensor:
@@ -39,8 +36,7 @@ class Metric:
         steep: Tensor | None = None,
         leading: Tensor | None = None,
     ) -> None:
-        values, vectors = torch.linalg.eigh(curvature)  # (H, K), (H, K, K)
-        values = torch.maximum(values, _FLOOR * values[:, -1:]).clamp_min(1e-12)
+        values, vectors = by_class(curvature)
         self._rotate = vectors.to(dtype)
         self._vectors = directions.vectors
         floor = 1e-7 * directions.values.max() * values.amax(1)

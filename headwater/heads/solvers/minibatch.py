@@ -15,7 +15,7 @@ from torch import Tensor
 
 from headwater.heads.rows.blocks import Resident
 from headwater.heads.solvers.history import dot
-from headwater.heads.solvers.onepass import RowLoss
+from headwater.heads.solvers.onepass import MeanLoss
 from headwater.heads.solvers.preconditioner import Directions, Preconditioner
 from headwater.heads.solvers.stack import SmoothStack, Solved
 from headwater.heads.specs.spec import Minibatch
@@ -103,7 +103,7 @@ def solve_minibatch(
         places = sequence[batch]
         taken = torch.from_numpy(places).to(theta.device)
         scale = len(sequence) / len(places)
-        some = RowLoss(Resident(read(places)), loss.target[taken], share[:, taken] * scale, loss.columns)
+        some = MeanLoss(Resident(read(places)), loss.target[taken], share[:, taken] * scale, loss.columns)
         _, gradient = some.at(theta, stack.weight_of)
         gradient[..., :-1] += penalty * theta[..., :-1]
         steps.take(theta, gradient)

@@ -19,7 +19,7 @@ _SAMPLED = 4096  # rows that curvatures are taken from
 
 
 @dataclass(frozen=True)
-class RowLoss:
+class MeanLoss:
     """Weighted mean of the cross-entropy of heads over the n rows of `rows`.
 
     `target` (n,) class numbers 0..K-1; `weights` (U, n), each row summing to 1; `columns` is K, or 1 for two

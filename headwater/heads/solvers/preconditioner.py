@@ -17,7 +17,8 @@ from torch import Tensor
 from headwater.heads.rows.blocks import Blocks, block_rows
 from headwater.heads.solvers.onepass import RowCurvature, Sample
 
-# Eigenvalues of A below this share of the largest belong to shifts of all logits, which the loss cannot see.
+# Eigenvalues of a curvature by class below this share of the largest belong to shifts of all logits, which
+# the loss cannot see.
 _FLOOR = 1e-4
 _ROWS_PER_DIM = 16
 _SKETCH = 192
@@ -92,8 +93,7 @@ class Preconditioner:
         dtype = theta.dtype
         curvature = sample.curvature(theta, weight_of)
         self.mean = curvature.mean()
-        values, vectors = torch.linalg.eigh(self.mean)  # (H, K), (H, K, K)
-        values = torch.maximum(values, _FLOOR * values[:, -1:]).clamp_min(1e-12)
+        values, vectors = by_class(self.mean)
         self._rotate = vectors.to(dtype)
         self._vectors = directions.vectors
         floor = 1e-7 * directions.values.max() * values.amax(1)
@@ -139,6 +139,12 @@ class Preconditioner:
             return weight * inverse
         turned: Tensor = self._rotate @ ((self._rotate.transpose(1, 2) @ weight) * inverse)
         return turned
+
+
+def by_class(curvature: Tensor) -> tuple[Tensor, Tensor]:
+    """Eigenvalues (H, K), none too small to invert, and eigenvectors (H, K, K) of curvatures by class."""
+    values, vectors = torch.linalg.eigh(curvature)
+    return torch.maximum(values, _FLOOR * values[:, -1:]).clamp_min(1e-12), vectors
 
 
 def _leading(directions: Directions, sample: Sample, curvature: RowCurvature, ridge: Tensor) -> Tensor:

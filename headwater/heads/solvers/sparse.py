@@ -20,7 +20,7 @@ from headwater.heads.solvers.sparse_gap import balanced, dual
 from headwater.heads.solvers.sparse_heads import Heads, Picked, begin
 from headwater.heads.solvers.sparse_model import Array, Mask, subgradient
 from headwater.heads.solvers.sparse_newton import Work, newton
-from headwater.heads.solvers.sparse_rows import Design
+from headwater.heads.solvers.sparse_rows import AllFeatures
 from headwater.heads.solvers.stack import Solved, Stack
 
 _STRIDE = 0.05  # from one penalty of the path to the next
@@ -64,12 +64,12 @@ class Measured:
 class _Solver:
     """What all heads of a stack share: the features in both precisions, and which of them are penalised."""
 
-    def __init__(self, design: Design) -> None:
-        self.exact, self.narrow = design, design.narrow()
-        self.penalised = np.ones(design.features)
-        if design.shift is None:
+    def __init__(self, exact: AllFeatures) -> None:
+        self.exact, self.narrow = exact, exact.narrow()
+        self.penalised = np.ones(exact.features)
+        if exact.shift is None:
             self.penalised[-1] = 0
-        sample = self.narrow.x[:: max(1, len(design.x) // 64)]
+        sample = self.narrow.x[:: max(1, len(exact.x) // 64)]
         size = sample.square().mean(0)
         if self.narrow.shift is not None:
             size = size + self.narrow.shift.square()
@@ -272,7 +272,7 @@ def solve_sparse(stack: Stack, widest: int, shift: Tensor | None = None) -> Solv
     `shift` (d,) penalises the bias: logits are then (x + shift)·w + b with b as one more weight. None: b is
     free.
     """
-    solver = _Solver(Design(stack.x, shift))
+    solver = _Solver(AllFeatures(stack.x, shift))
     heads, tolerance = begin(stack, shift), stack.tolerance.cpu().numpy()
     order = np.lexsort((heads.l2, -heads.l1))  # those of one penalty together, strong penalties first
     measured = Measured.empty(len(order))

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from headwater.heads.solvers.sparse_model import Array, Mask
-from headwater.heads.solvers.sparse_rows import Design, HeadLoss, own_rows
+from headwater.heads.solvers.sparse_rows import AllFeatures, HeadLoss, own_rows
 from headwater.heads.solvers.stack import Stack
 
 
@@ -103,7 +103,7 @@ def begin(stack: Stack, shift: Tensor | None) -> Heads:
     else:
         bias = torch.where(stack.cold.unsqueeze(1), _frequencies(loss), bias)
     weight = torch.cat([weight, bias.unsqueeze(2)], dim=2)
-    z = Design(stack.x, shift).logits(weight.to(stack.x.dtype)).double()
+    z = AllFeatures(stack.x, shift).logits(weight.to(stack.x.dtype)).double()
     if rows is not None:
         z = z.gather(2, rows.unsqueeze(1).expand(-1, z.shape[1], -1))
     most = stack.max_iterations.cpu().numpy()

@@ -63,7 +63,7 @@ class HeadLoss:
 
 
 @dataclass(frozen=True)
-class Design:
+class AllFeatures:
     """All rows (n, d) with a last feature of ones: logits are (x + shift)·w plus that feature's weight."""
 
     x: Tensor
@@ -74,9 +74,9 @@ class Design:
         """How many features, the one of ones included."""
         return self.x.shape[1] + 1
 
-    def narrow(self) -> Design:
+    def narrow(self) -> AllFeatures:
         """The same in single precision."""
-        return Design(self.x.float(), None if self.shift is None else self.shift.float())
+        return AllFeatures(self.x.float(), None if self.shift is None else self.shift.float())
 
     def back(self, residual: Tensor) -> Tensor:
         """Gradients (H, K, d + 1) of residuals (H, K, n): the one product that needs every feature."""

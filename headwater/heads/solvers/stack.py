@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
-from headwater.heads.solvers.onepass import RowLoss
+from headwater.heads.solvers.onepass import MeanLoss
 
 # Without a penalty, an objective below this means classes that can be told apart without error: no optimum.
 SEPARATED = 1e-8
@@ -47,7 +47,7 @@ class SmoothStack:
     is True where no start was given. `weight_of` (H,) is the number of each head's row weights in `loss`.
     """
 
-    loss: RowLoss
+    loss: MeanLoss
     weight_of: Tensor
     l2: Tensor
     theta: Tensor

@@ -9,7 +9,7 @@ import torch
 from headwater.heads.bank.head_bank import HeadBank
 from headwater.heads.rows import blocks as blocks_module
 from headwater.heads.rows.blocks import Resident
-from headwater.heads.solvers.onepass import RowLoss
+from headwater.heads.solvers.onepass import MeanLoss
 from headwater.heads.solvers.preconditioner import Directions, Preconditioner
 from headwater.heads.specs.spec import HeadSpec, Penalty, Rows, Weights
 
@@ -19,7 +19,7 @@ def made(rows=300, dim=6, columns=3, heads=4, seed=0):
     x = torch.randn(rows, dim, generator=generator, dtype=torch.float64)
     weights = torch.rand(2, rows, generator=generator, dtype=torch.float64)
     target = torch.randint(max(columns, 2), (rows,), generator=generator)
-    loss = RowLoss(Resident(x), target, weights / weights.sum(1, keepdim=True), columns)
+    loss = MeanLoss(Resident(x), target, weights / weights.sum(1, keepdim=True), columns)
     theta = torch.randn(heads, columns, dim + 1, generator=generator, dtype=torch.float64)
     return loss, theta, torch.tensor([0, 1, 1, 0])[:heads]
 
