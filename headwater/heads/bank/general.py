@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from headwater.heads.bank.folding import Frame
+from headwater.heads.bank.groups import codes_of, present
 from headwater.heads.bank.records import record
 from headwater.heads.bank.threads import threads
 from headwater.heads.bank.workspace import SMALL, Prepared, Workspace
@@ -42,22 +43,15 @@ def train_general(
     for spec in specs:
         if spec.rows not in unique:
             unique[spec.rows] = Rows(np.unique(spec.rows.index))
-        groups[unique[spec.rows], spec.scaler_rows, _present(spec, target).tobytes()].append(spec)
+        groups[unique[spec.rows], spec.scaler_rows, present(spec, target).tobytes()].append(spec)
     trained: dict[HeadSpec, LinearHead] = {}
     for members in groups.values():
-        rows, classes = unique[members[0].rows], _present(members[0], target)
-        codes = np.searchsorted(classes, target[rows.index]).clip(max=len(classes) - 1)
+        rows, classes = unique[members[0].rows], present(members[0], target)
+        codes = codes_of(target[rows.index], classes)
         layout = Layout(rows, codes, classes, columns=1 if n_classes == 2 else len(classes))
         prepared = workspace.prepare(rows, members[0].scaler_rows)
         trained.update(zip(members, _solve(prepared, layout, n_classes, members), strict=True))
     return [trained[spec] for spec in specs]
-
-
-def _present(spec: HeadSpec, target: NDArray[np.int64]) -> NDArray[np.int64]:
-    index = spec.rows.index
-    if spec.weights is not None and spec.mixing is None:
-        index = index[spec.weights.values > 0]
-    return np.unique(target[index])
 
 
 @dataclass(frozen=True)

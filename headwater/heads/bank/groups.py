@@ -41,6 +41,10 @@ class Group:
     columns: int
     sparse: bool
 
+    def codes(self, target: NDArray[np.int64]) -> NDArray[np.int64]:
+        """See `codes_of`, of this group's rows of `target`."""
+        return codes_of(target[self.rows.index], self.classes)
+
 
 @dataclass(frozen=True)
 class _Part:
@@ -50,9 +54,20 @@ class _Part:
     specs: list[HeadSpec]
 
 
-def _present(spec: HeadSpec, target: NDArray[np.int64]) -> NDArray[np.int64]:
+def codes_of(target: NDArray[np.int64], classes: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The place of each row's class among the `classes` present, (n,); rows of others weigh nothing."""
+    return np.searchsorted(classes, target).clip(max=len(classes) - 1)
+
+
+def present(spec: HeadSpec, target: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The classes, ascending, that a spec's rows of `target` have, those of weight zero left out.
+
+    In mixtures these count too: they are partners of others.
+    """
     index = spec.rows.index
-    return np.unique(target[index if spec.weights is None else index[spec.weights.values > 0]])
+    if spec.weights is not None and spec.mixing is None:
+        index = index[spec.weights.values > 0]
+    return np.unique(target[index])
 
 
 def _unique_rows(specs: Sequence[HeadSpec]) -> dict[Rows, Rows]:
@@ -99,11 +114,11 @@ def group_specs(
     kinds: dict[Hashable, dict[Rows, list[HeadSpec]]] = defaultdict(lambda: defaultdict(list))
     classes: dict[Hashable, NDArray[np.int64]] = {}
     for spec in specs:
-        present = _present(spec, target)
+        found = present(spec, target)
         stepped = spec.minibatch is not None
         scaler = (spec.scaler_rows, spec.half_whitened)
-        key: Hashable = (scaler, present.tobytes(), spec.penalty.l1 > 0, spec.penalty.bias, stepped)
-        classes[key] = present
+        key: Hashable = (scaler, found.tobytes(), spec.penalty.l1 > 0, spec.penalty.bias, stepped)
+        classes[key] = found
         kinds[key][unique[spec.rows]].append(spec)
     groups = []
     for key, by_rows in kinds.items():

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from headwater.devices import choose_device
@@ -150,16 +149,12 @@ class HeadBank:
         room = max(_LOGITS_SHARE * x.nbytes, _LOGITS_BYTES)
         return max(1, int(room / (3 * len(x) * columns * x.element_size())))
 
-    def _codes(self, group: Group) -> NDArray[np.int64]:
-        codes = np.searchsorted(group.classes, self._target[group.rows.index])
-        return codes.clip(max=len(group.classes) - 1)  # rows of absent classes have weight zero
-
     def _stack(self, group: Group, x: Tensor, frame: Frame) -> Stack:
         device, dtype = x.device, x.dtype
         weight, bias, cold = frame.fold_all([spec.start for spec in group.specs])
         return Stack(
             x=x,
-            target=torch.tensor(self._codes(group), device=device),
+            target=torch.tensor(group.codes(self._target), device=device),
             row_weights=torch.tensor(group.weights, device=device).to(dtype),
             weight_of=torch.tensor(group.weight_of, device=device),
             columns=group.columns,

@@ -60,12 +60,10 @@ class SmoothGroup:
         centre, scale = self._passes.centre, self._passes.scale
         whitening = self._passes.whitening
         self.frame = Frame(centre, scale, group.classes, group.columns, n_classes, whitening)
-        self._stack = self._stacked(self._passes.rows, target[group.rows.index])
+        self._stack = self._stacked(self._passes.rows, group.codes(target))
 
-    def _stacked(self, rows: Blocks, target: NDArray[np.int64]) -> SmoothStack:
+    def _stacked(self, rows: Blocks, codes: NDArray[np.int64]) -> SmoothStack:
         group, device, dtype = self._group, rows.device, rows.dtype
-        codes = np.searchsorted(group.classes, target)
-        codes = codes.clip(max=len(group.classes) - 1)  # rows of absent classes have weight zero
         theta = torch.zeros((len(group.specs), group.columns, rows.shape[1] + 1), dtype=dtype, device=device)
         for place, spec in enumerate(group.specs):
             if spec.start is not None:
