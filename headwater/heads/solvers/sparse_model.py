@@ -16,7 +16,10 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
-_WORTH = 0.75
+# Heads that are done leave once the others are fewer than this share of all: leaving copies these.
+WORTH = 0.75
+# Guesses that have not settled by then may go round in circles; proximal steps take over, whose pace is found
+# by power iterations, few since a margin makes good what these fall short by.
 _GUESSES, _SHRINKS, _POWERS = 6, 80, 8
 _INEXACT = 0.5  # of its steepest slope may be left of a model that was not solved exactly
 _STEEP = 0.5  # of the steepest slope beyond l1 is one that moves its weight from zero in the first guess
@@ -95,7 +98,7 @@ class Model:
                 return best, least, exact
             sign = np.where(back, -np.sign(slope), sign)
             active = (active & ~bad) | back
-            if wrong.sum() < _WORTH * len(todo):  # heads that are done would find the same again
+            if wrong.sum() < WORTH * len(todo):  # heads that are done would find the same again
                 keep = np.flatnonzero(wrong)
                 sign, active, todo, part = sign[keep], active[keep], todo[keep], part.of(keep)
                 wrong = wrong[keep]

@@ -13,18 +13,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from headwater.heads.solvers.sparse_model import Array, Mask, Model, subgradient
+from headwater.heads.solvers.sparse_model import WORTH, Array, Mask, Model, subgradient
 from headwater.heads.solvers.sparse_rows import HeadLoss
 
 # Non-zeros up to which a head's Hessian is written down; of more, those of the steepest slopes move.
 DENSE = 3000
-_WORTH = 0.75
-_HALVINGS = 8
+_HALVINGS = 8  # of a step; one that would have to be shorter still is damped
 _DAMPING = 1e-4  # the least, once a step has failed
-_BLOCK = 1 << 23
+_BLOCK = 1 << 23  # numbers of the features that a Hessian is added up from at once
 # Rows for each unknown that a Hessian is made from: on the way a step need not be exact to descend, but in
 # the finish, in double precision, it takes all rows to come nearer by more than a factor each time.
 _ROWS_PER_UNKNOWN = 16
+# Relative to a Hessian's diagonal, what outweighs the rounding of its entries.
 _RIDGE = {torch.float32: 1e-6, torch.float64: 1e-11}
 
 
@@ -108,7 +108,7 @@ def newton(work: Work, *, steps: NDArray[np.int64], goal: Array) -> NDArray[np.i
         far = (np.abs(slope).max((1, 2)) > goal[todo]) & ~spent
         if not far.any():
             break
-        if spent.any() or far.sum() < _WORTH * len(far):  # fewer heads are worth a copy of their features
+        if spent.any() or far.sum() < WORTH * len(far):  # fewer heads are worth a copy of their features
             work.put(todo, part)
             keep = np.flatnonzero(far)
             todo, part, p = todo[keep], part.of(keep), p[torch.from_numpy(keep).to(p.device)]
