@@ -155,7 +155,7 @@ class Run:
         return Metric(directions, curvature, l2, self.x.dtype, steep=steep, leading=inverse)
 
     def _inverses(self, by_row: Tensor, l2: Tensor) -> Tensor:
-        """Inverse Hessians along leading directions and the bias, (h, r + 1, r + 1), by rows' shares (n, h)."""
+        """Inverse Hessians (h, r + 1, r + 1) by leading direction and bias, from rows' shares (n, h)."""
         assert self.leading is not None
         width = self.leading.shape[1]
         hessian = torch.empty((by_row.shape[1], width, width), dtype=torch.float64, device=by_row.device)
