@@ -198,7 +198,7 @@ ALIKE: dict[str, Callable[[int, int], dict[str, Any]]] = {
     "ERM": lambda train, val: {"l2": 1 / train},
     "RWG": lambda train, val: {"l2": 1 / train},
     "SUBG": lambda train, val: {"l2": 1 / (4 * min(TRAIN))},
-    "DFR-val": lambda train, val: {},
+    "DFR-val": lambda train, val: {"penalised_intercept": True},
     "LLR-group": lambda train, val: {"l2": 1 / (0.01 * val)},
     "CV-GroupDRO": lambda train, val: {"l2": 1 / (0.001 * (train + val)), "updates": 0, "half_whiten": False},
 }

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from headwater.errors import HeadwaterWarning
-from headwater.printable import escaped
+from headwater.printable import counted, escaped
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
@@ -123,13 +123,20 @@ def in_sample_note(methods: Sequence[str], split: str) -> str:
     )
 
 
-def print_left_out(left_out: str, without_group: Mapping[str, int]) -> None:
-    """Say how many rows take no part, and how many count in no figure of groups; nothing where none."""
+def print_rows(left_out: str, without_group: Mapping[str, int], small_groups: Mapping[str, int]) -> None:
+    """Say how many rows take no part, or count in no figure of groups, and which groups have hardly any."""
     if left_out:
         print_note(left_out)
     if without_group:
         counts = ", ".join(f"{count:,} of {split}" for split, count in without_group.items())
         print_note(f"rows without a known group, which count in no figure of groups: {counts}")
+    if small_groups:
+        named = "; ".join(f"{name}: {counted(rows, 'row')}" for name, rows in list(small_groups.items())[:5])
+        more = f"; and {len(small_groups) - 5:,} more groups" if len(small_groups) > 5 else ""
+        print_note(
+            f"hardly any rows in train ({named}{more}); methods that cut groups to the smallest keep"
+            " no more of each"
+        )
 
 
 def duration(seconds: float) -> str:

@@ -18,8 +18,8 @@ from headwater.cli.console import (
     parts_of,
     percent,
     print_json,
-    print_left_out,
     print_note,
+    print_rows,
     print_table,
     print_texts,
     print_warnings,
@@ -314,7 +314,8 @@ def _print_fits(results: Sequence[FitResult], target: str, groups: str) -> None:
         names = [each.fitted.method for each in results if each.info.in_sample(split)]
         if names:
             print_note(in_sample_note(names, split))
-    print_left_out(results[0].left_out.describe(), results[0].without_group)
+    first = results[0]
+    print_rows(first.left_out.describe(), first.without_group, first.small_groups)
     for result in results:
         fitted = result.fitted
         chosen = ", ".join(f"{key} = {shown(value)}" for key, value in fitted.choices.items())
@@ -337,6 +338,7 @@ def _fit_record(result: FitResult) -> dict[str, Any]:
         "path": str(result.path),
         "left_out": asdict(result.left_out),
         "without_group": dict(result.without_group),
+        "small_groups": dict(result.small_groups),
         "splits": {
             split: {**found, "in_sample": result.info.in_sample(split)}
             for split, found in result.info.summary.items()

@@ -16,8 +16,8 @@ from headwater.cli.console import (
     PLAIN_EVERY,
     duration,
     print_json,
-    print_left_out,
     print_note,
+    print_rows,
     print_table,
     progress_console,
 )
@@ -140,7 +140,8 @@ def print_asked(request: Mapping[str, Any]) -> None:
 
     if not request["groups"]:
         print_note(f"groups: the classes of {request['target']}, since no --groups were given")
-    print_left_out(LeftOut(**request["left_out"]).describe(), request["without_group"])
+    left_out = LeftOut(**request["left_out"]).describe()
+    print_rows(left_out, request["without_group"], request["small_groups"])
     few = fewer_settings(request)
     if few:
         made = ", ".join(f"{name} {count}" for name, count in few.items())

@@ -20,6 +20,9 @@ from headwater.heads.tasks.task import SCORES_AT_ONCE, Task
 if TYPE_CHECKING:
     from headwater.store import Store
 
+FEW = 5
+"""Fewer rows of a group in train than this are worth a word."""
+
 
 def report_on(
     task: Task, heads: Sequence[LinearHead], split: str, *, levels: Mapping[str, Level] | None = None
@@ -88,6 +91,14 @@ def without_group(task: Task) -> dict[str, int]:
     """How many rows of each split have no known group, and so count in no figure of groups."""
     counts = {split: int((task.groups[rows] < 0).sum()) for split, rows in task.splits.items()}
     return {split: count for split, count in counts.items() if count}
+
+
+def small_groups(task: Task) -> dict[str, int]:
+    """The groups of fewer than `FEW` rows in train, with how many: what balancing by groups rests on."""
+    if "train" not in task.splits:
+        return {}
+    counts = zip(task.group_names, task.group_counts("train").tolist(), strict=True)
+    return {name: count for name, count in counts if count < FEW}
 
 
 def _levels(store: Store, task: Task, names: Sequence[str]) -> dict[str, Level]:

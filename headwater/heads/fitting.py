@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from headwater.errors import HeadwaterWarning, RequestError
 from headwater.heads.checkpoint import SUFFIX, HeadInfo, check_place, save_head
-from headwater.heads.evaluation import report_on, without_group
+from headwater.heads.evaluation import report_on, small_groups, without_group
 from headwater.heads.measures.metrics import GroupReport
 from headwater.heads.methods import find_method, plan
 from headwater.heads.methods.recipes import FittedHead, Planned, run_recipes
@@ -27,7 +27,8 @@ class FitResult:
     """A fitted head, its reports on val and test where there are such rows, and its file if it was saved.
 
     `left_out` counts the rows of the store that took no part, `without_group` by split those of no known
-    group. Whether a report is on rows that the head has seen says `info.in_sample(split)`.
+    group, `small_groups` the rows in train of groups that have hardly any. Whether a report is on rows that
+    the head has seen says `info.in_sample(split)`.
     """
 
     fitted: FittedHead
@@ -36,6 +37,7 @@ class FitResult:
     left_out: LeftOut
     path: Path | None = None
     without_group: Mapping[str, int] = field(default_factory=dict)
+    small_groups: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def head(self) -> LinearHead:
@@ -125,7 +127,9 @@ def fit_many(
                 HeadwaterWarning,
                 stacklevel=3,
             )
-        results.append(FitResult(each, info, mine, task.left_out, saved, without_group(task)))
+        results.append(
+            FitResult(each, info, mine, task.left_out, saved, without_group(task), small_groups(task))
+        )
     return results
 
 

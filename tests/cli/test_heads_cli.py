@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from headwater.heads.checkpoint import load_head
-from headwater.store import annotate
+from headwater.store import annotate, open_store
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -236,3 +236,19 @@ def test_rows_of_no_known_group_are_counted(store: Path, tmp_path: Path, command
     code, text, _ = command("fit", store, "--groups", "where", "--out", tmp_path / "head.safetensors")
     assert code == 0
     assert "known group, which count in no figure of groups: 2 of val, 1 of test" in " ".join(text.split())
+
+
+def test_a_group_of_hardly_any_rows_is_named(store: Path, tmp_path: Path, command: Command) -> None:
+    keys = [f"{number}.jpg" for number in range(240)]
+    wanted = open_store(store).annotations
+    train = next(at for at, part in enumerate(wanted["split"]) if part == "train")
+    odd = ["rare" if at == train else "usual" for at in range(240)]
+    annotate(store, {"path": keys, "odd": odd})
+    out = tmp_path / "head.safetensors"
+    code, text, _ = command("fit", store, "--groups", "odd", "--method", "SUBG", "--out", out)
+    assert code == 0
+    shown = " ".join(text.split())
+    assert "hardly any rows in train" in shown
+    assert "rare: 1 row" in shown
+    code, text, _ = command("fit", store, "--groups", "place", "--out", out, "--replace")
+    assert "hardly any" not in text

@@ -206,7 +206,8 @@ def check_needs(task: Task, name: str, needs: Needs) -> None:
         if split not in task.splits:
             raise RequestError(
                 f"{name} needs rows in split {split!r}, and column {task.split_name!r} has only "
-                f"{listed(task.splits)}; draw one with `headwater store split STORE {FRACTIONS} --replace`"
+                f"{listed(task.splits)}; draw all of them anew, into a column of its own, with "
+                f"`headwater store split STORE {FRACTIONS} --column drawn`, and name it by --split"
             )
     for split in needs.classes_on:
         few = _fewer(task.classes, task.class_counts(split), needs.rows_per_class)

@@ -12,7 +12,7 @@ from typing import Any
 
 from headwater._version import __version__
 from headwater.errors import RequestError
-from headwater.heads.evaluation import without_group
+from headwater.heads.evaluation import small_groups, without_group
 from headwater.heads.sweeps.candidates import ALL, Candidate, Skipped, Wanted, candidates
 from headwater.heads.sweeps.folds import Folds, cross_fits
 from headwater.heads.sweeps.measuring import MEASURING
@@ -52,16 +52,15 @@ class Design:
     def jobs(self) -> Iterator[Job]:
         """Every recipe: one per trial, and for candidates that read val a twin without each fold.
 
-        The seeds take turns over the folds: every row of val is judged once per repeat, by a head of one of
-        the seeds, for the price of a single seed's cross-fitting.
+        Every cut of val has a seed of its own, whichever seeds are asked for: every row of val is judged once
+        per cut, and a sweep that grows by seeds finds its candidates judged already.
         """
         for candidate in self.candidates:
             for seed in self.seeds:
                 yield Job(key_of(candidate, seed), candidate, seed, self.task)
             if candidate.val_in_sample:
                 for number, fold in enumerate(self.folds.folds):
-                    seed = self.seeds[number % len(self.seeds)]
-                    yield Job(twin_of(candidate, number), candidate, seed, fold.task)
+                    yield Job(twin_of(candidate, number), candidate, fold.repeat, fold.task)
 
     def request(self) -> dict[str, Any]:
         """All that identifies the sweep, and its candidates, as JSON's own types."""
@@ -94,6 +93,7 @@ class Design:
             "rows": {name: len(rows) for name, rows in task.splits.items()},
             "left_out": asdict(task.left_out),
             "without_group": without_group(task),
+            "small_groups": small_groups(task),
             "candidates": [{"id": each.id, **asdict(each)} for each in self.candidates],
             "skipped": [asdict(each) for each in self.skipped],
         }
