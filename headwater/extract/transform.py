@@ -38,7 +38,7 @@ AUGMENTATION: Mapping[str, Any] = {
 }
 """What `Preprocessing.augment` draws; it belongs into the fingerprint of a job that has views."""
 
-# Pixels; beyond it only the part of the resized picture that the crop needs is made.
+# Pixels; beyond it only the part of the resized picture that the crop needs is made, exact to a grey level.
 _LARGEST_RESIZED = 1 << 24
 
 
