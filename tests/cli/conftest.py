@@ -37,14 +37,14 @@ def store(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def command(
+def headwater(
     monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> Callable[..., tuple[int, str, str]]:
-    """Runs `headwater heads …` in this process; exit code, standard output, standard error."""
+    """Runs `headwater …` in this process; exit code, standard output, standard error."""
 
-    def run(*arguments: object, columns: int = 100) -> tuple[int, str, str]:
+    def run(*words: object, columns: int = 80) -> tuple[int, str, str]:
         monkeypatch.setenv("COLUMNS", str(columns))
-        monkeypatch.setattr(sys, "argv", ["headwater", "heads", *map(str, arguments)])
+        monkeypatch.setattr(sys, "argv", ["headwater", *map(str, words)])
         code = 0
         try:
             entry.main()
@@ -54,3 +54,9 @@ def command(
         return code, out.decode(), err.decode()
 
     return run
+
+
+@pytest.fixture
+def command(headwater: Callable[..., tuple[int, str, str]]) -> Callable[..., tuple[int, str, str]]:
+    """Runs `headwater heads …` likewise, on a terminal of 100 columns unless told."""
+    return lambda *words, columns=100: headwater("heads", *words, columns=columns)

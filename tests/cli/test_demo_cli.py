@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from headwater.cli import main as entry
 from headwater.demo import DemoResult, digits, run_demo
 from headwater.demo.run import METHODS
 from headwater.heads import evaluate
@@ -30,24 +28,6 @@ def _digits_at_hand() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> DemoResult:
     return run_demo(tmp_path_factory.mktemp("demo") / "out", images=240, backbone="efficientnet_lite0")
-
-
-@pytest.fixture
-def headwater(monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]) -> Command:
-    """Runs `headwater …` in this process; exit code, standard output, standard error."""
-
-    def run(*words: object, columns: int = 80) -> tuple[int, str, str]:
-        monkeypatch.setenv("COLUMNS", str(columns))
-        monkeypatch.setattr(sys, "argv", ["headwater", *map(str, words)])
-        code = 0
-        try:
-            entry.main()
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        out, err = capfdbinary.readouterr()
-        return code, out.decode(), err.decode()
-
-    return run
 
 
 def test_the_demo_ends_with_a_report_of_every_method(demo: DemoResult) -> None:

@@ -6,18 +6,21 @@ Whether a task has what a method needs is asked here too; training and judging a
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from headwater.errors import RequestError
 from headwater.heads.methods import Method, draw_settings, find_method, methods, parse_settings, random_for
-from headwater.heads.methods.registry import check_needs
+from headwater.heads.methods.registry import Settings, check_needs
 from headwater.heads.sweeps.folds import Folds
 from headwater.heads.tasks.columns import listed, nearest
 from headwater.heads.tasks.task import Task
 
 ALL = "all"
+
+# Draws in a row that bring nothing new, after which a space is taken to have no more.
+_PATIENCE = 200
 
 
 @dataclass(frozen=True)
@@ -77,14 +80,11 @@ def candidates(task: Task, wanted: Wanted, folds: Folds, seed: int) -> tuple[lis
     found: list[Candidate] = []
     skipped: list[Skipped] = []
     for method in chosen:
-        drawn = (
-            _draws(method, wanted.draws, fixed[method.name], seed)
-            if grids is None
-            else _product(grids[method.name])
-        )
+        drawn = _draws(method, seed) if grids is None else _product(grids[method.name])
         kept, left_out, reason = 0, 0, ""
-        for settings in _distinct(method, [{**each, **fixed[method.name]} for each in drawn]):
-            parsed = parse_settings(method, settings)
+        parsings = (parse_settings(method, {**each, **fixed[method.name]}) for each in drawn)
+        most = None if grids is not None else wanted.draws
+        for parsed in itertools.islice(_distinct(parsings), most):
             needs = method.needs(parsed)
             val_in_sample = "val" in needs.reads
             try:
@@ -120,21 +120,29 @@ def _methods(names: Sequence[str]) -> tuple[list[Method], bool]:
     return [each for name, each in every.items() if name in wanted], False
 
 
-def _draws(method: Method, draws: int, fixed: Mapping[str, Any], seed: int) -> list[dict[str, Any]]:
+def _draws(method: Method, seed: int) -> Iterator[dict[str, Any]]:
+    """The published settings, then random ones without an end."""
     random = random_for(method, seed, "settings")
-    drawn = [draw_settings(method, random) for _ in range(draws - 1)]
-    return [{}, *({key: value for key, value in each.items() if key not in fixed} for each in drawn)]
+    yield {}
+    while True:
+        yield draw_settings(method, random)
 
 
 def _product(grid: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
     return [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
 
 
-def _distinct(method: Method, given: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    seen: dict[Any, dict[str, Any]] = {}
+def _distinct(given: Iterable[Settings]) -> Iterator[Settings]:
+    """Each settings once; the end of `given`, or of patience where a small space has no more to give."""
+    seen: set[Settings] = set()
+    vain = 0
     for settings in given:
-        seen.setdefault(parse_settings(method, settings), settings)
-    return list(seen.values())
+        vain = vain + 1 if settings in seen else 0
+        if vain == _PATIENCE:
+            return
+        if not vain:
+            seen.add(settings)
+            yield settings
 
 
 def _by_method(chosen: Sequence[Method], given: Mapping[str, Any], what: str) -> dict[str, dict[str, Any]]:
