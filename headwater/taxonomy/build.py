@@ -1,0 +1,182 @@
+"""Taxonomies from what people have: columns, folder names, a list of edges, a table of species."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from headwater.errors import RequestError
+from headwater.store import tables
+from headwater.taxonomy.tree import LEVELS, Taxonomy
+
+_TAXON = re.compile(r"\d+_([A-Z][^_]*)" + r"_([^_]+)" * 5 + r"_(.+)", re.DOTALL)
+
+
+def from_columns(
+    columns: Mapping[str, Sequence[str | None]], *, one_parent: str | None = None
+) -> tuple[Taxonomy, NDArray[np.int64]]:
+    """The tree of rows whose names at each level stand in columns, and each row's node (rows,).
+
+    `columns`: values by level name, from the root; None or "" where a row has no name at that level, which is
+    then passed over. A row without any name has node -1. One name under two parents is two nodes, but at level
+    `one_parent`, if given, it is refused.
+
+    Raises RequestError for no level, columns of different lengths and a name with two parents.
+    """
+    if not columns:
+        raise RequestError(
+            "a taxonomy needs at least one level; name the columns of its levels, from the root"
+        )
+    lengths = {name: len(values) for name, values in columns.items()}
+    if len(set(lengths.values())) > 1:
+        said = ", ".join(f"{name} {length:,}" for name, length in lengths.items())
+        raise RequestError(f"the columns of a taxonomy must have equally many rows, not {said}")
+    rows = next(iter(lengths.values()))
+    at = np.full(rows, -1, dtype=np.int64)
+    parents, levels, names = [np.zeros(0, dtype=np.int64)], [np.zeros(0, dtype=np.int64)], []
+    count = 0
+    for number, (level, values) in enumerate(columns.items(), start=1):
+        code, known = _coded(values)
+        present = np.flatnonzero(code >= 0)
+        pairs = (at[present] + 1) * max(1, len(known)) + code[present]
+        unique, place = np.unique(pairs, return_inverse=True)
+        parent, name = unique // max(1, len(known)) - 1, unique % max(1, len(known))
+        if level == one_parent:
+            _refuse_two_parents(level, known, name, parent, names)
+        at[present] = count + place
+        parents.append(parent)
+        levels.append(np.full(len(unique), number))
+        names.extend(known[each] for each in name)
+        count += len(unique)
+    return Taxonomy(np.concatenate(parents), np.concatenate(levels), tuple(names), tuple(columns)), at
+
+
+def from_folders(folders: Sequence[str]) -> tuple[Taxonomy, NDArray[np.int64]]:
+    """The tree of folders named `00000_Animalia_…_Lumbricus_terrestris`, and each folder's node.
+
+    A species is called by genus and epithet, since epithets repeat. RequestError names the first folder that
+    is not named so, and a species found under two parents.
+    """
+    columns: dict[str, list[str | None]] = {level: [] for level in LEVELS}
+    for folder in folders:
+        match = _TAXON.fullmatch(folder)
+        if match is None:
+            raise RequestError(
+                f"the folder {folder!r} is not named like 00000_Animalia_Annelida_Clitellata_Haplotaxida_"
+                "Lumbricidae_Lumbricus_terrestris: a number and the seven levels from kingdom to species"
+            )
+        *upper, epithet = match.groups()
+        for level, name in zip(LEVELS, (*upper, f"{upper[-1]} {epithet.replace('_', ' ')}"), strict=True):
+            columns[level].append(name)
+    return from_columns(columns, one_parent="species")
+
+
+def from_edges(
+    edges: Iterable[tuple[str, str | None]], level_names: Sequence[str] = ()
+) -> tuple[Taxonomy, dict[str, int]]:
+    """The tree of (child, parent) pairs, parent None or "" for a root, and each name's node.
+
+    Here names identify: each has one parent. A parent that is no child of anything is a root. Levels are
+    depths, called `level_names` or `level 1`, `level 2`, ….
+
+    Raises RequestError for a name with two parents, a cycle, and fewer level names than levels.
+    """
+    pairs = list(edges)
+    children, parents = [child for child, _ in pairs], [parent or None for _, parent in pairs]
+    code, known = _coded([*children, *parents])
+    child, above = code[: len(pairs)], code[len(pairs) :]
+    if (child < 0).any():
+        raise RequestError(
+            f"edge {int((child < 0).argmax()) + 1} has no child; each is a pair (child, parent)"
+        )
+    parent = np.full(len(known), -1, dtype=np.int64)
+    parent[child] = above
+    if (clash := parent[child] != above).any():
+        which = int(clash.argmax())
+        one, other = (
+            known[node] if node >= 0 else "no parent" for node in (above[which], parent[child[which]])
+        )
+        raise RequestError(
+            f"{children[which]!r} has two parents, {one!r} and {other!r}; each name may have one"
+        )
+    depth = _depths(parent, known)
+    order = np.argsort(depth, kind="stable")
+    place = np.empty(len(known), dtype=np.int64)
+    place[order] = np.arange(len(known))
+    sorted_parent = np.where(parent[order] >= 0, place[parent[order]], -1)
+    deepest = int(depth.max(initial=0))
+    called = tuple(level_names) or tuple(f"level {number}" for number in range(1, deepest + 1))
+    if len(called) < deepest:
+        raise RequestError(f"the edges make {deepest} levels, but only {len(called)} level names were given")
+    names = tuple(known[node] for node in order)
+    return Taxonomy(sorted_parent, depth[order], names, called), dict(zip(known, place.tolist(), strict=True))
+
+
+def _depths(parent: NDArray[np.int64], known: Sequence[str]) -> NDArray[np.int64]:
+    """Depth from 1, by doubling the distance looked up; RequestError where a line never ends."""
+    end = len(parent)  # stands above all roots and above itself
+    above = np.append(np.where(parent >= 0, parent, end), end)
+    steps = np.append(np.ones(end, dtype=np.int64), 0)
+    for _ in range(max(1, end).bit_length() + 1):
+        if (above == end).all():
+            return steps[:-1]
+        steps = steps + steps[above]
+        above = above[above]
+    node = int((above[:-1] != end).argmax())
+    # A node that leads into a cycle need not lie on it: after as many steps as there are nodes, one does.
+    for _ in range(end):
+        node = int(parent[node])
+    cycle = [node]
+    while (following := int(parent[cycle[-1]])) != node and len(cycle) < 6:
+        cycle.append(following)
+    said = " under ".join(known[each] for each in [*cycle, following])
+    raise RequestError(f"the edges go in a circle: {said}; a taxonomy is a tree")
+
+
+def read_table(path: str | Path, levels: Sequence[str] = ()) -> tuple[Taxonomy, NDArray[np.int64]]:
+    """The tree of a CSV, TSV or Parquet table with a row for each species, and each row's node.
+
+    `levels`: its columns from the root; all of them, in their order, if none are named. RequestError for a
+    column that is missing and for a species with two parents.
+    """
+    table = tables.read_table(path)
+    named = list(levels) or list(table)
+    if missing := [name for name in named if name not in table]:
+        raise RequestError(f"{path} has no column {missing[0]!r}; it has {', '.join(table)}")
+    columns = {name: [None if cell is None else str(cell) for cell in table[name]] for name in named}
+    return from_columns(columns, one_parent=named[-1])
+
+
+def _coded(values: Sequence[str | None]) -> tuple[NDArray[np.int64], list[str]]:
+    """A code per value into the distinct ones, by the alphabet; -1 for None and ""."""
+    encoded = pa.array(values, type=pa.string()).dictionary_encode()
+    found: list[str] = encoded.dictionary.to_pylist()
+    order = sorted(range(len(found)), key=found.__getitem__)
+    if order and found[order[0]] == "":
+        order = order[1:]
+    rank = np.full(len(found) + 1, -1, dtype=np.int64)  # the last stands for null
+    rank[order] = np.arange(len(order))
+    indices = encoded.indices.fill_null(len(found)).to_numpy(zero_copy_only=False)
+    return rank[indices], [found[each] for each in order]
+
+
+def _refuse_two_parents(
+    level: str,
+    known: Sequence[str],
+    name: NDArray[np.int64],
+    parent: NDArray[np.int64],
+    names: Sequence[str],
+) -> None:
+    order = np.argsort(name, kind="stable")
+    twice = np.flatnonzero(np.diff(name[order]) == 0)
+    if len(twice):
+        first, second = order[twice[0]], order[twice[0] + 1]
+        one, other = (names[node] if node >= 0 else "no parent" for node in (parent[first], parent[second]))
+        raise RequestError(
+            f"the {level} {known[name[first]]!r} stands under two parents, {one!r} and {other!r}; correct one"
+        )

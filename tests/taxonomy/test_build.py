@@ -1,0 +1,120 @@
+"""Taxonomies from columns, folders, edges and tables."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from headwater.errors import RequestError
+from headwater.taxonomy import LEVELS, from_columns, from_edges, from_folders, read_table
+
+NAMES = st.sampled_from([None, "", "a", "b", "a_b", "A"])
+
+
+@given(st.lists(st.tuples(NAMES, NAMES, NAMES), max_size=25))
+@settings(max_examples=100, deadline=None)
+def test_every_row_finds_its_own_path_again(rows: list[tuple[str | None, ...]]) -> None:
+    columns = {level: [row[at] for row in rows] for at, level in enumerate(("one", "two", "three"))}
+    tree, leaf = from_columns(columns)
+    lines = [tuple((at, name) for at, name in enumerate(row, start=1) if name) for row in rows]
+
+    def walk(node: int) -> tuple[tuple[int, str], ...]:
+        if node < 0:
+            return ()
+        return (*walk(int(tree.parent[node])), (int(tree.level[node]), tree.names[node]))
+
+    assert [walk(node) for node in leaf] == lines
+    # One node for every beginning of a path, and no other.
+    assert len(tree) == len({path[:end] for path in lines for end in range(1, len(path) + 1)})
+
+
+def test_homonyms_are_told_apart_by_their_place() -> None:
+    folders = [
+        "00000_Animalia_Arthropoda_Insecta_Hymenoptera_Braconidae_Agathis_montana",
+        "00001_Plantae_Tracheophyta_Pinopsida_Pinales_Araucariaceae_Agathis_robusta",
+        "00002_Animalia_Arthropoda_Insecta_Hymenoptera_Braconidae_Agathis_varipes_minor",
+    ]
+    tree, leaf = from_folders(folders)
+    assert [tree.names[node] for node in tree.nodes_at("genus")] == ["Agathis", "Agathis"]
+    assert [tree.names[node] for node in leaf] == [
+        "Agathis montana",
+        "Agathis robusta",
+        "Agathis varipes minor",
+    ]
+    assert np.unique(tree.ancestors(leaf, "genus")).size == 2
+    assert tree.path(int(tree.ancestors(leaf, 2)[1])) == "Plantae_Tracheophyta"
+
+
+@pytest.mark.parametrize(
+    "folder", ["cats", "00000_Animalia_Chordata", "Animalia_a_b_c_d_e_f", "1_animalia_a_b_c_d_e_f"]
+)
+def test_a_folder_of_another_kind_is_named(folder: str) -> None:
+    with pytest.raises(RequestError, match=f"'{folder}' is not named like 00000_Animalia"):
+        from_folders([folder])
+
+
+def test_a_species_under_two_parents_is_refused() -> None:
+    columns = {"genus": ["Felis", "Lynx"], "species": ["F. catus", "F. catus"]}
+    assert len(from_columns(columns)[0]) == 4
+    with pytest.raises(RequestError, match="species 'F. catus' stands under two parents, 'Felis' and 'Lynx'"):
+        from_columns(columns, one_parent="species")
+
+
+@given(st.integers(1, 40), st.randoms(use_true_random=False))
+@settings(max_examples=50, deadline=None)
+def test_edges_in_any_order_make_the_tree(nodes: int, random: object) -> None:
+    above = {str(node): str(random.randrange(node)) if node else None for node in range(nodes)}  # type: ignore[attr-defined]
+    edges = list(above.items())
+    random.shuffle(edges)  # type: ignore[attr-defined]
+    tree, places = from_edges(edges)
+    assert len(tree) == nodes
+    for name, parent in above.items():
+        node = places[name]
+        assert tree.names[node] == name
+        assert tree.parent[node] == (-1 if parent is None else places[parent])
+        depth = 1
+        while (parent := above[name]) is not None:
+            name, depth = parent, depth + 1
+        assert tree.level[node] == depth
+
+
+@pytest.mark.parametrize(
+    ("edges", "levels", "says"),
+    [
+        (
+            [("a", "b"), ("b", "c"), ("c", "a"), ("d", "a")],
+            (),
+            "circle: . under . under . under .; a taxonomy",
+        ),
+        ([("a", "a")], (), "circle: a under a"),
+        ([("a", "b"), ("a", "c")], (), "'a' has two parents, 'b' and 'c'"),
+        ([("a", "b"), ("a", None)], (), "'a' has two parents"),
+        ([("", "b")], (), "edge 1 has no child"),
+        ([("a", "b")], ("one",), "2 levels, but only 1 level names"),
+    ],
+)
+def test_edges_that_make_no_tree_are_refused(
+    edges: list[tuple[str, str | None]], levels: tuple[str, ...], says: str
+) -> None:
+    with pytest.raises(RequestError, match=says):
+        from_edges(edges, levels)
+
+
+def test_a_table_of_species_is_read(tmp_path: Path) -> None:
+    table = tmp_path / "species.csv"
+    table.write_text("kingdom,phylum,id,species\nA,P,1,x\nA,P,2,y\nB,P,3,z\n")
+    tree, leaf = read_table(table, ("kingdom", "phylum", "species"))
+    assert tree.describe() == "2 kingdom, 2 phylum, 3 species"
+    assert [tree.path(int(node)) for node in leaf] == ["A_P_x", "A_P_y", "B_P_z"]
+    with pytest.raises(RequestError, match="no column 'genus'"):
+        read_table(table, ("genus",))
+
+
+def test_columns_of_different_lengths_and_none_at_all_are_refused() -> None:
+    with pytest.raises(RequestError, match="at least one level"):
+        from_columns({})
+    with pytest.raises(RequestError, match="genus 1, species 2"):
+        from_columns({"genus": ["a"], "species": ["b", "c"]})
+    assert LEVELS[1] == "phylum"
