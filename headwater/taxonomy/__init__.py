@@ -1,4 +1,4 @@
-"""Trees of taxa: built from names, columns or edges; counted, walked and shown. Knows no rows and no heads."""
+"""Trees of taxa: built from names, columns or edges; counted, walked and shown."""
 
 from headwater.taxonomy.build import from_columns, from_edges, from_folders, read_table
 from headwater.taxonomy.show import tree_lines

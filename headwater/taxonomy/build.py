@@ -23,8 +23,8 @@ def from_columns(
     """The tree of rows whose names at each level stand in columns, and each row's node (rows,).
 
     `columns`: values by level name, from the root; None or "" where a row has no name at that level, which is
-    then passed over. A row without any name has node -1. One name under two parents is two nodes, but at level
-    `one_parent`, if given, it is refused.
+    then passed over. A row without any name has node -1. One name under two parents is two nodes, but at
+    level `one_parent`, if given, it is refused.
 
     Raises RequestError for no level, columns of different lengths and a name with two parents.
     """
@@ -38,7 +38,8 @@ def from_columns(
         raise RequestError(f"the columns of a taxonomy must have equally many rows, not {said}")
     rows = next(iter(lengths.values()))
     at = np.full(rows, -1, dtype=np.int64)
-    parents, levels, names = [np.zeros(0, dtype=np.int64)], [np.zeros(0, dtype=np.int64)], []
+    parents, levels = [np.zeros(0, dtype=np.int64)], [np.zeros(0, dtype=np.int64)]
+    names: list[str] = []
     count = 0
     for number, (level, values) in enumerate(columns.items(), start=1):
         code, known = _coded(values)

@@ -19,10 +19,10 @@ SEPARATOR = "_"
 
 @dataclass(frozen=True, eq=False)
 class Taxonomy:
-    """`parent` (nodes,) below each node's own number, -1 for roots; `level` (nodes,) from 1, above the parent's.
+    """`parent` (nodes,) is below each node's own number, -1 for roots; `level` (nodes,) counts from 1.
 
-    `names` (nodes,) are the nodes' own; nodes of one name in different places (homonyms) differ by their path.
-    `level_names` has a name for each level. A level may be skipped, and leaves may lie at any.
+    `names` (nodes,) are the nodes' own; nodes of one name in different places, homonyms, differ by their
+    path. `level_names` has a name for each level. A level may be skipped, and leaves may lie at any.
 
     Raises RequestError for arrays of which that is not true.
     """
@@ -42,8 +42,8 @@ class Taxonomy:
         if (parent >= np.arange(len(parent))).any() or (parent < -1).any():
             node = int(((parent >= np.arange(len(parent))) | (parent < -1)).argmax())
             raise RequestError(
-                f"node {node} has the parent {parent[node]}; parents must come before their children, and be -1"
-                " for roots"
+                f"node {node} has the parent {parent[node]}; parents must come before their children, and be "
+                "-1 for roots"
             )
         inner = parent >= 0
         if (level < 1).any() or (level > len(self.level_names)).any():
@@ -92,9 +92,9 @@ class Taxonomy:
         return nodes[sorted(range(len(nodes)), key=paths.__getitem__)]
 
     def ancestors(self, nodes: ArrayLike, level: int | str) -> NDArray[np.int64]:
-        """For each of `nodes` (n,) the node above it, or itself, at `level`; -1 where its line has none there."""
+        """The node at `level` above each of `nodes` (n,), or itself; -1 where its line has none there."""
         wanted = self.level_number(level)
-        at = np.asarray(nodes, dtype=np.int64).copy()
+        at: NDArray[np.int64] = np.array(nodes, dtype=np.int64)
         while (deep := (at >= 0) & (self.level[at] > wanted)).any():
             at[deep] = self.parent[at[deep]]
         at[(at >= 0) & (self.level[at] < wanted)] = -1
@@ -129,7 +129,8 @@ class Taxonomy:
                 part = np.where(claims[above] > 0, share[below] / claims[above], 0.0)
             held[below] = held[above] * part
         kept = np.divide(own, claims, out=np.ones(len(self)), where=claims > 0)
-        return held * kept
+        out: NDArray[np.float64] = held * kept
+        return out
 
     @cached_property
     def _by_level(self) -> list[NDArray[np.int64]]:

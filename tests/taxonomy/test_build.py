@@ -58,7 +58,7 @@ def test_a_folder_of_another_kind_is_named(folder: str) -> None:
 def test_a_species_under_two_parents_is_refused() -> None:
     columns = {"genus": ["Felis", "Lynx"], "species": ["F. catus", "F. catus"]}
     assert len(from_columns(columns)[0]) == 4
-    with pytest.raises(RequestError, match="species 'F. catus' stands under two parents, 'Felis' and 'Lynx'"):
+    with pytest.raises(RequestError, match=r"'F\. catus' stands under two parents, 'Felis' and 'Lynx'"):
         from_columns(columns, one_parent="species")
 
 
@@ -74,9 +74,9 @@ def test_edges_in_any_order_make_the_tree(nodes: int, random: object) -> None:
         node = places[name]
         assert tree.names[node] == name
         assert tree.parent[node] == (-1 if parent is None else places[parent])
-        depth = 1
-        while (parent := above[name]) is not None:
-            name, depth = parent, depth + 1
+        at, depth = parent, 1
+        while at is not None:
+            at, depth = above[at], depth + 1
         assert tree.level[node] == depth
 
 

@@ -27,6 +27,7 @@ from headwater.heads.tasks.columns import (
     nearest,
     split_names,
 )
+from headwater.heads.tasks.hierarchy import Hierarchy, two_levels
 from headwater.printable import counted
 
 if TYPE_CHECKING:
@@ -76,8 +77,9 @@ class Task:
     `features` (rows, dim); `target` (rows,) class codes into `classes`, -1 where the row takes no part;
     `groups` (rows,) codes into `group_names`, -1 where unknown; `splits` row numbers by name, ascending.
     A group is a combination of the target and the group columns that occurs in the data, so each group lies
-    within one class; `domains` (rows,) are codes of what the group columns alone say, -1 where unknown. Build
-    one with `from_store` or `from_arrays`.
+    within one class; `domains` (rows,) are codes of what the group columns alone say, -1 where unknown.
+    `hierarchy` is the tree that the groups are leaves of, where the target is a level of one; `tree` has one
+    for every task. Build a task with `from_store` or `from_arrays`.
     """
 
     features: Any
@@ -92,6 +94,7 @@ class Task:
     split_name: str = "split"
     left_out: LeftOut = LeftOut()
     origin: Origin = Origin()
+    hierarchy: Hierarchy | None = None
 
     @classmethod
     def from_store(
@@ -234,6 +237,17 @@ class Task:
     def dim(self) -> int:
         """How many features a row has."""
         return int(self.features.shape[1])
+
+    @cached_property
+    def tree(self) -> Hierarchy:
+        """The task's hierarchy, or where it has none its classes with their groups below them."""
+        if self.hierarchy is not None:
+            return self.hierarchy
+        known = self.groups >= 0
+        of_group = np.full(len(self.group_names), -1, dtype=np.int64)
+        of_group[self.groups[known]] = self.target[known]
+        below = ", ".join(self.group_columns) or "group"
+        return two_levels(self.classes, self.group_names, of_group, (self.target_name, below))
 
     @cached_property
     def _rows(self) -> dict[str, Rows]:
