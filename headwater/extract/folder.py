@@ -51,6 +51,16 @@ class FolderSource:
         return read_file(self._root + b"/" + self.keys[row].encode("utf-8", "surrogateescape"))
 
 
+def has_image_name(name: bytes) -> bool:
+    """Whether a file of this name, given without its folders, is a row."""
+    return name.rpartition(b".")[2].lower() in _SUFFIXES and b"." in name
+
+
+def is_hidden(name: bytes) -> bool:
+    """Whether a file or folder of this name is left out with all that is in it."""
+    return name.startswith(b".") or name == b"__MACOSX"
+
+
 def list_images(root: bytes) -> tuple[list[bytes], int]:
     """List the image files below `root`.
 
@@ -76,10 +86,10 @@ def list_images(root: bytes) -> tuple[list[bytes], int]:
             with os.scandir(folder) as entries:
                 for entry in entries:
                     name = entry.name
-                    if name.startswith(b".") or name == b"__MACOSX":
+                    if is_hidden(name):
                         skipped += 1
                         continue
-                    is_image = name.rpartition(b".")[2].lower() in _SUFFIXES and b"." in name
+                    is_image = has_image_name(name)
                     if is_image:
                         found.append(inside + name)
                     if _is_folder(entry):
