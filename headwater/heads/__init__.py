@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from headwater.heads.measures.many import ManyFigures, measure_many
     from headwater.heads.measures.metrics import GroupReport
     from headwater.heads.methods import find_method, plan
+    from headwater.heads.methods.hierarchy_sampler import HierarchicalSampler
     from headwater.heads.methods.recipes import FittedHead, run_recipes
     from headwater.heads.specs.head import Convergence, LinearHead
     from headwater.heads.specs.spec import HeadSpec
@@ -54,6 +55,7 @@ _HOMES = {
     "HeadBank": "bank.head_bank",
     "HeadInfo": "checkpoint",
     "HeadSpec": "specs.spec",
+    "HierarchicalSampler": "methods.hierarchy_sampler",
     "LinearHead": "specs.head",
     "ManyFigures": "measures.many",
     "RobustClassifier": "estimators",
@@ -92,6 +94,7 @@ __all__ = [
     "HeadBank",
     "HeadInfo",
     "HeadSpec",
+    "HierarchicalSampler",
     "LinearHead",
     "ManyFigures",
     "RobustClassifier",

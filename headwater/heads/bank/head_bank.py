@@ -21,12 +21,12 @@ from headwater.heads.bank.groups import Group, group_specs
 from headwater.heads.bank.records import record
 from headwater.heads.bank.stacking import SmoothGroup
 from headwater.heads.bank.threads import threads
-from headwater.heads.bank.workspace import SMALL, Prepared, Workspace
+from headwater.heads.bank.workspace import SMALL, Workspace
 from headwater.heads.rows.reader import FeatureReader
 from headwater.heads.solvers.sparse import solve_sparse
 from headwater.heads.solvers.stack import Stack
 from headwater.heads.specs.head import LinearHead
-from headwater.heads.specs.spec import HeadSpec, Rows
+from headwater.heads.specs.spec import HeadSpec
 
 # Products of fewer multiplications than this run on one thread.
 _LIGHT = 100_000_000
@@ -125,7 +125,9 @@ class HeadBank:
             prepared = self._workspace.prepare(group.rows, scaler)
             frame = Frame(prepared.centre, prepared.scale, group.classes, group.columns, self._n_classes)
             stack = self._stack(group, prepared.x, frame)
-            shift = self._shift(prepared, scaler) if group.specs[0].penalty.bias else None
+            shift = None
+            if group.specs[0].penalty.bias:
+                shift = torch.tensor(self._workspace.shift(prepared, scaler)).to(prepared.x)
             solved = solve_sparse(stack, self._widest(prepared.x, group.columns), shift)
         else:
             smooth = SmoothGroup(self._workspace, self._reader, group, self._target, self._n_classes)
@@ -138,11 +140,6 @@ class HeadBank:
             )
             for h, spec in enumerate(group.specs)
         ]
-
-    def _shift(self, prepared: Prepared, scaler: Rows | None) -> Tensor:
-        """From the working copy's origin, its own rows' mean, to the scaler's, where biases are penalised."""
-        origin = 0.0 if scaler is None else self._reader.moments(scaler).mean
-        return torch.tensor((prepared.centre - origin) / prepared.scale).to(prepared.x)
 
     def _widest(self, x: Tensor, columns: int) -> int:
         """How many sparse heads may be solved at once: three buffers of logits each."""

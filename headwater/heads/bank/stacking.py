@@ -19,7 +19,7 @@ from headwater.heads.bank.groups import Group
 from headwater.heads.bank.workspace import Passes, Prepared, Workspace
 from headwater.heads.rows.blocks import Blocks, Resident, Streamed
 from headwater.heads.rows.reader import FeatureReader
-from headwater.heads.solvers.minibatch import solve_minibatch
+from headwater.heads.solvers.minibatch import Stepped, solve_minibatch
 from headwater.heads.solvers.onepass import MeanLoss
 from headwater.heads.solvers.path import solve_path
 from headwater.heads.solvers.preconditioner import Directions
@@ -141,14 +141,14 @@ class SmoothGroup:
             together[spec.rows, drawn].append(place)
         answers = Solved.into(torch.zeros_like(stack.theta))
         directions = self._passes.directions_for()
+        shift = torch.tensor(self._workspace.shift(self._passes, group.specs[0].scaler_rows))
         for places in together.values():
             first = group.specs[places[0]]
             chosen = torch.tensor(places, device=stack.theta.device)
             plans = [spec.minibatch for spec in (group.specs[place] for place in places) if spec.minibatch]
             sequence = np.searchsorted(group.rows.index, first.rows.index)
-            answers.put(
-                chosen, solve_minibatch(stack.of(chosen), plans, self._rows_at(), sequence, directions)
-            )
+            stepped = Stepped(self._rows_at(), sequence, shift.to(stack.theta))
+            answers.put(chosen, solve_minibatch(stack.of(chosen), plans, stepped, directions))
         return answers
 
     def _rows_at(self) -> Callable[[NDArray[np.int64]], Tensor]:

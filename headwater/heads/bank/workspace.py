@@ -113,6 +113,14 @@ class Workspace:
         centre = self._reader.moments(rows).mean
         return centre, np.ones_like(centre) if scaler is None else self._reader.moments(scaler).scale
 
+    def shift(self, passes: Passes, scaler: Rows | None) -> NDArray[np.float64]:
+        """What the rows of `passes` lack, (dim,), to be seen from the scaler's mean; without one, from zero.
+
+        Where biases go free their own mean does as well, but it does not for steps or penalised biases.
+        """
+        origin = 0.0 if scaler is None else self._reader.moments(scaler).mean
+        return np.asarray((passes.centre - origin) / passes.scale)
+
     def prepare(self, rows: Rows, scaler: Rows | None, half_whitened: bool = False) -> Prepared:
         """Unique, ascending `rows`, centred on their own mean and scaled by the deviation over `scaler`.
 

@@ -52,6 +52,12 @@ from headwater.heads.methods import crt
 
 # isort: split
 from headwater.heads.methods import crossvalidated
+
+# isort: split
+from headwater.heads.methods import hierarchy
+
+# isort: split
+from headwater.heads.methods import hierarchy_sampler
 from headwater.heads.methods.registry import (
     Method,
     Needs,
@@ -83,6 +89,8 @@ __all__ = [
     "erm",
     "find_method",
     "george",
+    "hierarchy",
+    "hierarchy_sampler",
     "invariance",
     "jtt",
     "lff",

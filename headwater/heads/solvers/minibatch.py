@@ -7,6 +7,7 @@ measured on all rows at the end; nothing here is said to have converged that has
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -35,9 +36,9 @@ def batches(plan: Minibatch, rows: int, contiguous: int = _BLOCK) -> Iterator[ND
     are shuffled inside, so that a file is read in large pieces.
     """
     if plan.order is not None:
-        order = plan.order.values
-        for first in range(0, len(order), plan.batch):
-            yield order[first : first + plan.batch]
+        for epoch in np.split(plan.order.values, plan.epochs):
+            for first in range(0, len(epoch), plan.batch):
+                yield epoch[first : first + plan.batch]
         return
     random = np.random.default_rng(plan.seed)
     held = max(contiguous, plan.batch)
@@ -80,20 +81,31 @@ class _Steps:
         theta -= self._rate * (self._first / (1 - one**self._count)) / spread
 
 
+@dataclass(frozen=True)
+class Stepped:
+    """The rows that steps are taken on.
+
+    `read` gives rows (b, d), as the stack sees them, by their places in it; `sequence` are the places of the
+    specs' rows in training order. `shift` (d,) makes of them what a training loop would see, whose steps,
+    unlike its optimum, depend on where zero is.
+    """
+
+    read: Callable[[NDArray[np.int64]], Tensor]
+    sequence: NDArray[np.int64]
+    shift: Tensor
+
+
 def solve_minibatch(
-    stack: SmoothStack,
-    plans: list[Minibatch],
-    read: Callable[[NDArray[np.int64]], Tensor],
-    sequence: NDArray[np.int64],
-    directions: Directions,
+    stack: SmoothStack, plans: list[Minibatch], rows: Stepped, directions: Directions
 ) -> Solved:
     """Train heads whose `plans` draw the same batches.
 
-    `read` gives standardised rows (b, d) by places in the rows of the stack; `sequence` are the places of the
-    specs' rows in training order. A batch's loss is its rows' weighted sum times rows per batch, so that the
-    full gradient is met on average and `l2` means what it means elsewhere.
+    A batch's loss is its rows' weighted sum times rows per batch, so that the full gradient is met on average
+    and `l2` means what it means elsewhere.
     """
+    sequence = rows.sequence
     theta, loss = stack.theta.clone(), stack.loss
+    theta[..., -1] -= theta[..., :-1] @ rows.shift
     steps = _Steps(theta, plans)
     penalty = stack.l2.to(theta.dtype).view(-1, 1, 1)
     # A row that is repeated in the sequence holds all its weight in one place of the stack.
@@ -103,10 +115,16 @@ def solve_minibatch(
         places = sequence[batch]
         taken = torch.from_numpy(places).to(theta.device)
         scale = len(sequence) / len(places)
-        some = MeanLoss(Resident(read(places)), loss.target[taken], share[:, taken] * scale, loss.columns)
+        some = MeanLoss(
+            Resident(rows.read(places) + rows.shift),
+            loss.target[taken],
+            share[:, taken] * scale,
+            loss.columns,
+        )
         _, gradient = some.at(theta, stack.weight_of)
         gradient[..., :-1] += penalty * theta[..., :-1]
         steps.take(theta, gradient)
+    theta[..., -1] += theta[..., :-1] @ rows.shift
     return _measured(stack, theta, directions, plans)
 
 

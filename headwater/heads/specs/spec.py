@@ -50,8 +50,8 @@ class Minibatch:
 
     For comparison with published training loops, and for a first approach to features larger than memory.
     `rate` is the learning rate, constant; `momentum` is SGD's and ignored by Adam. `order` are
-    positions in the spec's rows, such as a sampler's draw for all epochs, batch after batch; None: each epoch
-    visits all rows in a fresh order.
+    positions in the spec's rows, such as a sampler's draw for all epochs, which are equally long; no batch
+    reaches into the next epoch. None: each epoch visits all rows in a fresh order.
     """
 
     epochs: int
