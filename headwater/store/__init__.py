@@ -3,7 +3,7 @@
 The face of the room; `FORMAT.md` beside it describes the files.
 """
 
-from headwater.store.annotate import add_columns, annotate, drop_annotations
+from headwater.store.annotate import add_columns, annotate, drop_annotations, set_levels
 from headwater.store.annotations import Annotations
 from headwater.store.columns import Column, column_from_values
 from headwater.store.exports import export
@@ -49,6 +49,7 @@ __all__ = [
     "pack",
     "read_arrays",
     "read_table",
+    "set_levels",
     "show_key",
     "verify",
 ]

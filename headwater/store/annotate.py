@@ -1,4 +1,4 @@
-"""Adding columns to a store by key, and dropping them."""
+"""Adding columns to a store by key, dropping them, and saying which are levels."""
 
 from __future__ import annotations
 
@@ -79,7 +79,29 @@ def drop_annotations(path: str | os.PathLike[str], names: Iterable[str]) -> None
             if name not in columns:
                 raise RequestError(f"{store.path} has no column {name!r} to drop; it has {have}")
             del columns[name]
-        write_annotations(store.path / ANNOTATIONS, store.plan, columns)
+        levels = [name for name in store.annotations.levels if name in columns]
+        write_annotations(store.path / ANNOTATIONS, store.plan, columns, levels)
+
+
+def set_levels(path: str | os.PathLike[str], levels: Sequence[str]) -> None:
+    """Remember which columns are the levels of one taxonomy, from the root; none: forget them.
+
+    RequestError for a column that is not there or of real numbers, and for one named twice.
+    """
+    with _changing(path) as (store, columns):
+        for name in levels:
+            if name not in columns:
+                have = ", ".join(columns) or "none"
+                raise RequestError(f"{store.path} has no column {name!r} for a level; it has {have}")
+            if columns[name].kind == "float":
+                raise RequestError(
+                    f"the column {name!r} holds real numbers, and a level is a column of names"
+                )
+        if len(set(levels)) < len(levels):
+            raise RequestError(
+                f"a level is named twice in {', '.join(levels)}; name each once, from the root"
+            )
+        write_annotations(store.path / ANNOTATIONS, store.plan, columns, levels)
 
 
 @contextmanager
@@ -103,7 +125,8 @@ def _add(store: Store, columns: dict[str, Column], added: Mapping[str, Column], 
             f"{store.path} has the column {', '.join(map(repr, there))} already; say that it may be replaced "
             "(--replace), or rename the new one"
         )
-    write_annotations(store.path / ANNOTATIONS, store.plan, {**columns, **added})
+    levels = store.annotations.levels
+    write_annotations(store.path / ANNOTATIONS, store.plan, {**columns, **added}, levels)
 
 
 def _plain(values: Sequence[Any]) -> Sequence[Any]:

@@ -23,7 +23,10 @@ PACK_AGAIN = "get a fresh copy of it, or pack the store again"
 
 
 class Annotations(Mapping[str, Column]):
-    """A store's columns by name, in the order in which they were added; each is read when first asked for."""
+    """A store's columns by name, in the order in which they were added; each is read when first asked for.
+
+    `levels`: the columns that are levels of one taxonomy, from the root, if the store remembers any.
+    """
 
     def __init__(
         self, file: Path | None, kind: Kind = "annotations", stamp: tuple[int, ...] | None = None
@@ -32,9 +35,12 @@ class Annotations(Mapping[str, Column]):
         self._file = file
         self._kind = kind
         self._columns: dict[str, Column | None] = {}
+        self.levels: tuple[str, ...] = ()
         if file is not None:
             with self._open() as group:
                 self._columns = dict.fromkeys(_column_names(group))
+                said = bytes(group.attrs.get("levels", b"")).decode("utf-8", "surrogateescape")
+                self.levels = tuple(unquote(name) for name in said.split("/") if name)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -101,16 +107,22 @@ def read_annotations(
     return Annotations(file, kind, stamp)
 
 
-def write_annotations(path: Path, plan: Plan, columns: Mapping[str, Column]) -> None:
-    """Write `annotations.h5` whole, with these columns in this order."""
+def write_annotations(
+    path: Path, plan: Plan, columns: Mapping[str, Column], levels: Sequence[str] = ()
+) -> None:
+    """Write `annotations.h5` whole, with these columns in this order; `levels` are those that are levels."""
     with writing_sealed(path, "annotations") as file:
-        fill_annotations(file, plan, columns)
+        fill_annotations(file, plan, columns, levels)
 
 
-def fill_annotations(group: h5py.Group, plan: Plan, columns: Mapping[str, Column]) -> None:
+def fill_annotations(
+    group: h5py.Group, plan: Plan, columns: Mapping[str, Column], levels: Sequence[str] = ()
+) -> None:
     """Write the columns into a group: `columns/NAME`, and `categories/NAME` for those of text."""
     group.attrs["format"] = np.int32(FORMAT)
     group.attrs["keys_sha256"] = np.bytes_(plan.keys_sha256)
+    if levels:
+        group.attrs["levels"] = np.bytes_("/".join(map(quote, levels)).encode())
     for kind in ("columns", "categories"):
         group.create_group(kind, track_order=False)
     for position, (name, column) in enumerate(columns.items()):

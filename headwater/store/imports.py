@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headwater.errors import RequestError
-from headwater.store.annotate import add_columns
+from headwater.store.annotate import add_columns, set_levels
 from headwater.store.files import explained_reading
 from headwater.store.foreign import Foreign, read_foreign
 from headwater.store.keys import show_key
@@ -169,4 +169,6 @@ def _unpack(store: Store, out: Path) -> ImportReport:
     made = open_store(out)
     if not made.annotations and store.annotations:
         add_columns(out, list(store.annotations.values()))
+        if store.annotations.levels:
+            set_levels(out, store.annotations.levels)
     return ImportReport(out, len(store), len(errors), store.annotations.names, (), already_done)

@@ -53,7 +53,8 @@ def pack(path: str | os.PathLike[str], out: str | os.PathLike[str]) -> Path:
         file.attrs["fingerprint"] = np.bytes_(store.fingerprint)
         _text(file, "plan", render_plan(store.plan))
         _text(file, "runs", b"".join(json.dumps(run).encode() + b"\n" for run in store.runs))
-        fill_annotations(file.create_group("annotations"), store.plan, store.annotations)
+        columns = store.annotations
+        fill_annotations(file.create_group("annotations"), store.plan, columns, columns.levels)
         _copy_rows(store, file)
     return target
 

@@ -2,6 +2,17 @@
 
 from headwater.taxonomy.build import from_columns, from_edges, from_folders, read_table
 from headwater.taxonomy.show import tree_lines
-from headwater.taxonomy.tree import LEVELS, Taxonomy
+from headwater.taxonomy.stored import levels_of
+from headwater.taxonomy.tree import LEVELS, Taxonomy, level_number
 
-__all__ = ["LEVELS", "Taxonomy", "from_columns", "from_edges", "from_folders", "read_table", "tree_lines"]
+__all__ = [
+    "LEVELS",
+    "Taxonomy",
+    "from_columns",
+    "from_edges",
+    "from_folders",
+    "level_number",
+    "levels_of",
+    "read_table",
+    "tree_lines",
+]

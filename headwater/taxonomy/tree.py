@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -15,6 +17,24 @@ LEVELS = ("kingdom", "phylum", "class", "order", "family", "genus", "species")
 
 SEPARATOR = "_"
 """Joins the names of a path, as the folder names of the iNaturalist layout do; class order depends on it."""
+
+
+def level_number(names: Sequence[str], level: int | str) -> int:
+    """The number, from 1, of one of the levels of these names; RequestError if there is no such level.
+
+    A number may be given as text where no level is called so.
+    """
+    if isinstance(level, str):
+        if level in names:
+            return names.index(level) + 1
+        if not level.isdecimal():
+            raise RequestError(f"the taxonomy has no level {level!r}; its levels are {', '.join(names)}")
+        level = int(level)
+    if not 1 <= level <= len(names):
+        raise RequestError(
+            f"level {level} is out of range; the levels are 1 to {len(names)}: {', '.join(names)}"
+        )
+    return level
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,15 +87,15 @@ class Taxonomy:
 
     def level_number(self, level: int | str) -> int:
         """The number, from 1, of a level given by number or name; RequestError if there is no such level."""
-        if isinstance(level, str):
-            if level not in self.level_names:
-                raise RequestError(
-                    f"the taxonomy has no level {level!r}; its levels are {', '.join(self.level_names)}"
-                )
-            return self.level_names.index(level) + 1
-        if not 1 <= level <= len(self.level_names):
-            raise RequestError(f"level {level} is out of range; the levels are 1 to {len(self.level_names)}")
-        return level
+        return level_number(self.level_names, level)
+
+    @cached_property
+    def paths(self) -> list[str]:
+        """The names from the root to each node, joined."""
+        found: list[str] = []
+        for name, above in zip(self.names, self.parent.tolist(), strict=True):
+            found.append(f"{found[above]}{SEPARATOR}{name}" if above >= 0 else name)
+        return found
 
     def path(self, node: int) -> str:
         """The names from the root to `node`, joined."""
@@ -87,16 +107,50 @@ class Taxonomy:
 
     def nodes_at(self, level: int | str) -> NDArray[np.int64]:
         """The nodes (count,) of a level, by the alphabet of their paths: the order of classes."""
-        nodes = np.flatnonzero(self.level == self.level_number(level))
-        paths = [self.path(int(node)) for node in nodes]
-        return nodes[sorted(range(len(nodes)), key=paths.__getitem__)]
+        return self.by_path(np.flatnonzero(self.level == self.level_number(level)))
 
-    def ancestors(self, nodes: ArrayLike, level: int | str) -> NDArray[np.int64]:
-        """The node at `level` above each of `nodes` (n,), or itself; -1 where its line has none there."""
+    def by_path(self, nodes: ArrayLike) -> NDArray[np.int64]:
+        """These nodes (count,) by the alphabet of their paths."""
+        return np.array(sorted(np.asarray(nodes).tolist(), key=self.paths.__getitem__), dtype=np.int64)
+
+    def called(self, nodes: ArrayLike) -> list[str]:
+        """What to call these nodes (count,), no two the same: a name, or where several share it the path."""
+        wanted = np.asarray(nodes, dtype=np.int64).tolist()
+        often = Counter(self.names[node] for node in wanted)
+        return [self.names[node] if often[self.names[node]] == 1 else self.paths[node] for node in wanted]
+
+    @cached_property
+    def is_leaf(self) -> NDArray[np.bool_]:
+        """Which nodes (nodes,) have none below them."""
+        leaf = np.ones(len(self), dtype=bool)
+        leaf[self.parent[self.parent >= 0]] = False
+        return leaf
+
+    def within(self, nodes: ArrayLike, level: int | str) -> NDArray[np.int64]:
+        """Each of `nodes` (n,), or the first above it that is not below `level`; -1 where there is none."""
         wanted = self.level_number(level)
         at: NDArray[np.int64] = np.array(nodes, dtype=np.int64)
         while (deep := (at >= 0) & (self.level[at] > wanted)).any():
             at[deep] = self.parent[at[deep]]
+        return at
+
+    def part(self, nodes: ArrayLike) -> tuple[Taxonomy, NDArray[np.int64]]:
+        """The tree of these nodes and all above them, and every node's number in it (nodes,), or -1."""
+        kept = np.zeros(len(self), dtype=bool)
+        kept[np.asarray(nodes, dtype=np.int64)] = True
+        for each in reversed(self._by_level):
+            above = self.parent[each[kept[each]]]
+            kept[above[above >= 0]] = True
+        number = np.where(kept, np.cumsum(kept) - 1, -1)
+        chosen = np.flatnonzero(kept)
+        above = self.parent[chosen]
+        parent = np.where(above >= 0, number[above], -1)
+        names = tuple(self.names[node] for node in chosen.tolist())
+        return Taxonomy(parent, self.level[chosen], names, self.level_names), number
+
+    def ancestors(self, nodes: ArrayLike, level: int | str) -> NDArray[np.int64]:
+        """The node at `level` above each of `nodes` (n,), or itself; -1 where its line has none there."""
+        wanted, at = self.level_number(level), self.within(nodes, level)
         at[(at >= 0) & (self.level[at] < wanted)] = -1
         return at
 

@@ -86,15 +86,13 @@ def _from_array(name: str, values: NDArray[Any]) -> CodedColumn:
         numbers = values.astype(np.int64)
         missing = (numbers == -1) | (numbers == np.iinfo(np.int64).min)
         unique, inverse = np.unique(numbers[~missing], return_inverse=True)
-        names = [str(number) for number in unique.tolist()]
-    else:
-        texts = np.array(["" if _is_missing(v) else str(v) for v in values.tolist()], dtype=object)
-        missing = texts == ""
-        unique, inverse = np.unique(texts[~missing], return_inverse=True)
-        names = unique.tolist()
-    codes = np.full(len(values), -1, dtype=np.int64)
-    codes[~missing] = inverse
-    return CodedColumn(name, codes, tuple(names))
+        codes = np.full(len(values), -1, dtype=np.int64)
+        codes[~missing] = inverse
+        return CodedColumn(name, codes, tuple(str(number) for number in unique.tolist()))
+    texts = ["" if _is_missing(value) else str(value) for value in values.tolist()]
+    names = sorted(set(texts) - {""})
+    place = {"": -1, **{text: code for code, text in enumerate(names)}}
+    return CodedColumn(name, np.fromiter((place[text] for text in texts), np.int64, len(texts)), tuple(names))
 
 
 def _is_missing(value: Any) -> bool:
@@ -134,16 +132,22 @@ def crossed(target: CodedColumn, groups: Sequence[CodedColumn]) -> Groups:
     RequestError where most groups have a single row, as a column of names or numbers of the rows makes them.
     """
     codes, names = combine([target, *groups])
-    rows = int((codes >= 0).sum())
-    if groups and len(names) > _MANY and len(names) > rows / 2:
-        finest = max(groups, key=lambda column: len(np.unique(column.codes)))
-        values = len(np.unique(finest.codes[finest.codes >= 0]))
-        raise RequestError(
-            f"column {finest.name!r} has {values:,} values and makes {len(names):,} groups of {rows:,} rows, "
-            "fewer than two rows each; make groups by columns of few values, such as a background or a site"
-        )
+    if groups:
+        refuse_single_rows(codes, len(names), groups)
     domains = combine(groups)[0] if groups else np.zeros(len(codes), dtype=np.int64)
     return Groups(codes, names, np.where(codes >= 0, domains, -1))
+
+
+def refuse_single_rows(codes: NDArray[np.int64], made: int, columns: Sequence[CodedColumn]) -> None:
+    """RequestError where `columns` make more than one group, of those in `codes`, for every two rows."""
+    rows = int((codes >= 0).sum())
+    if made > _MANY and made > rows / 2:
+        finest = max(columns, key=lambda column: len(np.unique(column.codes)))
+        values = len(np.unique(finest.codes[finest.codes >= 0]))
+        raise RequestError(
+            f"column {finest.name!r} has {values:,} values and makes {made:,} groups of {rows:,} rows, "
+            "fewer than two rows each; make groups by columns of few values, such as a background or a site"
+        )
 
 
 def check_classes(target: CodedColumn) -> None:

@@ -28,7 +28,9 @@ from headwater.heads.tasks.columns import (
     split_names,
 )
 from headwater.heads.tasks.hierarchy import Hierarchy, two_levels
+from headwater.heads.tasks.levels import LevelsGiven, Placed, asked_levels, column_called, place
 from headwater.printable import counted
+from headwater.taxonomy import levels_of
 
 if TYPE_CHECKING:
     from headwater.heads.specs.head import LinearHead
@@ -100,8 +102,8 @@ class Task:
     def from_store(
         cls,
         store: Store,
-        target: str = "class",
-        groups: Sequence[str] = (),
+        target: str | int = "class",
+        groups: Sequence[str | int] = (),
         split: str = "split",
         *,
         classes: Sequence[str] | None = None,
@@ -110,9 +112,18 @@ class Task:
 
         Rows that failed to extract, or have no target or no split, are left out and counted. `groups` empty:
         the groups are the classes. `classes` fixes the class names and their order, for a head trained
-        elsewhere. Raises RequestError, in one sentence, for a column that is absent or cannot play its part.
+        elsewhere.
+
+        Where the target is one of the store's levels, given by name or number, the groups may be any level
+        below it: classes and groups are then nodes of the tree, homonyms kept apart, the classes in the order
+        of their paths, and `hierarchy` is filled.
+
+        Raises RequestError, in one sentence, for a column that is absent or cannot play its part, and for a
+        level of `groups` above the target's.
         """
         names = list(store.annotations.names)
+        levels = levels_of(store.annotations)
+        target, *groups = (column_called(each, names, levels) for each in (target, *groups))
         for name, role in ((target, "target"), *((g, "group") for g in groups)):
             if name not in names:
                 raise RequestError(f"the store has no column {name!r} for the {role}{nearest(name, names)}")
@@ -122,12 +133,18 @@ class Task:
                 f"draw one with `headwater store split {quote(str(store.path))} {FRACTIONS}`"
             )
         read = {
-            name: coded(name, store.annotations[name]) for name in dict.fromkeys([target, *groups, split])
+            name: coded(name, store.annotations[name])
+            for name in dict.fromkeys([*levels, target, *groups, split])
         }
+        placed = None
+        if target in levels:
+            placed = place(
+                {name: read[name] for name in levels}, target, [name for name in groups if name in levels]
+            )
         return cls._build(
             store.features,
-            read[target],
-            [read[name] for name in groups if name != target],
+            read[target] if placed is None else placed.target(classes),
+            [read[name] for name in groups if name != target and (placed is None or name not in levels)],
             read[split],
             usable=np.asarray(store.ok, dtype=bool),
             classes=classes,
@@ -136,16 +153,18 @@ class Task:
                 fingerprint=store.fingerprint,
                 recipe=dict(store.plan.recipe),
             ),
+            placed=placed,
         )
 
     @classmethod
     def from_arrays(
         cls,
         features: Any,
-        target: ArrayLike,
-        groups: ArrayLike | Mapping[str, ArrayLike] | None = None,
+        target: ArrayLike | str | int,
+        groups: ArrayLike | Mapping[str, ArrayLike] | str | Sequence[str | int] | None = None,
         split: ArrayLike | None = None,
         *,
+        levels: LevelsGiven | None = None,
         classes: Sequence[str] | None = None,
         target_name: str = "class",
         split_name: str = "split",
@@ -154,23 +173,30 @@ class Task:
 
         `groups`: one array or several by name (they are crossed with the target); None: the groups are the
         classes. `split`: names or 0/1/2 per row; None: every row is train. -1, None and "" mean missing.
+
+        `levels`: names of every row at each level of a taxonomy, by the level's name from the root, or a
+        `Taxonomy` and each row's node. `target` and `groups` are then names or numbers of levels, `groups`
+        one or several, and classes and groups are as in `from_store`.
         """
         if getattr(features, "ndim", None) != 2:
             features = np.asarray(features)
         if features.ndim != 2:
             raise RequestError(f"features must have shape (rows, dim), not {features.shape}")
         rows = int(features.shape[0])
-        named = groups if groups is None or isinstance(groups, Mapping) else {"group": groups}
-        split_values = np.full(rows, SPLITS[0]) if split is None else split
-        read = [coded(name, values) for name, values in ((target_name, target), *(named or {}).items())]
-        read.append(coded(split_name, split_values))
-        for column in read:
-            if len(column.codes) != rows:
-                raise RequestError(
-                    f"column {column.name!r} has {len(column.codes)} rows, the features {rows}"
-                )
+        placed = None
+        if levels is not None:
+            placed = place(levels, *asked_levels(target, groups))
+            _check_rows("levels", len(placed.node), rows)
+            first, named = placed.target(classes), []
+        else:
+            first = coded(target_name, target)
+            given = groups if groups is None or isinstance(groups, Mapping) else {"group": groups}
+            named = [coded(name, values) for name, values in (given or {}).items()]
+        last = coded(split_name, np.full(rows, SPLITS[0]) if split is None else split)
+        for column in (first, *named, last):
+            _check_rows(f"column {column.name!r}", len(column.codes), rows)
         usable = np.ones(rows, dtype=bool)
-        task = cls._build(features, read[0], read[1:-1], read[-1], usable=usable, classes=classes)
+        task = cls._build(features, first, named, last, usable=usable, classes=classes, placed=placed)
         # A store's features are finite, and those of train are looked at by the bank.
         for name in task.splits:
             if name != SPLITS[0]:
@@ -188,6 +214,7 @@ class Task:
         usable: NDArray[np.bool_],
         classes: Sequence[str] | None,
         origin: Origin | None = None,
+        placed: Placed | None = None,
     ) -> Task:
         if classes is not None:
             target = target.in_terms_of(classes)
@@ -210,9 +237,12 @@ class Task:
                 f"column {target.name!r} has one class only, {target.names[0]!r}; a head needs at least two "
                 "(empty cells and -1 count as missing)"
             )
-        if classes is None:
-            check_classes(target)
-        made = crossed(target, [column.only(taking_part) for column in groups])
+        if placed is not None:
+            made, hierarchy = placed.groups(taking_part, groups)
+        else:
+            if classes is None:
+                check_classes(target)
+            made, hierarchy = crossed(target, [column.only(taking_part) for column in groups]), None
         named = split_names(split)
         splits = {
             name: np.flatnonzero(taking_part & (split.codes == code)).astype(np.int64)
@@ -227,10 +257,11 @@ class Task:
             domains=made.domains,
             splits={name: rows for name, rows in splits.items() if len(rows)},
             target_name=target.name,
-            group_columns=tuple(column.name for column in groups),
+            group_columns=(*(placed.group_levels if placed else ()), *(column.name for column in groups)),
             split_name=split.name,
             left_out=left_out,
             origin=origin or Origin(),
+            hierarchy=hierarchy,
         )
 
     @property
@@ -318,6 +349,11 @@ class Task:
         """Class codes that many heads predict for the same rows, shape (heads, rows)."""
         predicted: NDArray[np.int64] = self.logits(heads, rows).argmax(axis=2)
         return predicted
+
+
+def _check_rows(what: str, found: int, rows: int) -> None:
+    if found != rows:
+        raise RequestError(f"{what} has {found} rows, the features {rows}")
 
 
 def _check_finite(features: Any, rows: NDArray[np.int64], split: str) -> None:
