@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from headwater.errors import RequestError
-from headwater.heads.measures.metrics import accuracies_by_group
+from headwater.heads.measures.metrics import Grouped
 from headwater.heads.measures.scores import auroc, blocks, calibration_error, check_logits, scored
+from headwater.heads.measures.tail import area_of, worst_shares
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,8 @@ def measure_many(
     `y_true` (rows,) class codes, all known; `groups` (rows,) codes, -1 where unknown, None: the classes are
     the groups. `n_groups`: how many there are, with those that have no rows here; `train_counts` (groups,)
     for `train_weighted`. The figures are `overall`, `balanced`, `train_weighted`, `worst_group`,
-    `worst_class`, `log_loss`, `ece`, `auroc`; all are NaN for a head whose scores hold NaN.
+    `worst_area` (of the worst-K curve, see `tail`), `worst_class`, `log_loss`, `ece`, `auroc`; all are NaN
+    for a head whose scores hold NaN.
     RequestError where lengths or codes do not fit, and where there are no heads.
     """
     true = np.asarray(y_true, dtype=np.int64)
@@ -55,6 +57,8 @@ def measure_many(
     if group.shape != true.shape:
         raise RequestError(f"{len(group)} groups for {len(true)} rows")
     parts: list[dict[str, NDArray[np.float64]]] = []
+    by_class: Grouped | None = None
+    by_group: Grouped | None = None
     # Sorting and the elementwise functions let go of the interpreter, so that threads run side by side.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for given in [logits] if isinstance(logits, np.ndarray) else logits:
@@ -62,29 +66,28 @@ def measure_many(
             classes = given.shape[2]
             if true.max() >= classes:
                 raise RequestError(f"class code {true.max()} has no column in logits of shape {given.shape}")
-            parts += pool.map(
-                partial(_measured, true, group, classes if groups is None else n_groups), blocks(given)
-            )
+            by_class = by_class or Grouped.by(true, classes)
+            by_group = by_group or (by_class if groups is None else Grouped.by(group, n_groups))
+            parts += pool.map(partial(_measured, true, by_class, by_group), blocks(given))
     if not parts:
         raise RequestError("there are no heads to measure")
     joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    by_group, by_class = joined.pop("by_group"), joined.pop("by_class")
-    joined["train_weighted"] = _train_weighted(by_group, train_counts)
-    return ManyFigures(joined, by_group, by_class)
+    of_groups, of_classes = joined.pop("by_group"), joined.pop("by_class")
+    joined["train_weighted"] = _train_weighted(of_groups, train_counts)
+    return ManyFigures(joined, of_groups, of_classes)
 
 
 def _measured(
-    true: NDArray[np.int64], group: NDArray[np.int64], n_groups: int | None, logits: NDArray[np.floating[Any]]
+    true: NDArray[np.int64], classes: Grouped, groups: Grouped, logits: NDArray[np.floating[Any]]
 ) -> dict[str, NDArray[np.float64]]:
     found = scored(logits, true)
     right = found.predicted == true
-    by_class = accuracies_by_group(true, found.predicted, true, logits.shape[2])
-    highest = max(0, int(group.max()) + 1)
-    by_group = accuracies_by_group(true, found.predicted, group, highest if n_groups is None else n_groups)
+    by_class, by_group = classes.shares(right), groups.shares(right)
     measured = {
         "overall": right.mean(axis=1),
         "balanced": _over_present(np.mean, by_group),
         "worst_group": _over_present(np.min, by_group),
+        "worst_area": worst_areas(by_group),
         "worst_class": _over_present(np.min, by_class),
         "log_loss": found.log_loss.mean(axis=1, dtype=np.float64),
         "ece": calibration_error(found.confidence, right),
@@ -96,6 +99,11 @@ def _measured(
     for values in measured.values():
         values[lost] = np.nan
     return measured
+
+
+def worst_areas(by_group: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The areas (heads,) of worst-K curves of accuracies (heads, groups), over the groups that have rows."""
+    return _over_present(lambda present, axis: area_of(worst_shares(present)), by_group)
 
 
 def _over_present(statistic: Any, accuracies: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -51,8 +51,9 @@ def worst_shares(
     wanted = [groups_in(percent, accuracies.shape[-1]) for percent in percents]
     most = max(wanted)
     lowest = np.sort(np.partition(accuracies, most - 1, axis=-1)[..., :most], axis=-1)
-    sums: NDArray[np.float64] = lowest.cumsum(axis=-1)
-    return sums[..., [k - 1 for k in wanted]] / wanted
+    means = lowest.cumsum(axis=-1) / np.arange(1, most + 1)
+    rising: NDArray[np.float64] = np.maximum.accumulate(means, axis=-1)  # as they do but for rounding
+    return rising[..., [k - 1 for k in wanted]]
 
 
 def area_of(shares: NDArray[np.float64], percents: Sequence[float] = PERCENTS) -> NDArray[np.float64]:
@@ -67,7 +68,7 @@ def area_of(shares: NDArray[np.float64], percents: Sequence[float] = PERCENTS) -
         raise RequestError("the shares of a worst-K curve must ascend")
     middles = (shares[..., 1:] + shares[..., :-1]) / 2
     # A curve only rises; rounding must not carry its mean beyond its ends.
-    mean = middles @ (width / width.sum())
+    mean = (middles * (width / width.sum())).sum(axis=-1)
     area: NDArray[np.float64] = np.clip(mean, shares[..., 0], shares[..., -1])
     return area
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from headwater.heads.measures.many import ManyFigures, measure_many
+from headwater.heads.measures.many import ManyFigures, measure_many, worst_areas
 from headwater.heads.specs.head import LinearHead
 from headwater.heads.sweeps.calibrated import or_accuracy, worst_group_likelihood
 from headwater.heads.sweeps.folds import Folds
@@ -16,6 +16,7 @@ from headwater.heads.tasks.task import SCORES_AT_ONCE, Task
 
 FIGURES = (
     "worst_group",
+    "worst_area",
     "overall",
     "balanced",
     "train_weighted",
@@ -29,7 +30,7 @@ FIGURES = (
 LIKELIHOOD = "worst_group_likelihood"
 """One more figure of val, for selection where it is small: `calibrated.or_accuracy` of the likelihood."""
 
-MEASURING = 3
+MEASURING = 4
 """Raised by whoever changes what a figure comes to or which columns there are, so that none are mixed."""
 
 
@@ -82,6 +83,7 @@ def measure_out_of_fold(task: Task, folds: Folds, heads: Sequence[Sequence[Linea
     by_group = np.mean([each.by_group for each in repeats], axis=0)
     by_class = np.mean([each.by_class for each in repeats], axis=0)
     figures["worst_group"], figures["worst_class"] = _lowest(by_group), _lowest(by_class)
+    figures["worst_area"] = worst_areas(by_group)
     return SplitFigures(figures, by_group)
 
 

@@ -11,7 +11,7 @@ import json
 import math
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,14 +33,15 @@ from headwater.heads.sweeps.measuring import (
     measure_out_of_fold,
     measure_split,
 )
-from headwater.heads.sweeps.selection import Judged, Pick, find_rule
+from headwater.heads.sweeps.selection import AREA, Aim, Judged, Pick, find_rule
 from headwater.heads.tasks.task import Task
 from headwater.store.files import explained_reading, write_whole
 
 SWEEP, TABLE, TEXT, SELECTION = "sweep.json", "results.parquet", "results.csv", "selection.json"
+GROUPS = "groups.parquet"
 PICKED = "picked.safetensors"
 
-# Beyond so many groups their single accuracies stay out of the table, which would be mostly them.
+# Beyond so many groups their single accuracies have a table of their own, a row for each.
 _MOST_GROUPS = 200
 
 
@@ -50,9 +51,11 @@ class SweepResult:
 
     `table`: a row for every candidate and seed; its columns are described in `RUN.md` beside this file.
     `picks`: what each rule picks; `rule` is the one that was asked for. `intervals`: low and high end by
-    candidate, for the picks and each method's best by the rule: 95 % intervals of the accuracy of the worst
-    group on test, the mean over the seeds of each end. `folder` is None when nothing was kept.
-    `already_done`: nothing was left to train.
+    candidate, for the picks and each method's best by the rule: 95 % intervals on test of the figure that the
+    rule aims at, of the worst group or the worst K %, the mean over the seeds of each end. `folder` is None
+    when nothing was kept.
+    `already_done`: nothing was left to train. `by_group`: where the groups are too many for columns of the
+    table, a row for each with its accuracies; of a folder it is `groups.parquet` and not read.
     """
 
     request: Mapping[str, Any]
@@ -63,6 +66,12 @@ class SweepResult:
     intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     folder: Path | None = None
     already_done: bool = False
+    by_group: pa.Table | None = None
+
+    @property
+    def aim(self) -> Aim:
+        """The figure on test that whoever decides is after, see `selection.aim_of`."""
+        return self.picks[0].aim if self.picks else "worst_group"
 
     @property
     def pick(self) -> Pick | None:
@@ -104,8 +113,16 @@ def fewer_settings(request: Mapping[str, Any]) -> dict[str, int]:
     return {name: count for name, count in counts.items() if count + left_out[name] < request["draws"]}
 
 
-def make_table(design: Design, ended: Mapping[str, Ended]) -> pa.Table:
-    """Measure everything that was trained; columns as in `RUN.md`, one row per trial of the design."""
+@dataclass(frozen=True)
+class Measured:
+    """The table of a sweep, one row per trial, and that of many groups; columns of both as in `RUN.md`."""
+
+    table: pa.Table
+    by_group: pa.Table | None
+
+
+def measure(design: Design, ended: Mapping[str, Ended]) -> Measured:
+    """Measure everything that was trained."""
     task, folds, rows = design.task, design.folds, design.trials
     full = [ended[key_of(*row)] for row in rows]
     fitted = {place: each for place, each in enumerate(full) if isinstance(each, FittedHead)}
@@ -115,11 +132,15 @@ def make_table(design: Design, ended: Mapping[str, Ended]) -> pa.Table:
         if candidate.val_in_sample
     }
     columns: dict[str, Any] = _columns(rows, full, twins)
+    of_groups: dict[str, Any] = _about_groups(task)
+    many = len(task.group_names) > _MOST_GROUPS
     for split in ("train", "val", "test"):
         found = None
         if split in task.splits and fitted:
             found = measure_split(task, [each.head for each in fitted.values()], split)
-        columns.update(_figures(split, found, list(fitted), len(rows), task))
+        columns.update(_figures(split, found, list(fitted), len(rows), () if many else task.group_names))
+        if many and found and split != "train":
+            of_groups.update(_of_groups(split, found, [columns["id"][place] for place in fitted]))
     crossed = [
         place
         for place, mine in twins.items()
@@ -132,11 +153,27 @@ def make_table(design: Design, ended: Mapping[str, Ended]) -> pa.Table:
             for fold in range(len(folds.folds))
         ]
         found = measure_out_of_fold(task, folds, heads)
-    columns.update(_figures("cv", found, crossed, len(rows), task))
+    columns.update(_figures("cv", found, crossed, len(rows), () if many else task.group_names))
+    if many and found:
+        of_groups.update(_of_groups("cv", found, [columns["id"][place] for place in crossed]))
     in_sample = pa.array(columns["val_in_sample"])
     for name in (*FIGURES, LIKELIHOOD):
         columns[f"judged.{name}"] = compute.if_else(in_sample, columns[f"cv.{name}"], columns[f"val.{name}"])
-    return pa.table(columns)
+    return Measured(pa.table(columns), pa.table(of_groups) if many else None)
+
+
+def _about_groups(task: Task) -> dict[str, Any]:
+    counts = {f"rows.{split}": task.group_counts(split) for split in task.splits}
+    return {"group": list(task.group_names), **counts}
+
+
+def _of_groups(prefix: str, found: SplitFigures, ids: Sequence[str]) -> dict[str, pa.Array]:
+    """A column for each head with its accuracies by group, null without rows."""
+    missing = np.isnan(found.by_group).all(axis=0)
+    return {
+        f"{prefix}.{name}": pa.array(values.astype(np.float32), mask=missing)
+        for name, values in zip(ids, found.by_group, strict=True)
+    }
 
 
 def _columns(
@@ -196,7 +233,7 @@ def _sums(twins: Mapping[int, Sequence[FittedHead]], name: str, rows: int) -> li
 
 
 def _figures(
-    prefix: str, found: SplitFigures | None, places: Sequence[int], rows: int, task: Task
+    prefix: str, found: SplitFigures | None, places: Sequence[int], rows: int, group_names: Sequence[str]
 ) -> dict[str, pa.Array]:
     def spread(values: NDArray[np.float64] | None) -> pa.Array:
         column = np.full(rows, np.nan)
@@ -206,8 +243,8 @@ def _figures(
 
     names = (*FIGURES, LIKELIHOOD) if prefix in ("val", "cv") else FIGURES
     columns = {f"{prefix}.{name}": spread(found.figures[name] if found else None) for name in names}
-    if prefix != "train" and len(task.group_names) <= _MOST_GROUPS:
-        for code, name in enumerate(task.group_names):
+    if prefix != "train":
+        for code, name in enumerate(group_names):
             columns[f"{prefix}.group.{name}"] = spread(found.by_group[:, code] if found else None)
     return columns
 
@@ -234,7 +271,7 @@ def judged(table: pa.Table) -> list[Judged]:
                 number=table["number"][first].as_py(),
                 val={key: float(values[mine].mean()) for key, values in honest.items()},
                 test={key: float(values[mine].mean()) for key, values in test.items()},
-                test_worst_of_seeds=tuple(test["worst_group"][mine].tolist()),
+                test_of_seeds={key: tuple(test[key][mine].tolist()) for key in ("worst_group", AREA)},
             )
         )
     return found
@@ -243,10 +280,10 @@ def judged(table: pa.Table) -> list[Judged]:
 def write_results(result: SweepResult, folder: Path, *, new_table: bool = True) -> None:
     """Write the table and the selection, each file whole or not at all; the selection comes last."""
     if new_table:
-        for name, write in ((TABLE, parquet.write_table), (TEXT, csv.write_csv)):
-            buffer = io.BytesIO()
-            write(result.table, buffer)
-            write_whole(folder / name, buffer.getbuffer())
+        _write_table(folder / TABLE, result.table, parquet.write_table)
+        _write_table(folder / TEXT, result.table, csv.write_csv)
+        if result.by_group is not None:
+            _write_table(folder / GROUPS, result.by_group, parquet.write_table)
     chosen = {
         "of": _digest(folder),
         "rule": result.rule,
@@ -255,6 +292,12 @@ def write_results(result: SweepResult, folder: Path, *, new_table: bool = True) 
         "intervals": {name: list(ends) for name, ends in result.intervals.items()},
     }
     write_whole(folder / SELECTION, (json.dumps(chosen, indent=1) + "\n").encode())
+
+
+def _write_table(path: Path, table: pa.Table, write: Callable[..., Any]) -> None:
+    buffer = io.BytesIO()
+    write(table, buffer)
+    write_whole(path, buffer.getbuffer())
 
 
 def _digest(folder: Path) -> str:

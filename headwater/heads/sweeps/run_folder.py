@@ -14,7 +14,7 @@ from headwater.errors import HeadwaterWarning, RequestError
 from headwater.heads.methods.recipes import Ended
 from headwater.heads.sweeps.design import Design
 from headwater.heads.sweeps.parts import FOLDER, read_parts
-from headwater.heads.sweeps.results import PICKED, SELECTION, SWEEP, TABLE, TEXT, is_finished
+from headwater.heads.sweeps.results import GROUPS, PICKED, SELECTION, SWEEP, TABLE, TEXT, is_finished
 from headwater.store.files import explained, explained_reading, refuse_unwritable, write_whole
 from headwater.store.lock import holding
 
@@ -165,7 +165,7 @@ def _write(folder: Path, request: Mapping[str, Any]) -> None:
 
 def _clear(folder: Path) -> None:
     """Delete what a sweep made but `sweep.json`, the results before the heads, so that none are stale."""
-    names = (SELECTION, TABLE, TEXT, PICKED)
+    names = (SELECTION, TABLE, TEXT, GROUPS, PICKED)
     with explained(folder):
         for path in (
             *(folder / name for name in names),

@@ -8,13 +8,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 
 from headwater.errors import RequestError
 from headwater.heads.sweeps.folds import SMALL
 from headwater.heads.tasks.columns import nearest
+
+Aim = Literal["worst_group", "worst_area"]
+AREA: Aim = "worst_area"
+MANY = 50
+"""From so many groups on, their single worst one is a matter of luck unless all are large."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +41,7 @@ class Rule:
     @property
     def needs_groups(self) -> bool:
         """Whether its figure is one of groups, which must then be known on its split."""
-        return self.figure in ("worst_group", "balanced", "worst_group_likelihood")
+        return self.figure in ("worst_group", "balanced", "worst_group_likelihood", AREA)
 
     @property
     def honest(self) -> bool:
@@ -50,6 +56,13 @@ RULES: tuple[Rule, ...] = (
         "val",
         "accuracy of the worst group on val",
         "it is what robust methods are for, where val has rows enough of every group (100 or more)",
+    ),
+    Rule(
+        "worst_area",
+        AREA,
+        "val",
+        "accuracy on val of the worst K % of the groups, the mean over K from 10 to 50",
+        "among hundreds of groups the single worst one is a matter of luck, while a tenth of them is not",
     ),
     Rule(
         "worst_class",
@@ -89,28 +102,36 @@ RULES: tuple[Rule, ...] = (
         "accuracy of the worst group on test, which nobody may look at",
         "it marks what could be had, and is no choice that anyone may make",
     ),
+    Rule(
+        "oracle_area",
+        AREA,
+        "test",
+        "accuracy on test of the worst K % of the groups, which nobody may look at",
+        "it marks what could be had of the worst K %, and is no choice that anyone may make",
+    ),
 )
 _TIES = ("balanced", "overall")  # on the rule's own split, higher first; then the log-loss, lower first
 
 
 @dataclass(frozen=True)
 class Judged:
-    """A candidate as rules see it: means over the seeds, those on val honest; the worst group per seed."""
+    """A candidate as rules see it: means over the seeds, those on val honest; figures on test per seed."""
 
     id: str
     method: str
     number: int
     val: Mapping[str, float]
     test: Mapping[str, float]
-    test_worst_of_seeds: tuple[float, ...] = ()
+    test_of_seeds: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Pick:
     """What a rule picked: its own `figure`, in the rule's `unit`, and what came of it on test.
 
-    `test` are means over the seeds, `spread` the standard deviation of the worst group over them (None with a
-    single seed). `cost`: worst-group accuracy on test given up against the oracle, at least 0.
+    `test` are means over the seeds. `aim` names the figure on test that the deciding rule is after:
+    `spread` is its standard deviation over the seeds (None with a single seed), `cost` what of it is given up
+    against the best that test knows, at least 0.
     """
 
     rule: str
@@ -121,6 +142,7 @@ class Pick:
     figure: float
     unit: str
     test: Mapping[str, float]
+    aim: Aim
     spread: float | None
     cost: float | None
 
@@ -169,17 +191,21 @@ def _rounded(value: float | None, missing: float = -math.inf) -> float:
     return missing if value is None or math.isnan(value) else round(value, 9)
 
 
-def pick_all(candidates: Sequence[Judged]) -> list[Pick]:
-    """What every rule picks, in their order; a rule that has no figure to go by is left out."""
-    oracle = best(candidates, find_rule("oracle"))
+def pick_all(candidates: Sequence[Judged], aim: Aim = "worst_group") -> list[Pick]:
+    """What every rule picks, in their order; a rule that has no figure to go by is left out.
+
+    `aim` is the figure on test in which costs and spreads are counted. Rules that go by the worst K % are
+    left out where nobody is after that: of four groups it is the worst one or two.
+    """
+    oracle = best(candidates, find_rule("oracle_area" if aim == AREA else "oracle"))
     picks = []
     for rule in RULES:
         chosen = best(candidates, rule)
-        if chosen is None:
+        if chosen is None or (rule.figure == AREA and aim != AREA):
             continue
         figures = chosen.val if rule.honest else chosen.test
-        seeds = chosen.test_worst_of_seeds
-        worst = chosen.test.get("worst_group", math.nan)
+        seeds = chosen.test_of_seeds.get(aim, ())
+        reached = chosen.test.get(aim, math.nan)
         picks.append(
             Pick(
                 rule=rule.name,
@@ -190,19 +216,31 @@ def pick_all(candidates: Sequence[Judged]) -> list[Pick]:
                 figure=figures[rule.figure],
                 unit=rule.unit,
                 test=chosen.test,
+                aim=aim,
                 spread=float(np.std(seeds, ddof=1)) if len(seeds) > 1 else None,
-                cost=None if oracle is None or math.isnan(worst) else oracle.test["worst_group"] - worst,
+                cost=None if oracle is None or math.isnan(reached) else oracle.test[aim] - reached,
             )
         )
     return picks
 
 
-def default_rule(*, groups_known: bool, smallest: int) -> str:
-    """The rule where none is named; `smallest` is how many rows the smallest group of val has.
+def aim_of(rule: Rule, *, smallest: int, groups: int) -> Aim:
+    """The figure on test that whoever decides by a rule is after; the groups are as in `default_rule`.
+
+    Of many small groups it is the worst K % of them, whatever the rule: the worst is often all wrong.
+    """
+    return AREA if rule.figure == AREA or (groups >= MANY and smallest < SMALL) else "worst_group"
+
+
+def default_rule(*, groups_known: bool, smallest: int, groups: int = 0) -> str:
+    """The rule where none is named; of the groups of val, the smallest has `smallest` rows.
 
     Below 100 rows an accuracy moves by more than a point a row, and the lowest of several picks noise: there
-    the worst group's likelihood decides. Without groups it is the worst class.
+    the worst group's likelihood decides, or where there are many `groups`, the worst tenth to half of them.
+    Without groups it is the worst class.
     """
     if not groups_known:
         return "worst_class"
-    return "worst_group" if smallest >= SMALL else "cv_worst_group"
+    if smallest >= SMALL:
+        return "worst_group"
+    return "worst_area" if groups >= MANY else "cv_worst_group"

@@ -26,22 +26,29 @@ from headwater.heads.sweeps.design import Design, key_of, make_design
 from headwater.heads.sweeps.parts import FOLDER, write_part
 from headwater.heads.sweeps.results import (
     PICKED,
+    Measured,
     SweepResult,
     is_finished,
     judged,
     load_sweep,
-    make_table,
+    measure,
     write_results,
 )
 from headwater.heads.sweeps.run_folder import check_folder, claimed, kept
-from headwater.heads.sweeps.selection import best, best_by_method, default_rule, find_rule, pick_all
+from headwater.heads.sweeps.selection import (
+    Aim,
+    aim_of,
+    best,
+    best_by_method,
+    default_rule,
+    find_rule,
+    pick_all,
+)
 from headwater.heads.sweeps.solving import SweepBank
 from headwater.heads.tasks.columns import listed
 from headwater.heads.tasks.task import Task
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from headwater.store import Store
 
 # Heads that the recipes of one lock-step run may hold between them, in bytes, and how many each may have.
@@ -169,7 +176,7 @@ def run_design(
         ended: dict[str, Ended] = {}
         for finished in _train(design, ended, bank=bank, device=device, progress=progress):
             ended.update(finished)
-        return _warned(_result(design, request, make_table(design, ended), rule, ended))
+        return _warned(_result(design, request, measure(design, ended), rule, ended))
     check_folder(folder, request, replace=replace)
     with claimed(folder, request, replace=replace):
         if not is_finished(folder):
@@ -177,7 +184,7 @@ def run_design(
             for finished in _train(design, ended, bank=bank, device=device, progress=progress):
                 ended.update(finished)
                 write_part(folder / FOLDER, finished)
-            result = _result(design, request, make_table(design, ended), rule, ended)
+            result = _result(design, request, measure(design, ended), rule, ended)
             _save_heads(design, folder, result, ended)
             write_results(result, folder)
             return _warned(load_sweep(folder))
@@ -186,7 +193,7 @@ def run_design(
         if done.rule == rule or (select is None and find_rule(done.rule).honest):
             return _warned(done)
         ended = kept(design, folder)
-        result = _result(design, done.request, done.table, rule, ended)
+        result = _result(design, done.request, Measured(done.table, None), rule, ended)
         _save_heads(design, folder, result, ended)
         write_results(result, folder, new_table=False)
         return _warned(replaced(load_sweep(folder), already_done=True))
@@ -199,20 +206,23 @@ def _warned(result: SweepResult) -> SweepResult:
 
 
 def _result(
-    design: Design, request: Mapping[str, Any], table: pa.Table, rule: str, ended: Mapping[str, Ended]
+    design: Design, request: Mapping[str, Any], found: Measured, rule: str, ended: Mapping[str, Ended]
 ) -> SweepResult:
-    figures = judged(table)
-    picks = tuple(pick_all(figures))
+    figures = judged(found.table)
+    smallest, many = _groups_in(design.task, "test" if "test" in design.task.splits else "val")
+    aim = aim_of(find_rule(rule), smallest=smallest, groups=many)
+    picks = tuple(pick_all(figures, aim))
     shown = {each.id for each in picks} | {
         each.id for each in best_by_method(figures, find_rule(rule)).values()
     }
-    return SweepResult(request, table, picks, rule, design.skipped, _intervals(design, shown, ended))
+    intervals = _intervals(design, shown, ended, aim)
+    return SweepResult(request, found.table, picks, rule, design.skipped, intervals, by_group=found.by_group)
 
 
 def _intervals(
-    design: Design, wanted: Collection[str], ended: Mapping[str, Ended]
+    design: Design, wanted: Collection[str], ended: Mapping[str, Ended], aim: Aim
 ) -> dict[str, tuple[float, float]]:
-    """The mean over the seeds of the ends of the interval of the worst group on test, by candidate."""
+    """The mean over the seeds of the ends of the interval of the figure aimed at on test, by candidate."""
     if "test" not in design.task.splits:
         return {}
     found = {}
@@ -223,7 +233,7 @@ def _intervals(
         reports = report_on(
             design.task, [each.head for each in heads if isinstance(each, FittedHead)], "test"
         )
-        drawn = [report.interval("worst_group") for report in reports if report.has_groups]
+        drawn = [report.interval(aim) for report in reports if report.has_groups]
         ends = [(each.low, each.high) for each in drawn if each is not None]
         if ends:
             low, high = np.mean(ends, axis=0).tolist()
@@ -239,16 +249,15 @@ def _rule(task: Task, name: str | None) -> str:
                 "there are no rows in split 'val', and every honest rule selects by val; draw such a split, "
                 "or say select = 'oracle' to look at test"
             )
-        counts = task.group_counts("val")
-        smallest = min(filter(None, counts.tolist()), default=0)
-        return default_rule(groups_known=_groups_known(task, "val"), smallest=smallest)
+        smallest, groups = _groups_in(task, "val")
+        return default_rule(groups_known=bool(groups), smallest=smallest, groups=groups)
     rule = find_rule(name)
     if rule.split not in task.splits:
         raise RequestError(
             f"rule {rule.name!r} looks at split {rule.split!r}, and column {task.split_name!r} has only "
             f"{listed(task.splits)}; draw another split or choose another rule"
         )
-    if rule.needs_groups and not _groups_known(task, rule.split):
+    if rule.needs_groups and not _groups_in(task, rule.split)[1]:
         raise RequestError(
             f"rule {rule.name!r} needs groups, and no row of split {rule.split!r} has one; "
             "choose 'worst_class'"
@@ -256,8 +265,11 @@ def _rule(task: Task, name: str | None) -> str:
     return rule.name
 
 
-def _groups_known(task: Task, split: str) -> bool:
-    return bool((task.groups[task.rows(split).index] >= 0).any())
+def _groups_in(task: Task, split: str) -> tuple[int, int]:
+    """The rows of the smallest group that has any in a split, and how many such groups there are."""
+    counts = task.group_counts(split)
+    present = counts[counts > 0]
+    return (int(present.min()) if len(present) else 0), len(present)
 
 
 def _train(
