@@ -52,24 +52,17 @@ def balanced_masses(
     Level `every`: each node's mass runs to its children by their claims, from the roots down; rows that lie
     right at a node with children stand beside these as one more. A level: all of its nodes share the mass by
     their claims, and a node's rows share it equally; a line that skips the level is balanced at its next
-    node above, or its root. RequestError for a level that the tree lacks.
+    node above, and lines that begin below it are balanced as one. RequestError for a level that the tree
+    lacks.
     """
     if level == EVERY:
         return tree.down(claims(tree.up(counts), temper, smoothing), claims(counts, temper, smoothing))
-    at = highest_below(tree, np.arange(len(tree)), tree.level_number(level))
-    beneath = np.bincount(at, weights=counts, minlength=len(tree)).astype(np.float64)
+    at = tree.within(np.arange(len(tree)), level) + 1
+    beneath = np.bincount(at, weights=counts, minlength=len(tree) + 1).astype(np.float64)
     shares = claims(beneath, temper, smoothing)
     with np.errstate(invalid="ignore", divide="ignore"):
         each = np.where(beneath > 0, shares / shares.sum() / beneath, 0.0)
     return np.asarray(counts * each[at])
-
-
-def highest_below(tree: Taxonomy, nodes: NDArray[np.int64], level: int) -> NDArray[np.int64]:
-    """The nearest of each node (n,) and its ancestors that is not deeper than `level`, or its root."""
-    at: NDArray[np.int64] = nodes.copy()
-    while (deep := (tree.level[at] > level) & (tree.parent[at] >= 0)).any():
-        at[deep] = tree.parent[at[deep]]
-    return at
 
 
 def balanced_weights(task: Task, settings: HierarchySettings) -> Weights:
