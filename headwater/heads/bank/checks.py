@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from headwater.errors import RequestError
 from headwater.heads.objectives.build import check_criterion
-from headwater.heads.specs.criterion import ChiSquare, CVaR, Risk
+from headwater.heads.specs.criterion import ChiSquare, CVaR, GroupRisk, Risk
 from headwater.heads.specs.head import LinearHead
 from headwater.heads.specs.spec import HeadSpec, Minibatch, Rows
 
@@ -150,8 +150,41 @@ def _check_risk(risk: Risk) -> None:
         if len(adjustment) <= codes.max() or not np.isfinite(adjustment).all():
             raise RequestError(
                 f"the adjustment of a risk must be finite numbers, one for each of {codes.max() + 1} groups, "
-                f"not {risk.adjustment}"
+                f"not {_said(adjustment)}"
             )
+        _check_worst(risk)
+
+
+def _check_worst(risk: GroupRisk) -> None:
+    if risk.share is not None and not 0 < risk.share <= 1:
+        raise RequestError(f"the share of groups that are the worst is above 0 and up to 1, not {risk.share}")
+    if risk.shrinking is None:
+        return
+    strength, parent = risk.shrinking.strength, risk.shrinking.tree.parent.values
+    above, groups = risk.shrinking.tree.above.values, risk.groups.values.max() + 1
+    if not (math.isfinite(strength) and strength >= 0):
+        raise RequestError(f"the strength of shrinking must be at least 0 and finite, not {strength}")
+    if (parent >= np.arange(len(parent))).any() or (parent < -1).any():
+        node = int(((parent >= np.arange(len(parent))) | (parent < -1)).argmax())
+        raise RequestError(
+            f"the parent of node {node} in a tree of groups is {parent[node]}; parents come before their "
+            "children, and roots have -1"
+        )
+    if len(above) < groups:
+        raise RequestError(
+            f"a tree of groups must say what is above each of {groups} groups, not {len(above)}"
+        )
+    if len(above) and (above.min() < -1 or above.max() >= len(parent)):
+        wrong = above.min() if above.min() < -1 else above.max()
+        raise RequestError(
+            f"node {wrong} is said to be above a group, and the tree has {len(parent)} nodes, from 0"
+        )
+
+
+def _said(values: NDArray[np.float64]) -> str:
+    """A few numbers as they are, and of many the first."""
+    shown = ", ".join(str(each) for each in values[:6].tolist())
+    return f"({shown})" if len(values) <= 6 else f"{len(values)} numbers from ({shown}, …"
 
 
 def _check_minibatch(spec: HeadSpec, plan: Minibatch) -> None:
@@ -173,4 +206,9 @@ def _check_minibatch(spec: HeadSpec, plan: Minibatch) -> None:
             raise RequestError(
                 f"the order of mini-batches holds places in the spec's {len(spec.rows)} rows, from 0, and "
                 + ("is empty" if len(order) == 0 else f"runs from {order.min()} to {order.max()}")
+            )
+        if len(order) % plan.epochs:
+            raise RequestError(
+                f"the order of mini-batches has {len(order)} places, which {plan.epochs} epochs cannot share "
+                "equally; give each as many"
             )

@@ -55,6 +55,7 @@ def kind_of(spec: HeadSpec) -> Hashable:
     return (
         type(spec.loss),
         None if spec.risk is None else type(spec.risk),
+        isinstance(spec.risk, GroupRisk) and spec.risk.share is None,
         None if spec.invariance is None else spec.invariance.kind,
         spec.mixing is not None,
     )

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from headwater.heads.objectives.joint import Part
-from headwater.heads.objectives.risk import WorstCase
+from headwater.heads.objectives.worst_case import WorstCase
 from headwater.heads.solvers.stack import Solved
 
 if TYPE_CHECKING:

@@ -46,15 +46,44 @@ PLAIN = CrossEntropy()
 
 
 @dataclass(frozen=True)
+class GroupTree:
+    """A tree above groups: `parent` (nodes,) before each node, -1 for roots; `above` (groups,).
+
+    `above` is the node right over each group, -1 for none. Over roots, and over groups without a node, lies
+    the root of all.
+    """
+
+    parent: Codes
+    above: Codes
+
+
+@dataclass(frozen=True)
+class Shrinking:
+    """A node's loss becomes (n·its own + strength·its parent's) / (n + strength), from the root down.
+
+    Its own is the mean over the n training rows below it, by weight where rows have weights of mean 1; the
+    root of all has the mean of all rows. Strength 0 leaves groups' losses alone, endless strength makes each
+    of them that mean.
+    """
+
+    tree: GroupTree
+    strength: float
+
+
+@dataclass(frozen=True)
 class GroupRisk:
     """The largest over groups of mean loss + adjustment (Sagawa et al. 2020), at its exact minimum.
 
     `groups`: a code per training row; `adjustment` (groups,), such as C/√n_g. A head's tolerance is relative
-    to the largest of the mean losses without it, so that constants make it no looser.
+    to the largest of the mean losses without it, so that constants make it no looser. With a `share` it is
+    the mean over the worst share of the groups, each counting alike, the last in part, and one at least.
+    With `shrinking` groups' losses are those drawn toward their ancestors'.
     """
 
     groups: Codes
     adjustment: tuple[float, ...]
+    share: float | None = None
+    shrinking: Shrinking | None = None
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,10 @@ from headwater.heads.specs.criterion import (
     Focal,
     GeneralizedCrossEntropy,
     GroupRisk,
+    GroupTree,
     Invariance,
     Mixing,
+    Shrinking,
 )
 from headwater.heads.specs.head import Convergence, LinearHead
 from headwater.heads.specs.spec import Codes, HeadSpec, Minibatch, Penalty, Rows, Weights
@@ -27,6 +29,12 @@ NEGATIVE = Codes([-1] + [0] * (N - 1))
 def head(value=0.0, dim=3):
     return LinearHead(
         np.full((2, dim), value, np.float32), np.zeros(2, np.float32), Convergence(True, 0, 0.0, 0.0)
+    )
+
+
+def shrunk(parent, above, strength):
+    return GroupRisk(
+        HALVES, (0.0, 0.0), shrinking=Shrinking(GroupTree(Codes(parent), Codes(above)), strength)
     )
 
 
@@ -46,6 +54,15 @@ BAD = {
     "groups of a risk": ({"risk": GroupRisk(NEGATIVE, (0.0,))}, "-1"),
     "adjustment": ({"risk": GroupRisk(HALVES, (0.0,))}, "2 groups"),
     "endless adjustment": ({"risk": GroupRisk(HALVES, (0.0, float("inf")))}, "finite"),
+    "share of groups": ({"risk": GroupRisk(HALVES, (0.0, 0.0), share=1.5)}, "1.5"),
+    "endless shrinking": ({"risk": shrunk([-1], [0, 0], np.inf)}, "inf"),
+    "negative shrinking": ({"risk": shrunk([-1], [0, 0], -2.0)}, "-2.0"),
+    "a tree's order": (
+        {"risk": shrunk([-1, 2, -1], [0, 0], 1.0)},
+        "parent of node 1 in a tree of groups is 2",
+    ),
+    "a tree of too few groups": ({"risk": shrunk([-1], [0], 1.0)}, "each of 2 groups, not 1"),
+    "no such node above": ({"risk": shrunk([-1], [0, 1], 1.0)}, "node 1 is said"),
     "strength": ({"invariance": Invariance("irm", HALVES, -1.0)}, "-1.0"),
     "groups of an invariance": ({"invariance": Invariance("irm", NEGATIVE, 1.0)}, "-1"),
     "mixing share": (

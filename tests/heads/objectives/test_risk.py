@@ -15,7 +15,9 @@ from scipy.optimize import linprog, minimize
 
 from headwater.heads.objectives.base import RowCodes, RowWeights
 from headwater.heads.objectives.filling import fill_ball, fill_box
-from headwater.heads.objectives.risk import WorstCase, WorstGroup, risk_of
+from headwater.heads.objectives.risk import risk_of
+from headwater.heads.objectives.worst_case import WorstCase
+from headwater.heads.objectives.worst_groups import WorstGroup, WorstOne
 from headwater.heads.specs.criterion import ChiSquare, CVaR, GroupRisk
 from headwater.heads.specs.spec import Codes
 
@@ -178,11 +180,14 @@ def _grouped(adjustment: tuple[float, ...], heads: int = 2) -> tuple[WorstGroup,
 def test_groups() -> None:
     adjustment = (0.5, 0.0, 0.2)
     risk, losses, means = _grouped(adjustment)
-    np.testing.assert_allclose(risk.group_losses(losses), means, rtol=1e-12)
+    np.testing.assert_allclose(risk.means.at(losses), means, rtol=1e-12)
     shifted = np.array(adjustment)[:, None] - 0.5
     for sharpness in (0.5, 20.0, 1e5):
         sharp = risk.moved(losses * 0, torch.full((2,), sharpness, dtype=torch.float64))
-        sharp = replace(sharp, centre=risk.centre)
+        assert isinstance(sharp, WorstGroup)
+        assert isinstance(sharp.worst, WorstOne)
+        assert isinstance(risk.worst, WorstOne)
+        sharp = replace(sharp, worst=replace(sharp.worst, centre=risk.worst.centre))
         value, q = sharp.at(losses)
         expected = np.log(np.mean(np.exp(sharpness * (means + shifted - (means + shifted).max(0))), axis=0))
         expected = expected / sharpness + (means + shifted).max(0)

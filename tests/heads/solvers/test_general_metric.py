@@ -12,8 +12,9 @@ from torch.nn import functional
 from headwater.heads.objectives import base
 from headwater.heads.objectives.base import Mixtures, Objective, RowCodes, RowWeights, WeightedMean
 from headwater.heads.objectives.joint import JointObjective
-from headwater.heads.objectives.risk import WorstGroup, risk_of
+from headwater.heads.objectives.risk import risk_of
 from headwater.heads.objectives.rowloss import Logarithm, ShapedLoss
+from headwater.heads.objectives.worst_groups import WorstGroup, WorstOne
 from headwater.heads.solvers.general import Problem, Run
 from headwater.heads.solvers.preconditioner import Directions
 from headwater.heads.specs.criterion import GroupRisk
@@ -43,7 +44,9 @@ def made(kind: str) -> Objective:
     risks = [GroupRisk(Codes(GROUPS.numpy()), ADJUSTMENT)] * HEADS
     risk = risk_of(risks, weights, RowCodes(GROUPS.view(-1, 1), column))
     assert isinstance(risk, WorstGroup)
-    return Objective(loss, replace(risk, sharpness=torch.tensor(SHARPNESS, dtype=torch.float64)))
+    assert isinstance(risk.worst, WorstOne)
+    worst = replace(risk.worst, sharpness=torch.tensor(SHARPNESS, dtype=torch.float64))
+    return Objective(loss, replace(risk, worst=worst))
 
 
 def spelt_out(kind: str, z: Tensor, head: int) -> Tensor:
