@@ -59,7 +59,7 @@ BAD = {
     "negative shrinking": ({"risk": shrunk([-1], [0, 0], -2.0)}, "-2.0"),
     "a tree's order": (
         {"risk": shrunk([-1, 2, -1], [0, 0], 1.0)},
-        "parent of node 1 in a tree of groups is 2",
+        "parent of node 1 in a tree",
     ),
     "a tree of too few groups": ({"risk": shrunk([-1], [0], 1.0)}, "each of 2 groups, not 1"),
     "no such node above": ({"risk": shrunk([-1], [0, 1], 1.0)}, "node 1 is said"),
