@@ -22,10 +22,11 @@ SHAPE = (3, 13, 51, 273, 1_103, 4_900, 10_000)
 
 TARGET = 2  # the level of the classes: phylum
 LATENT = 128  # directions in which taxa differ
-# How far a node lies from its parent, by level: near the root further, so that siblings resemble each other.
-DISTANCE = (4.0, 6.0, 4.0, 3.0, 2.5, 2.0, 2.0)
-PULL = (0.3, 0.7)  # how far towards another phylum a look-alike stands, from its own place
-POPULARITY = 0.5  # deviation, at every level, of the logarithm of how often a taxon is photographed
+# How far a node lies from its parent, by level; siblings have all but the last step in common.
+DISTANCE = (2.0, 3.0, 3.0, 3.0, 2.5, 2.5, 2.5)
+LOOKS = 80  # of those directions, the ones that a look-alike has from the taxon that it looks like
+ALIKE = ("family", "genus", "species")  # what looks alike is a whole taxon
+POPULARITY = 0.6  # deviation, at every level, of the logarithm of how often a taxon is photographed
 _BLOCK = 10_000
 
 
@@ -70,9 +71,10 @@ def simulate(seed: int, world: World | None = None) -> Task:
     """Phyla to be told apart, species as groups: splits train, val (if asked for) and test.
 
     A node of the tree lies in a random direction from its parent, in a space of LATENT directions; a share of
-    the species stand part of the way to a taxon of another phylum. Images scatter around their species, most
-    in few directions. Features are rectified mixtures of that space with noise, float16 as a store has them.
-    How many images of a species train has is drawn down the tree too, at least one; test has as many of each.
+    the species have their place in LOOKS of these from a genus of another phylum. Images scatter around their
+    species, most in few directions. Features are rectified mixtures of that space with noise, float16 as a
+    store has them. How many images of a species train has is drawn down the tree too, at least one; test has
+    the same number of each.
     """
     world = world or World()
     random = np.random.default_rng(seed)
@@ -86,8 +88,8 @@ def simulate(seed: int, world: World | None = None) -> Task:
 
     place = _places(tree, random)
     centre = place[leaves]
-    pulled = np.flatnonzero(random.random(len(leaves)) < world.lookalikes)
-    centre[pulled] += _pull(tree, leaves, pulled, place, random)
+    like = _look_alikes(tree, leaves, world.lookalikes, random)
+    centre[like >= 0, :LOOKS] = place[like[like >= 0], :LOOKS]
 
     counts = _counts(tree, leaves, world.train, random)
     of_train = np.repeat(np.arange(len(leaves)), counts)
@@ -123,20 +125,24 @@ def _places(tree: Taxonomy, random: np.random.Generator) -> NDArray[np.float32]:
     return place
 
 
-def _pull(
-    tree: Taxonomy,
-    leaves: NDArray[np.int64],
-    pulled: NDArray[np.int64],
-    place: NDArray[np.float32],
-    random: np.random.Generator,
-) -> NDArray[np.float32]:
-    """The way of some species towards a genus of another phylum each, (pulled, LATENT)."""
-    phylum = tree.ancestors(leaves, TARGET)
-    genera = np.unique(tree.parent[leaves])
+def _look_alikes(
+    tree: Taxonomy, leaves: NDArray[np.int64], share: float, random: np.random.Generator
+) -> NDArray[np.int64]:
+    """For every leaf the genus of another phylum that it looks like, (leaves,), -1 for none.
+
+    Whole families, whole genera and single species do, in equal parts of `share` of the leaves.
+    """
+    phylum, genera = tree.ancestors(leaves, TARGET), np.unique(tree.parent[leaves])
     of_genus = tree.ancestors(genera, TARGET)
-    to = np.array([random.choice(genera[of_genus != phylum[leaf]]) for leaf in pulled], dtype=np.int64)
-    share = random.uniform(*PULL, len(pulled)).astype(np.float32)
-    return share[:, None] * (place[to] - place[leaves[pulled]])
+    like = np.full(len(leaves), -1, dtype=np.int64)
+    for number, level in enumerate(ALIKE, start=1):
+        taxon = tree.ancestors(leaves, level)
+        for each in random.permutation(np.unique(taxon)):
+            if (like >= 0).sum() >= number / len(ALIKE) * share * len(leaves):
+                break
+            here = np.flatnonzero(taxon == each)
+            like[here] = random.choice(genera[of_genus != phylum[here[0]]])
+    return like
 
 
 def _counts(
