@@ -39,7 +39,25 @@ def draw_split(
     column: str = "split",
     replace: bool = False,
 ) -> DrawnSplit:
-    """Draw a split into the parts of `fractions` (which sum to 1) and add it as a column.
+    """Draw a split into the parts of `fractions` (which sum to 1) and add it as a column; see `plan_split`.
+
+    RequestError where the column is there already, unless `replace`.
+    """
+    store = open_store(path)
+    drawn, parts = plan_split(store, fractions, stratify=stratify, seed=seed, column=column)
+    add_columns(path, [parts], replace=replace)
+    return drawn
+
+
+def plan_split(
+    store: Store,
+    fractions: Mapping[str, float],
+    *,
+    stratify: Sequence[str] = (),
+    seed: int = 0,
+    column: str = "split",
+) -> tuple[DrawnSplit, Column]:
+    """The split that `draw_split` adds, as a column, without adding it.
 
     Every stratum, a combination of the `stratify` columns' values (missing is a value too), is divided on its
     own: a stratum of n rows gives each part ⌊n·fraction⌋ or one more, and the odd rows go where the parts as
@@ -49,7 +67,6 @@ def draw_split(
     to 1 and unknown columns.
     """
     _check(fractions)
-    store = open_store(path)
     rows = np.flatnonzero(store.ok)
     strata, count = _strata(store, stratify, rows)
     shuffled = rows[_shuffle(store, rows, strata, seed)]
@@ -59,10 +76,9 @@ def draw_split(
     position = [names.index(name) for name in fractions]
     codes = np.full(len(store), -1, np.int32)
     codes[shuffled] = np.repeat(np.tile(np.array(position, np.int32), count), shares.reshape(-1))
-    add_columns(path, [Column(column, codes, tuple(names))], replace=replace)
     totals = dict(zip(fractions, shares.sum(axis=0).tolist(), strict=True))
     lacking = dict(zip(fractions, (shares == 0).sum(axis=0).tolist(), strict=True))
-    return DrawnSplit(totals, count, lacking)
+    return DrawnSplit(totals, count, lacking), Column(column, codes, tuple(names))
 
 
 def _check(fractions: Mapping[str, float]) -> None:

@@ -1,0 +1,188 @@
+"""`headwater run`: a whole run from one file, told step by step; the work is `headwater.workflow`'s."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.text import Text
+
+from headwater.cli.console import (
+    PLAIN_EVERY,
+    AsJson,
+    duration,
+    percent,
+    print_json,
+    print_note,
+    print_table,
+    progress_console,
+)
+from headwater.errors import RequestError
+from headwater.printable import escaped
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from headwater.extract import Progress
+    from headwater.workflow import RunResult, Said
+    from headwater.workflow.run import Telling
+
+_MOST_ROWS = 12
+
+
+def register(app: typer.Typer) -> None:
+    """Add `headwater run`."""
+    app.command("run")(run)
+
+
+def run(
+    config: Annotated[
+        Path | None, typer.Option("--config", metavar="FILE", help="The YAML file that says what to do.")
+    ] = None,
+    source: Annotated[
+        str | None, typer.Option(help="The images, instead of those that the file names.")
+    ] = None,
+    out: Annotated[str | None, typer.Option(help="The run's folder, instead of the file's.")] = None,
+    example: Annotated[
+        bool, typer.Option("--example", help="Print a file with every key, to start from.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Run everything that a file asks for: features, columns, split, heads, report, submission.
+
+    The same file again does nothing that is done already; a changed one redoes what the change touches.
+    Paths in the file start where the command is called.
+    """
+    if example:
+        from headwater.workflow.example import EXAMPLE  # noqa: PLC0415
+
+        typer.echo(EXAMPLE, nl=False)
+        return
+    if config is None:
+        raise RequestError("say what to do: --config FILE, or print a file to start from with --example")
+    from headwater.workflow import load_config, run_config  # noqa: PLC0415
+
+    asked = load_config(config, source=source, out=out)
+    with _told(progress_console(), quiet=as_json) as telling:
+        result = run_config(asked, telling)
+    if as_json:
+        print_json(as_plain(result))
+    else:
+        _summary(result, config)
+
+
+def as_plain(result: RunResult) -> dict[str, Any]:
+    """The result as JSON."""
+
+    def path(value: Path | None) -> str | None:
+        return None if value is None else str(value)
+
+    def number(value: Any) -> Any:
+        return None if isinstance(value, float) and math.isnan(value) else value
+
+    return {
+        "out": str(result.folder),
+        "done": result.done,
+        "steps": [asdict(step) for step in result.steps],
+        "store": path(result.store),
+        "classes": list(result.classes),
+        "heads": path(result.heads),
+        "picked": path(result.picked),
+        "figures": [{name: number(value) for name, value in asdict(each).items()} for each in result.figures],
+        "results": path(result.table),
+        "report": path(result.report),
+        "submission": path(result.submission),
+        "notes": list(result.notes),
+    }
+
+
+def _summary(result: RunResult, config: Path) -> None:
+    shown = [each for each in result.figures if each.split == _best_split(result)]
+    if shown:
+        split = shown[0].split
+        ranked = sorted(
+            shown, key=lambda each: -each.worst_area if each.worst_area == each.worst_area else 1.0
+        )
+        print_table(
+            f"Accuracy on {split} in %, {shown[0].rows:,} rows",
+            ("method", "worst area", "worst group", "mean of groups", "overall"),
+            [
+                (
+                    f"{each.method} *" if each.note else each.method,
+                    *map(percent, (each.worst_area, each.worst_group, each.balanced, each.overall)),
+                )
+                for each in ranked[:_MOST_ROWS]
+            ],
+            spare=("overall", "mean of groups"),
+        )
+        print_note(
+            "worst area: the mean accuracy of the worst K groups, averaged over K from 10 to 50 % of them"
+        )
+        if any(each.note for each in shown):
+            print_note(f"* in sample: the head was {next(each.note for each in shown if each.note)}")
+        if len(ranked) > _MOST_ROWS:
+            print_note(f"{len(ranked) - _MOST_ROWS:,} more methods are in {result.table}")
+    for note in result.notes:
+        typer.echo(f"note: {escaped(note)}")
+    if not result.done:
+        typer.echo(
+            f"Nothing to do: all that {escaped(str(config))} asks for is in {escaped(str(result.folder))}."
+        )
+
+
+def _best_split(result: RunResult) -> str:
+    there = {each.split for each in result.figures}
+    return next((split for split in ("test", "val", "train") if split in there), "")
+
+
+@contextmanager
+def _told(screen: Console, *, quiet: bool) -> Iterator[Telling]:
+    """A line on `screen` when a step ends and, on a terminal, a status line while it lasts."""
+    from headwater.workflow.run import Telling  # noqa: PLC0415
+
+    if quiet:
+        yield Telling()
+        return
+    status = screen.status("") if screen.is_terminal else None
+    last = time.monotonic()
+    step = ""
+
+    def now(text: str) -> None:
+        nonlocal last
+        if status is not None:
+            status.update(escaped(f"{step}: {text}"))
+        elif time.monotonic() - last > PLAIN_EVERY:
+            last = time.monotonic()
+            screen.print(Text(f"{'':<9} {text}"), soft_wrap=True)
+
+    def began(name: str) -> None:
+        nonlocal step
+        step = name
+        if status is not None:
+            status.update(name)
+
+    def ended(said: Said) -> None:
+        took = f" ({duration(said.seconds)})" if said.done else ""
+        line = Text(f"{said.step:<9} ", style="bold")
+        line.append(Text(f"{escaped(said.text)}{took}", style="default"))
+        screen.print(line, soft_wrap=True)
+
+    def extracting(at: Progress) -> None:
+        left = "" if at.eta is None else f", {duration(at.eta)} left"
+        slowest = f", slowest stage: {at.slowest}" if at.slowest else ""
+        now(f"{at.rows_done:,} of {at.rows_total:,} images{left}{slowest}")
+
+    telling = Telling(began=began, now=now, ended=ended, extracting=extracting)
+    if status is None:
+        yield telling
+    else:
+        with status:
+            yield telling
+    sys.stderr.flush()

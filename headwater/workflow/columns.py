@@ -1,0 +1,123 @@
+"""The store's columns as a run wants them: tables joined, levels named, a split drawn, where needed.
+
+A column that is as this run left it may be made anew; one that its user made only where the file says so.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from headwater.errors import RequestError
+from headwater.store import Column, Store, add_columns, column_from_values, open_store, read_table
+from headwater.store.annotate import annotate, set_levels
+from headwater.store.splits import plan_split
+from headwater.workflow.config import Annotate, Asked, Split
+from headwater.workflow.record import Record, column_digest
+
+
+def annotate_store(asked: Asked, place: Path, record: Record) -> list[str]:
+    """Add the tables' columns and name the levels; what was done, in words, [] where nothing was to do."""
+    done: list[str] = []
+    for number, section in enumerate(asked.config.annotate):
+        with asked.at("annotate", number):
+            if section.table is not None:
+                done += _join(section, section.table, place, record)
+            if section.levels and tuple(section.levels) != open_store(place).annotations.levels:
+                set_levels(place, section.levels)
+                done.append(f"levels {', '.join(section.levels)}")
+    return done
+
+
+def _join(section: Annotate, file: Path, place: Path, record: Record) -> list[str]:
+    table = read_table(file, key=section.key)
+    store = open_store(place)
+    if section.key not in table:
+        annotate(place, table, key=section.key)  # which says what is wrong
+    wanted = [name for name in table if name != section.key]
+    new = [name for name in wanted if not _holds(store, section, table, name)]
+    there = [name for name in new if name in store.annotations]
+    _refuse_foreign(store, there, record, replace=section.replace, way_out="`replace: true`, or rename it")
+    if new:
+        chosen = {name: table[name] for name in (section.key, *new)}
+        annotate(place, chosen, key=section.key, replace=True, allow_missing=section.allow_missing)
+        _remember(open_store(place), new, record)
+    return [f"{', '.join(new)} of {file}"] if new else []
+
+
+def _holds(store: Store, section: Annotate, table: object, name: str) -> bool:
+    """Whether the store's column has the table's values already."""
+    assert isinstance(table, dict)
+    if name not in store.annotations:
+        return False
+    place = {str(key): row for row, key in enumerate(table[section.key])}
+    rows = [place.get(key, -1) for key in store.keys.tolist()]
+    given = column_from_values(name, table[name]).texts()
+    wanted = [given[row] if row >= 0 else None for row in rows]
+    complete = -1 not in rows or section.allow_missing
+    return complete and len(place) <= len(rows) and store.annotations[name].texts() == wanted
+
+
+def draw_split(asked: Asked, place: Path, record: Record) -> tuple[bool, str]:
+    """Draw the split where the file says how, and it is not there; whether it was drawn, and words for it."""
+    section: Split = asked.config.split
+    store = open_store(place)
+    with asked.at("split"):
+        given = section.column in store.annotations and _foreign(store, section.column, record)
+        if not section.shares or (asked.contest and given):
+            _check_there(store, section.column)
+            return False, f"column {section.column!r} as it is"
+        drawn, column = plan_split(
+            store, section.shares, stratify=section.stratify, seed=section.seed, column=section.column
+        )
+        parts = ", ".join(f"{name} {count:,}" for name, count in drawn.counts.items())
+        if section.column in store.annotations:
+            if column_digest(store.annotations[section.column]) == column_digest(column):
+                return False, f"{parts}, as before"
+            _refuse_foreign(
+                store,
+                [section.column],
+                record,
+                replace=section.replace,
+                way_out="`replace: true`, name another `column`, or leave the shares out to use it",
+            )
+        add_columns(place, [column], replace=True)
+        _remember(open_store(place), [section.column], record)
+        lacking = {name: count for name, count in drawn.strata_without.items() if count and drawn.strata > 1}
+        said = "; ".join(
+            f"{count:,} of {drawn.strata:,} strata have no row in {name}" for name, count in lacking.items()
+        )
+        return True, parts + (f"; {said}" if said else "")
+
+
+def _check_there(store: Store, column: str) -> None:
+    if column not in store.annotations:
+        have = ", ".join(store.annotations.names) or "none"
+        raise RequestError(
+            f"the store has no split column {column!r} (it has {have}); say how to draw it, such as "
+            "`split: {train: 0.8, val: 0.1, test: 0.1}`"
+        )
+
+
+def _foreign(store: Store, name: str, record: Record) -> bool:
+    its = record.made.get(_key(store, name), {}).get("sha256")
+    return its != column_digest(store.annotations[name])
+
+
+def _refuse_foreign(store: Store, names: list[str], record: Record, *, replace: bool, way_out: str) -> None:
+    """RequestError for columns that are there, hold other values, and were not made by this run."""
+    foreign = [] if replace else [name for name in names if _foreign(store, name, record)]
+    if foreign:
+        raise RequestError(
+            f"{store.path} has the column {', '.join(map(repr, foreign))} already, with values that this run "
+            f"did not give it; say {way_out}"
+        )
+
+
+def _remember(store: Store, names: list[str], record: Record) -> None:
+    for name in names:
+        column: Column = store.annotations[name]
+        record.remember(_key(store, name), "", None, sha256=column_digest(column))
+
+
+def _key(store: Store, name: str) -> str:
+    return f"column {name} of {store.path.name}"

@@ -1,0 +1,235 @@
+"""The order of a run's steps: features, columns, split, heads, report, submission; each told as it ends."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from headwater.errors import HeadwaterWarning, RequestError
+from headwater.printable import counted
+from headwater.store import open_store
+from headwater.store.files import explained, refuse_unwritable
+from headwater.store.lock import holding
+from headwater.workflow.check import check
+from headwater.workflow.columns import annotate_store, draw_split
+from headwater.workflow.config import Asked
+from headwater.workflow.features import extract_store
+from headwater.workflow.figures import FILE as FIGURES
+from headwater.workflow.figures import Figures, measure, read_figures, write_figures
+from headwater.workflow.record import FILE as RECORD
+from headwater.workflow.record import Record, digest_of, file_digest
+from headwater.workflow.training import Trained, task_of, train
+
+if TYPE_CHECKING:
+    from headwater.extract import Progress
+    from headwater.heads import Task
+
+_LOCK = "run"
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a step came to: whether anything was done, and a sentence about it."""
+
+    step: str
+    done: bool
+    text: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What there is after a run, and what of it is new.
+
+    `steps` in their order. `figures` of every head on every split. `picked`: the head that was selected, or
+    the only one. Paths are None where the file was not asked for. `notes`: what its user may not expect.
+    """
+
+    folder: Path
+    store: Path
+    steps: tuple[Said, ...]
+    classes: tuple[str, ...] = ()
+    heads: Path | None = None
+    picked: Path | None = None
+    figures: tuple[Figures, ...] = ()
+    table: Path | None = None
+    report: Path | None = None
+    submission: Path | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def done(self) -> bool:
+        """Whether anything was to do."""
+        return any(step.done for step in self.steps)
+
+
+@dataclass
+class Telling:
+    """Where a run tells what it is doing; each is called as a step begins, goes on, or ends."""
+
+    began: Callable[[str], None] = lambda step: None
+    now: Callable[[str], None] = lambda text: None
+    ended: Callable[[Said], None] = lambda said: None
+    extracting: Callable[[Progress], None] | None = None
+    steps: list[Said] = field(default_factory=list)
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[Callable[[bool, str], None]]:
+        """Times a step; the block calls what it is given with what was done, and the words for it."""
+        self.began(name)
+        start = time.perf_counter()
+
+        def end(done: bool, text: str) -> None:
+            said = Said(name, done, text, time.perf_counter() - start)
+            self.steps.append(said)
+            self.ended(said)
+
+        yield end
+
+
+def run_config(asked: Asked, telling: Telling | None = None) -> RunResult:
+    """Do what a config asks for and is not done yet.
+
+    Everything that is there for the same request is used again: the store, columns, heads, a sweep, the
+    report and the submission. What a change touches is made anew; nothing that this run did not make itself
+    is written over. RequestError, with file and line, before any work where that is possible.
+    """
+    telling = telling or Telling()
+    folder = asked.config.out
+    with asked.at("out"):
+        if folder.exists() and not folder.is_dir():
+            raise RequestError(f"{str(folder)!r} is a file; name a folder for the run")
+        refuse_unwritable(folder / RECORD)
+        record = Record.of(folder)
+    check(asked)
+    with explained(folder / RECORD):
+        folder.mkdir(parents=True, exist_ok=True)
+    with holding(folder, _LOCK), warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", HeadwaterWarning)
+        result = _run(asked, record, telling)
+    notes = dict.fromkeys(str(each.message) for each in caught if issubclass(each.category, HeadwaterWarning))
+    return replace(result, notes=tuple(dict.fromkeys([*result.notes, *notes])))
+
+
+def _run(asked: Asked, record: Record, telling: Telling) -> RunResult:
+    config = asked.config
+    with telling.step("extract") as end:
+        features = extract_store(asked, record, telling.extracting)
+        end(features.done, features.said)
+    store = features.store
+    if config.annotate:
+        with telling.step("annotate") as end:
+            added = annotate_store(asked, store, record)
+            end(bool(added), "added " + "; ".join(added) if added else "all columns are there")
+    if config.fit is None and config.sweep is None:
+        if config.split.shares:
+            _split(asked, store, record, telling)
+        return RunResult(record.folder, store, tuple(telling.steps), notes=tuple(features.notes))
+    _split(asked, store, record, telling)
+    step = "fit" if config.fit is not None else "sweep"
+    with telling.step(step) as end:
+        task = task_of(asked, store)
+        trained = train(asked, task, record, telling.now)
+        figures, table = _figures(task, trained, record)
+        end(bool(trained.done), "; ".join([*trained.done, trained.said]))
+    report, submission = None, None
+    notes = list(features.notes)
+    left_out = task.left_out.describe()
+    notes += [left_out] if left_out else []
+    if config.report is not None:
+        with telling.step("report") as end:
+            report, done = _report(asked, trained, store, record)
+            end(done, str(report) if done else f"{report} is up to date")
+    if config.export is not None:
+        with telling.step("export") as end:
+            submission, done, text, note = _submit(asked, trained, store, record)
+            notes += [note] if note else []
+            end(done, text)
+    return RunResult(
+        folder=record.folder,
+        store=store,
+        steps=tuple(telling.steps),
+        classes=task.classes,
+        heads=trained.folder,
+        picked=trained.picked,
+        figures=tuple(figures),
+        table=table,
+        report=report,
+        submission=submission,
+        notes=tuple(notes),
+    )
+
+
+def _split(asked: Asked, store: Path, record: Record, telling: Telling) -> None:
+    with telling.step("split") as end:
+        end(*draw_split(asked, store, record))
+
+
+def _figures(task: Task, trained: Trained, record: Record) -> tuple[list[Figures], Path]:
+    table = record.folder / FIGURES
+    files = {name: file_digest(path) for name, path in trained.heads.items()}
+    request = digest_of(files, {name: rows.tolist() for name, rows in task.splits.items()})
+    if record.is_done("results", request, table):
+        return read_figures(table), table
+    if table.exists() and not record.is_ours("results", table):
+        raise RequestError(f"{str(table)!r} is there and was not made by this run; move it away")
+    found = measure(task, trained.heads)
+    record.expect("results", table)
+    write_figures(table, found)
+    record.remember("results", request, table)
+    return found, table
+
+
+def _report(asked: Asked, trained: Trained, store: Path, record: Record) -> tuple[Path, bool]:
+    from headwater.report import build_report  # noqa: PLC0415
+
+    section = asked.config.report
+    assert section is not None
+    out = section.out or record.folder / "report.html"
+    made_of = [
+        *trained.heads.values(),
+        *trained.folder.glob("results.parquet"),
+        *store.glob("annotations.h5"),
+    ]
+    made_of += list(trained.folder.glob("selection.json"))
+    request = digest_of(
+        [file_digest(path) for path in made_of], open_store(store).fingerprint, section.images
+    )
+    if record.is_done("report", request, out):
+        return out, False
+    ours = record.is_ours("report", out)
+    with asked.at("report"):
+        if out.exists() and not ours and not section.replace:
+            raise RequestError(
+                f"{str(out)!r} exists already and was not made by this run; name another `out`, or say "
+                "`replace: true`"
+            )
+        record.expect("report", out)
+        build_report(trained.folder, out, store=store, images=section.images, replace=True)
+    record.remember("report", request, out)
+    return out, True
+
+
+def _submit(
+    asked: Asked, trained: Trained, store: Path, record: Record
+) -> tuple[Path | None, bool, str, str]:
+    from headwater.workflow.submission import submit  # noqa: PLC0415
+
+    if trained.picked is None:
+        raise asked.error(("export",), "no head was selected, so there is none to export")
+    made = submit(asked, trained.picked, store, record)
+    if made.exported is None:
+        return made.path, False, f"{made.path} is up to date", ""
+    tried = ""
+    if made.images:
+        tried = (
+            f"; its logits on {counted(made.images, 'image')} equal the head's on kept features to "
+            f"{made.gap:.0e} of the largest"
+        )
+    classes = len(made.exported.classes)
+    return made.path, True, f"{made.path}, fc for {classes} classes{tried}", made.untried

@@ -1,0 +1,270 @@
+"""Heads as the file asks for them, fitted or swept; what is there already for the same request is kept."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from headwater.errors import RequestError
+from headwater.heads import HeadInfo, LinearHead, Task, load_head
+from headwater.heads.checkpoint import SUFFIX
+from headwater.heads.fitting import fit_many
+from headwater.heads.methods import find_method, methods, parse_settings
+from headwater.heads.sweeps.design import TRAINING
+from headwater.heads.sweeps.run_folder import check_folder
+from headwater.heads.sweeps.sweeping import SweepProgress, design_sweep, run_design
+from headwater.printable import counted
+from headwater.store import open_store
+from headwater.workflow.config import Asked, Fit, Sweep
+from headwater.workflow.record import Record, digest_of
+from headwater.workflow.words import nearest
+
+if TYPE_CHECKING:
+    from headwater.heads.sweeps.results import SweepResult
+
+Now = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The heads of a run: their `folder`, each method's file, and the one that was `picked`, if one was.
+
+    `done` says what was done, [] where everything was there; `said` what there is now.
+    """
+
+    folder: Path
+    heads: Mapping[str, Path]
+    picked: Path | None
+    done: list[str]
+    said: str
+    sweep: SweepResult | None = None
+
+    def loaded(self) -> list[tuple[LinearHead, HeadInfo]]:
+        """The heads with what their files say."""
+        return [load_head(path) for path in self.heads.values()]
+
+
+def task_of(asked: Asked, store: Path) -> Task:
+    """The task that the file asks for, of the store's columns."""
+    config = asked.config
+    opened = open_store(store)
+    section: Fit | Sweep | None = config.fit or config.sweep
+    views = section is not None and section.views
+    with asked.at("groups" if config.groups else "target"):
+        return Task.from_store(opened, config.target, config.groups, config.split.column, views=views)
+
+
+def train(asked: Asked, task: Task, record: Record, now: Now) -> Trained:
+    """Fit or sweep, whichever the file asks for."""
+    return (
+        _fit(asked, task, record, now) if asked.config.fit is not None else _sweep(asked, task, record, now)
+    )
+
+
+def wanted_methods(asked: Asked) -> dict[str, dict[str, Any]]:
+    """The methods to fit by their proper names, with the settings that the file gives each.
+
+    RequestError with the line of a method or setting that does not exist, or cannot be what it is.
+    """
+    section = asked.config.fit
+    assert section is not None
+    found: dict[str, dict[str, Any]] = {}
+    where: dict[str, tuple[str | int, ...]] = {}
+    for number, (name, given) in enumerate(section.methods.items()):
+        place = _method_place(asked, name, number)
+        with asked.at(*place):
+            for proper in methods() if name.lower() == "all" else (find_method(name).name,):
+                found[proper] = dict(given)
+                where[proper] = place
+    for key, value in section.set.items():
+        with asked.at("fit", "set", key):
+            _share_out(key, value, found)
+    for name, given in found.items():
+        for key in given:
+            with asked.at(*where[name], key):
+                parse_settings(find_method(name), {key: given[key]})
+        with asked.at(*where[name]):
+            parse_settings(find_method(name), given)
+    return found
+
+
+def _method_place(asked: Asked, name: str, number: int) -> tuple[str | int, ...]:
+    keyed = ("fit", "methods", name)
+    return keyed if keyed in asked.marked.lines else ("fit", "methods", number)
+
+
+def _share_out(key: str, value: Any, shares: dict[str, dict[str, Any]]) -> None:
+    """Give a setting to the method that its key names, or to all that have it; their own come first."""
+    method, dot, inner = key.rpartition(".")
+    if dot:
+        name = find_method(method).name
+        if name not in shares:
+            raise RequestError(f"set {key!r} is for {name}, which is not among the methods to fit")
+        shares[name].setdefault(inner, value)
+        return
+    takers = [name for name in shares if key in find_method(name).settings.model_fields]
+    if not takers:
+        known = dict.fromkeys(each for name in shares for each in find_method(name).settings.model_fields)
+        raise RequestError(f"none of the methods has a setting {key!r}{nearest(key, known)}")
+    for name in takers:
+        shares[name].setdefault(key, value)
+
+
+def _fit(asked: Asked, task: Task, record: Record, now: Now) -> Trained:
+    section = asked.config.fit
+    assert section is not None
+    wanted = wanted_methods(asked)
+    identity = digest_of(_identity(task), section.views)
+    name = record.place_for("heads", identity, "heads")
+    folder = record.folder / name
+    record.begin("heads", name, identity)
+    files = {method: folder / f"{method}{SUFFIX}" for method in wanted}
+    requests = {
+        method: digest_of(identity, method, _full(method, given), section.seed, _contents(given))
+        for method, given in wanted.items()
+    }
+    missing = [
+        each for each in wanted if not record.is_done(_key(files[each], record), requests[each], files[each])
+    ]
+    for each in missing:
+        if files[each].exists() and not record.is_ours(_key(files[each], record), files[each]):
+            raise asked.error(
+                ("out",), f"{str(files[each])!r} is there and was not made by this run; move it away"
+            )
+    done = _drop_others(folder, files, record)
+    if missing:
+        for each in missing:
+            record.expect(_key(files[each], record), files[each])
+        with asked.at("fit"):
+            fit_many(
+                task,
+                methods=[(each, wanted[each]) for each in missing],
+                seed=section.seed,
+                out=[files[each] for each in missing],
+                replace=True,
+                device=asked.config.device,
+                progress=lambda number, heads: now(f"round {number}: training {counted(heads, 'head')}"),
+            )
+        for each in missing:
+            record.remember(_key(files[each], record), requests[each], files[each])
+        done.append(f"fitted {', '.join(missing)}")
+    picked = _chosen(asked, files)
+    return Trained(folder, files, picked, done, f"{counted(len(files), 'head')} in {folder}")
+
+
+def _chosen(asked: Asked, files: Mapping[str, Path]) -> Path | None:
+    """The one head to export; RequestError where several could be and none is named."""
+    export = asked.config.export
+    if export is not None and export.method is not None:
+        with asked.at("export", "method"):
+            name = find_method(export.method).name
+            if name not in files:
+                raise RequestError(f"{name} is not among the methods to fit: {', '.join(files)}")
+            return files[name]
+    if export is not None and len(files) > 1:
+        raise asked.error(
+            ("export",),
+            f"{len(files)} methods are fitted and one head can be exported; name it, such as "
+            f"`method: {next(iter(files))}`, or give `sweep` instead of `fit`, which selects one",
+        )
+    return next(iter(files.values())) if len(files) == 1 else None
+
+
+def _drop_others(folder: Path, files: Mapping[str, Path], record: Record) -> list[str]:
+    """Delete heads that this run fitted there and that are not asked for any more; all others stay."""
+    dropped = []
+    for path in sorted(folder.glob(f"*{SUFFIX}")):
+        key = _key(path, record)
+        if path not in files.values() and record.is_ours(key, path):
+            path.unlink()
+            record.forget(key)
+            dropped.append(path.name.removesuffix(SUFFIX))
+    return [f"deleted {', '.join(dropped)}, not asked for any more"] if dropped else []
+
+
+def _key(path: Path, record: Record) -> str:
+    return str(path.relative_to(record.folder))
+
+
+def _identity(task: Task) -> str:
+    """A digest of all that a head depends on besides its method, settings and seed."""
+    digest = hashlib.sha256()
+    for array in (task.target, task.groups, *(task.splits[name] for name in sorted(task.splits))):
+        digest.update(array.tobytes())
+    columns = (task.target_name, task.group_columns, task.split_name, sorted(task.splits))
+    names = (task.classes, task.group_names)
+    return digest_of(digest.hexdigest(), columns, names, task.origin.fingerprint, TRAINING)
+
+
+def _full(method: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    return parse_settings(find_method(method), given).model_dump(mode="json")
+
+
+def _contents(given: Mapping[str, Any]) -> list[float]:
+    """When files that settings name were last changed, such as a checkpoint to start from."""
+    return [
+        Path(value).stat().st_mtime for value in given.values() if isinstance(value, str) and _is_file(value)
+    ]
+
+
+def _is_file(text: str) -> bool:
+    return "\0" not in text and Path(text).is_file()
+
+
+def _sweep(asked: Asked, task: Task, record: Record, now: Now) -> Trained:
+    section = asked.config.sweep
+    assert section is not None
+    with asked.at("sweep"):
+        design = design_sweep(
+            task,
+            methods=section.methods,
+            draws=16 if section.draws is None else section.draws,
+            grid=section.grid or None,
+            settings=section.set,
+            seeds=section.seeds,
+            folds=section.folds,
+        )
+    folder = _sweep_folder(design.request(), record)
+    heads_before = _heads_there(folder)
+
+    def tell(at: SweepProgress) -> None:
+        what = f"round {at.round}: training {counted(at.heads, 'head')}" if at.heads else "measuring"
+        now(f"{what}; {at.ended:,} of {at.recipes:,} recipes done")
+
+    with asked.at("sweep"):
+        result = run_design(
+            design, select=section.select, out=folder, device=asked.config.device, progress=tell
+        )
+    said = f"{counted(result.table.num_rows, 'head')} in {folder}, {result.rule} picks {_pick_of(result)}"
+    done = [] if result.already_done and heads_before == _heads_there(folder) else ["swept"]
+    files = {path.name.removesuffix(SUFFIX): path for path in sorted((folder / "heads").glob(f"*{SUFFIX}"))}
+    export = asked.config.export
+    picked: Path | None = folder / f"picked{SUFFIX}"
+    if export is not None and export.method is not None:
+        picked = _chosen(asked, files)
+    return Trained(folder, files, picked if picked and picked.exists() else None, done, said, result)
+
+
+def _pick_of(result: SweepResult) -> str:
+    return "none" if result.pick is None else result.pick.id
+
+
+def _heads_there(folder: Path) -> Sequence[tuple[str, int]]:
+    return [(path.name, path.stat().st_mtime_ns) for path in sorted(folder.glob(f"**/*{SUFFIX}"))]
+
+
+def _sweep_folder(request: Mapping[str, Any], record: Record) -> Path:
+    """The folder of this run whose sweep is this one or a part of it, else one that is free."""
+    for name in record.folders.get("sweep", {}):
+        try:
+            check_folder(record.folder / name, request)
+        except RequestError:
+            continue
+        return record.folder / name
+    name = record.free_name("sweep", "sweep")
+    check_folder(record.folder / name, request)
+    record.begin("sweep", name, "")
+    return record.folder / name
