@@ -29,7 +29,7 @@ def register(app: typer.Typer) -> None:
 
 def extract(  # noqa: PLR0917 - the command's options
     source: str = typer.Argument(
-        help="A folder of images, a .csv or .parquet manifest, or an .npy/.npz file."
+        help="A folder of images, an archive, a .csv or .parquet manifest, or an .npy/.npz file."
     ),
     out: Path = typer.Option(  # noqa: B008 - how typer declares one
         ..., "--out", metavar="STORE", help="The store's folder; the same command resumes it."

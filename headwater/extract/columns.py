@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from headwater.extract.archives import ArchiveSource
 from headwater.extract.datasets import DatasetSource
 from headwater.extract.folder import FolderSource
 from headwater.extract.sources import Source
@@ -43,7 +44,7 @@ def restore_columns(path: Path, source: Source) -> list[str]:
 def differing_columns(path: Path, source: Source) -> list[str]:
     """What to say about columns whose values are not the store's: [] or one sentence."""
     # A folder's columns follow from the keys, which the plan holds; a data set may have to be read through.
-    if isinstance(source, FolderSource | DatasetSource):
+    if isinstance(source, FolderSource | ArchiveSource | DatasetSource):
         return []
     store = open_store(path)
     names = [name for name in source.annotations if name in store.annotations.names]

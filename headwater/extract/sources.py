@@ -1,6 +1,6 @@
 """Opens whatever the user calls a source of images, and says what every source offers the pipeline.
 
-The kinds themselves live in folder.py, manifest.py, arrays.py and datasets.py.
+The kinds themselves live in folder.py, archives/, manifest.py, arrays.py and datasets.py.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from headwater.errors import RequestError
+from headwater.extract.archives import ARCHIVE_SUFFIXES, ArchiveSource, is_archive_name
 from headwater.extract.arrays import ArraySource, open_arrays
 from headwater.extract.datasets import DatasetSource
 from headwater.extract.folder import FolderSource
@@ -52,7 +53,7 @@ class Source(Protocol):
 
 
 def open_source(source: object, *, path_column: str | None = None) -> Source:
-    """Open a folder, a CSV or Parquet manifest, an .npy or .npz file, an array, or a map-style data set.
+    """Open a folder, an archive, a manifest, an .npy or .npz file, an array, or a map-style data set.
 
     Args:
         source: what to open; a Source is handed back as it is.
@@ -63,7 +64,9 @@ def open_source(source: object, *, path_column: str | None = None) -> Source:
     """
     if isinstance(source, str | bytes | os.PathLike):
         if not os.fspath(source):
-            raise RequestError("the source is an empty name; give a folder, a manifest or an array file")
+            raise RequestError(
+                "the source is an empty name; give a folder, an archive, a manifest or an array file"
+            )
         return _open_path(Path(os.fsdecode(source)), path_column)
     if path_column is not None:
         raise RequestError(
@@ -83,8 +86,8 @@ def open_source(source: object, *, path_column: str | None = None) -> Source:
     if hasattr(source, "__len__") and hasattr(source, "__getitem__"):
         return DatasetSource(source)
     raise RequestError(
-        f"cannot read images from a {type(source).__name__}: give a folder, a .csv or .parquet manifest, an"
-        " .npy or .npz file, or a data set object that has a length and can be indexed"
+        f"cannot read images from a {type(source).__name__}: give a folder, an archive, a .csv or .parquet"
+        " manifest, an .npy or .npz file, or a data set object that has a length and can be indexed"
     )
 
 
@@ -98,7 +101,9 @@ def _open_path(path: Path, path_column: str | None) -> Source:
             f"cannot look at {shown} ({error.strerror}); check the path and its permissions"
         ) from error
     if not exists:
-        raise RequestError(f"there is no {shown}; give an existing folder of images, manifest or array file")
+        raise RequestError(
+            f"there is no {shown}; give an existing folder of images, archive, manifest or array file"
+        )
     suffix = path.suffix.lower()
     if not is_folder and suffix in MANIFEST_SUFFIXES:
         return open_manifest(path, path_column=path_column)
@@ -110,7 +115,9 @@ def _open_path(path: Path, path_column: str | None) -> Source:
         return FolderSource(path)
     if suffix in ARRAY_SUFFIXES:
         return open_arrays(path)
+    if is_archive_name(path.name):
+        return ArchiveSource(path)
     raise RequestError(
-        f"{shown} is no source of images: give a folder, a manifest ({', '.join(MANIFEST_SUFFIXES)})"
-        f" or an array file ({', '.join(ARRAY_SUFFIXES)})"
+        f"{shown} is no source of images: give a folder, a manifest ({', '.join(MANIFEST_SUFFIXES)}), an"
+        f" array file ({', '.join(ARRAY_SUFFIXES)}) or an archive ({', '.join(ARCHIVE_SUFFIXES)})"
     )

@@ -211,7 +211,7 @@ def test_what_is_no_source(source: Any, message: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["notes.txt", "birds.h5", "noending", "images.tar"])
+@pytest.mark.parametrize("name", ["notes.txt", "birds.h5", "noending", "images.rar"])
 def test_files_of_another_kind(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"")
     with pytest.raises(RequestError, match=r"is no source of images: give a folder, a manifest \(\.csv"):
