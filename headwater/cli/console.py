@@ -19,6 +19,10 @@ from headwater.printable import counted, escaped
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
+Views = Annotated[
+    bool, typer.Option("--views", help="Train on the store's augmented views of each image, too.")
+]
+
 PLAIN_EVERY = 5.0
 """Seconds between lines of progress where nothing can be redrawn."""
 
@@ -130,6 +134,11 @@ def print_rows(left_out: str, without_group: Mapping[str, int], small_groups: Ma
     if without_group:
         counts = ", ".join(f"{count:,} of {split}" for split, count in without_group.items())
         print_note(f"rows without a known group, which count in no figure of groups: {counts}")
+    unseen = [name for name, rows in small_groups.items() if not rows]
+    if unseen:
+        more = f" and {len(unseen) - 5:,} more" if len(unseen) > 5 else ""
+        print_note(f"{counted(len(unseen), 'group')} without a row in train: {', '.join(unseen[:5])}{more}")
+    small_groups = {name: rows for name, rows in small_groups.items() if rows}
     if small_groups:
         named = "; ".join(f"{name}: {counted(rows, 'row')}" for name, rows in list(small_groups.items())[:5])
         more = f"; and {len(small_groups) - 5:,} more groups" if len(small_groups) > 5 else ""

@@ -13,6 +13,7 @@ import typer
 from headwater.cli import sweep
 from headwater.cli.console import (
     AsJson,
+    Views,
     between,
     in_sample_note,
     parts_of,
@@ -124,6 +125,7 @@ def fit(
         list[str] | None, typer.Option("--set", help="key=value, or METHOD.key=value; may be repeated.")
     ] = None,
     split: Annotated[str, typer.Option(help="The column that says train, val or test.")] = "split",
+    views: Views = False,
     seed: Annotated[int, typer.Option(help="Decides which rows are drawn.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     replace: Replace = False,
@@ -159,6 +161,7 @@ def fit(
             target=target,
             groups=parts_of(groups),
             split=split,
+            views=views,
             seed=seed,
             out=run_paths(out, names) if several else [out],
             replace=replace,

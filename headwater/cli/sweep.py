@@ -13,6 +13,7 @@ import typer
 
 from headwater.cli.console import (
     AsJson,
+    Views,
     between,
     parts_of,
     percent,
@@ -79,6 +80,7 @@ def sweep(
         typer.Option(help="Parts of val, to judge methods that read it. [default: 3, of a small val 5]"),
     ] = None,
     split: Annotated[str, typer.Option(help="The column that says train, val or test.")] = "split",
+    views: Views = False,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     replace: Annotated[bool, typer.Option("--replace", help="Delete the sweep that is at --out.")] = False,
     dry_run: Annotated[
@@ -97,6 +99,7 @@ def sweep(
             target=target,
             groups=parts_of(groups),
             split=split,
+            views=views,
             methods=parts_of(methods),
             draws=16 if draws is None else draws,
             grid=_options(grid, "--grid", several=True) if grid else None,

@@ -41,7 +41,8 @@ class HeadInfo:
     `classes` by output; `group_names` and `train_counts` (rows per group in train, for train-weighted
     accuracy) align; `group_columns` empty: the groups are the classes. `store_path` is where the store was, a
     hint only; `store_fingerprint` and `store_recipe` say which features the head fits. `summary` holds a
-    group report's plain data by split. `unconverged` of the `trained` heads did not converge.
+    group report's plain data by split. `unconverged` of the `trained` heads did not converge. It was trained
+    on so many augmented `views` beside each image.
 
     `fitted_on`: the splits whose rows decided the head: it was fitted, tuned or standardised on them; None:
     an older file that does not say. `chosen_by` names the rule that chose the head among a sweep's, by its
@@ -66,6 +67,7 @@ class HeadInfo:
     rounds: int = 0
     trained: int = 0
     unconverged: int = 0
+    views: int = 0
     fitted_on: tuple[str, ...] | None = None
     chosen_by: str = ""
     chosen_on: str = ""
@@ -103,6 +105,7 @@ class HeadInfo:
             rounds=fitted.rounds,
             trained=fitted.trained,
             unconverged=fitted.unconverged,
+            views=task.views,
             fitted_on=splits_read(fitted.method, fitted.settings),
             chosen_by=chosen_by,
             chosen_on=chosen_on,

@@ -31,7 +31,7 @@ def report_on(
 
     `levels`: coarser levels of the classes by name, for accuracy there.
     """
-    rows = task.rows(split).index
+    rows = task.plain(split)
     common: dict[str, Any] = {
         "y_true": task.target[rows],
         "groups": task.groups[rows],
@@ -89,7 +89,7 @@ def evaluate(
 
 def without_group(task: Task) -> dict[str, int]:
     """How many rows of each split have no known group, and so count in no figure of groups."""
-    counts = {split: int((task.groups[rows] < 0).sum()) for split, rows in task.splits.items()}
+    counts = {split: int((task.groups[task.plain(split)] < 0).sum()) for split in task.splits}
     return {split: count for split, count in counts.items() if count}
 
 

@@ -53,6 +53,7 @@ def fit(
     method: str = "ERM",
     settings: Mapping[str, Any] | None = None,
     split: str = "split",
+    views: bool = False,
     seed: int = 0,
     out: str | os.PathLike[str] | None = None,
     replace: bool = False,
@@ -61,8 +62,9 @@ def fit(
     """Fit one method on a store (or a Task) and measure it on val and test.
 
     `groups`: annotation columns crossed with the target; none: the groups are the classes. `settings`: the
-    method's own, listed by `headwater heads methods`. `out`: where to save the head. Raises RequestError
-    before any work for anything that is wrong with the request.
+    method's own, listed by `headwater heads methods`. `views`: train on the store's augmented views, too.
+    `out`: where to save the head. Raises RequestError before any work for anything that is wrong with the
+    request.
     """
     (result,) = fit_many(
         store,
@@ -70,6 +72,7 @@ def fit(
         groups=groups,
         methods=[(method, settings or {})],
         split=split,
+        views=views,
         seed=seed,
         out=None if out is None else [Path(out)],
         replace=replace,
@@ -85,6 +88,7 @@ def fit_many(
     target: str = "class",
     groups: Sequence[str] = (),
     split: str = "split",
+    views: bool = False,
     seed: int = 0,
     out: Sequence[Path] | None = None,
     replace: bool = False,
@@ -101,7 +105,7 @@ def fit_many(
             if path.suffix != SUFFIX:
                 raise RequestError(f"a head's file is named *{SUFFIX}, and this is {str(path)!r}")
             check_place(path, replace=replace)
-    task = as_task(store, target, groups, split)
+    task = as_task(store, target, groups, split, views=views)
     planned: list[Planned] = [plan(task, name, given, seed=seed) for name, given in methods]
     fitted = run_recipes(task, planned, device=device, progress=progress)
     reports = {
@@ -134,9 +138,14 @@ def fit_many(
 
 
 def as_task(
-    store: Store | Task | str | os.PathLike[str], target: str, groups: Sequence[str], split: str
+    store: Store | Task | str | os.PathLike[str],
+    target: str,
+    groups: Sequence[str],
+    split: str,
+    *,
+    views: bool = False,
 ) -> Task:
-    """The task in a store's columns; a Task is given back as it is."""
+    """The task in a store's columns, with its augmented views if wanted; a Task is given back as it is."""
     if isinstance(store, Task):
         return store
     if isinstance(groups, str):
@@ -145,7 +154,7 @@ def as_task(
         from headwater.store import open_store  # noqa: PLC0415
 
         store = open_store(store)
-    return Task.from_store(store, target, groups, split)
+    return Task.from_store(store, target, groups, split, views=views)
 
 
 def run_paths(folder: Path, names: Sequence[str]) -> list[Path]:

@@ -365,6 +365,7 @@ def _commands(run: Run) -> tuple[str, ...]:
         found.append(command(*words, "--out", run.folder))
     else:
         for each in run.heads:
-            words = ["headwater", "heads", "fit", run.store.path, *about]
-            found.append(command(*words, "--method", each.info.method, "--out", each.file))
+            words = ["headwater", "heads", "fit", run.store.path, *about, "--method", each.info.method]
+            words += ["--views"] if each.info.views else []
+            found.append(command(*words, "--out", each.file))
     return (*found, command("headwater", "report", run.folder))

@@ -74,7 +74,8 @@ def asked(result: SweepResult) -> list[str]:
     """The options of `headwater heads sweep` that ask for this sweep."""
     request = result.request
     methods, seeds = request["methods"], request["seeds"]
-    words = ["--methods", methods if isinstance(methods, str) else ",".join(methods)]
+    words = ["--views"] if request.get("views") else []
+    words += ["--methods", methods if isinstance(methods, str) else ",".join(methods)]
     if request["grid"] is None:
         words += ["--draws", str(request["draws"])]
     for key, values in (request["grid"] or {}).items():

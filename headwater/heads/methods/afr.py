@@ -83,8 +83,9 @@ def afr(task: Task, settings: AFRSettings, random: np.random.Generator) -> Recip
     chosen by the worst group on val. Unlike the authors' the bias is free, and the second head is solved to
     its optimum.
     """
-    train = task.rows("train").index
-    first, second = split_off(train, task.target[train], settings.share, random)
+    train = task.plain("train")
+    parts = split_off(train, task.target[train], settings.share, random)
+    first, second = (task.with_views(part) for part in parts)
     (anchor,) = yield [train_spec(task, settings, Rows(first))]
     confidence = np.exp(-row_losses(task, anchor, second))
     codes, rows = task.target[second], Rows(second)

@@ -72,7 +72,14 @@ def cv_group_dro(task: Task, settings: CrossValidatedSettings, random: np.random
     groups = np.unique(task.groups[rows], return_inverse=True)[1].reshape(-1)
     counts = np.bincount(groups)
     share = np.full(len(counts), 1 / len(counts))
-    part = dealt(groups, min(settings.folds, int(counts.min())), random) if settings.updates else groups
+    part = groups
+    if settings.updates:
+        # Views of one image are held out together.
+        plain = rows < task.images
+        of_image = np.zeros(task.images, dtype=np.int64)
+        fewest = int(np.unique(groups[plain], return_counts=True)[1].min())
+        of_image[rows[plain]] = dealt(groups[plain], min(settings.folds, fewest), random)
+        part = of_image[rows % task.images]
 
     everything = Rows(rows)
     fewer_rows = len(rows) < task.dim

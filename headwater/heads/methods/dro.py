@@ -68,7 +68,8 @@ def group_dro(task: Task, settings: GroupDROSettings, random: np.random.Generato
     It ends at the minimum of max_g (mean loss + C/√n_g) + penalty.
     """
     groups = task.groups[task.rows("train").index]
-    (head,) = yield [robust_spec(task, settings, group_risk(groups, settings.adjustment))]
+    adjustment = settings.adjustment * np.sqrt(task.views + 1)  # n counts images
+    (head,) = yield [robust_spec(task, settings, group_risk(groups, adjustment))]
     return Outcome(head)
 
 

@@ -224,7 +224,10 @@ def check_needs(task: Task, name: str, needs: Needs) -> None:
                 f"{len(task.splits[split])} {'has' if unknown == 1 else 'have'} none; annotate "
                 f"{listed(task.group_columns)} or choose a method without groups"
             )
-        few = _fewer(task.group_names, task.group_counts(split), needs.rows_per_group)
+        counts = task.group_counts(split)
+        if task.hierarchy is not None:  # of thousands of species some are not in every split
+            counts = np.where(counts == 0, needs.rows_per_group, counts)
+        few = _fewer(task.group_names, counts, needs.rows_per_group)
         if few:
             raise RequestError(
                 f"{name} needs at least {counted(needs.rows_per_group, 'row')} of every group in split "

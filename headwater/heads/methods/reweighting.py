@@ -36,9 +36,10 @@ def inverse_counts(codes: NDArray[np.int64]) -> Weights:
 
 
 def _counts(task: Task, settings: ByCountSettings) -> NDArray[np.int64]:
-    """How many rows of train each row's class or group has, shape (rows of train,)."""
-    codes = (task.target if settings.by == "class" else task.groups)[task.rows("train").index]
-    return np.asarray(np.bincount(codes)[codes])
+    """How many images of train each row's class or group has, shape (rows of train,)."""
+    by_class = settings.by == "class"
+    counts = task.class_counts("train") if by_class else task.group_counts("train")
+    return counts[(task.target if by_class else task.groups)[task.rows("train").index]]
 
 
 def _by_count_needs(settings: ByCountSettings) -> Needs:

@@ -79,6 +79,7 @@ class Design:
             "target": task.target_name,
             "groups": list(task.group_columns),
             "split": task.split_name,
+            "views": task.views,
             "annotations": digest.hexdigest(),
             "methods": ALL if ALL in wanted.methods else names,
             "draws": None if grid is not None else wanted.draws,

@@ -49,7 +49,7 @@ def measure_split(task: Task, heads: Sequence[LinearHead], split: str) -> SplitF
     """Figures of heads on a whole split; equal heads are measured once, and scores are held in blocks."""
     distinct = list(dict.fromkeys(heads))
     place = {head: number for number, head in enumerate(distinct)}
-    rows = task.rows(split).index
+    rows = task.plain(split)
     step = max(1, SCORES_AT_ONCE // (len(rows) * len(task.classes)))
     scores = (task.logits(distinct[first : first + step], rows) for first in range(0, len(distinct), step))
     found = _measured(task, rows, scores, likelihood=split == "val")

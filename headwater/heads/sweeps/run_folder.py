@@ -25,6 +25,7 @@ _SAME = {
     "target": "target",
     "groups": "groups",
     "split": "split",
+    "views": "the augmented views trained on",
     "annotations": "the values in those columns",
     "folds": "folds",
 }
@@ -77,7 +78,7 @@ def check_folder(folder: Path, request: Mapping[str, Any], *, replace: bool = Fa
 def _there(folder: Path) -> dict[str, Any]:
     with explained_reading(folder / SWEEP):
         found: dict[str, Any] = json.loads((folder / SWEEP).read_text())
-    return found
+    return {"views": 0, **found}
 
 
 def _plain(request: Mapping[str, Any]) -> dict[str, Any]:

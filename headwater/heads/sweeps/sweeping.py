@@ -74,6 +74,7 @@ def sweep(
     target: str = "class",
     groups: Sequence[str] = (),
     split: str = "split",
+    views: bool = False,
     methods: str | Sequence[str] = (ALL,),
     draws: int = 16,
     grid: Mapping[str, Sequence[Any]] | None = None,
@@ -94,6 +95,7 @@ def sweep(
         target: the column to predict.
         groups: columns crossed with the target.
         split: the column of splits.
+        views: train on the store's augmented views, too; all figures are of the images alone.
         methods: names, one or more, or `all`: then those whose needs the task does not meet are skipped and
             listed.
         draws: settings of each method: its published ones, then random draws from its search space, which
@@ -127,6 +129,7 @@ def sweep(
         target=target,
         groups=groups,
         split=split,
+        views=views,
         methods=methods,
         draws=draws,
         grid=grid,
@@ -145,6 +148,7 @@ def design_sweep(
     target: str = "class",
     groups: Sequence[str] = (),
     split: str = "split",
+    views: bool = False,
     methods: str | Sequence[str] = (ALL,),
     draws: int = 16,
     grid: Mapping[str, Sequence[Any]] | None = None,
@@ -153,7 +157,7 @@ def design_sweep(
     folds: int | None = None,
 ) -> Design:
     """What `sweep` would train, by the same arguments: everything is checked and nothing trained."""
-    task = as_task(store, target, groups, split)
+    task = as_task(store, target, groups, split, views=views)
     names = (methods,) if isinstance(methods, str) else tuple(methods)
     return make_design(task, Wanted(names, draws, grid, settings), seeds, folds)
 

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from headwater.errors import RequestError
 from headwater.heads.specs.spec import Rows
+from headwater.heads.tasks.arrays import check_finite, check_rows, checked_features, checked_views
 from headwater.heads.tasks.columns import (
     FRACTIONS,
     SPLITS,
@@ -29,6 +30,7 @@ from headwater.heads.tasks.columns import (
 )
 from headwater.heads.tasks.hierarchy import Hierarchy, two_levels
 from headwater.heads.tasks.levels import LevelsGiven, Placed, asked_levels, column_called, place
+from headwater.heads.tasks.views import WithViews
 from headwater.printable import counted
 from headwater.taxonomy import levels_of
 
@@ -81,7 +83,8 @@ class Task:
     A group is a combination of the target and the group columns that occurs in the data, so each group lies
     within one class; `domains` (rows,) are codes of what the group columns alone say, -1 where unknown.
     `hierarchy` is the tree that the groups are leaves of, where the target is a level of one; `tree` has one
-    for every task. Build a task with `from_store` or `from_arrays`.
+    for every task. With augmented `views`, row r + v·images is view v of image r, and train holds all of
+    them; other splits hold images alone. Build a task with `from_store` or `from_arrays`.
     """
 
     features: Any
@@ -97,6 +100,7 @@ class Task:
     left_out: LeftOut = LeftOut()
     origin: Origin = Origin()
     hierarchy: Hierarchy | None = None
+    views: int = 0
 
     @classmethod
     def from_store(
@@ -107,12 +111,13 @@ class Task:
         split: str = "split",
         *,
         classes: Sequence[str] | None = None,
+        views: bool = False,
     ) -> Task:
         """Read a task from an open store's annotation columns.
 
         Rows that failed to extract, or have no target or no split, are left out and counted. `groups` empty:
         the groups are the classes. `classes` fixes the class names and their order, for a head trained
-        elsewhere.
+        elsewhere. `views`: train on the store's augmented views of each image of train, too.
 
         Where the target is one of the store's levels, given by name or number, the groups may be any level
         below it: classes and groups are then nodes of the tree, homonyms kept apart, the classes in the order
@@ -154,6 +159,7 @@ class Task:
                 recipe=dict(store.plan.recipe),
             ),
             placed=placed,
+            views=[store.augmented(view) for view in range(1, store.views + 1)] if views else (),
         )
 
     @classmethod
@@ -165,6 +171,7 @@ class Task:
         split: ArrayLike | None = None,
         *,
         levels: LevelsGiven | None = None,
+        views: ArrayLike | None = None,
         classes: Sequence[str] | None = None,
         target_name: str = "class",
         split_name: str = "split",
@@ -177,16 +184,16 @@ class Task:
         `levels`: names of every row at each level of a taxonomy, by the level's name from the root, or a
         `Taxonomy` and each row's node. `target` and `groups` are then names or numbers of levels, `groups`
         one or several, and classes and groups are as in `from_store`.
+
+        `views`: the features (views, rows, dim) of augmented views of each row, for those of train.
         """
-        if getattr(features, "ndim", None) != 2:
-            features = np.asarray(features)
-        if features.ndim != 2:
-            raise RequestError(f"features must have shape (rows, dim), not {features.shape}")
+        features = checked_features(features)
+        augmented = checked_views(views, features)
         rows = int(features.shape[0])
         placed = None
         if levels is not None:
             placed = place(levels, *asked_levels(target, groups))
-            _check_rows("levels", len(placed.node), rows)
+            check_rows("levels", len(placed.node), rows)
             first, named = placed.target(classes), []
         else:
             first = coded(target_name, target)
@@ -194,13 +201,15 @@ class Task:
             named = [coded(name, values) for name, values in (given or {}).items()]
         last = coded(split_name, np.full(rows, SPLITS[0]) if split is None else split)
         for column in (first, *named, last):
-            _check_rows(f"column {column.name!r}", len(column.codes), rows)
+            check_rows(f"column {column.name!r}", len(column.codes), rows)
         usable = np.ones(rows, dtype=bool)
-        task = cls._build(features, first, named, last, usable=usable, classes=classes, placed=placed)
+        task = cls._build(
+            features, first, named, last, usable=usable, classes=classes, placed=placed, views=augmented
+        )
         # A store's features are finite, and those of train are looked at by the bank.
         for name in task.splits:
             if name != SPLITS[0]:
-                _check_finite(features, task.splits[name], name)
+                check_finite(features, task.splits[name], name)
         return task
 
     @classmethod
@@ -215,6 +224,7 @@ class Task:
         classes: Sequence[str] | None,
         origin: Origin | None = None,
         placed: Placed | None = None,
+        views: Sequence[Any] = (),
     ) -> Task:
         if classes is not None:
             target = target.in_terms_of(classes)
@@ -248,13 +258,16 @@ class Task:
             name: np.flatnonzero(taking_part & (split.codes == code)).astype(np.int64)
             for name, code in named.items()
         }
+        train = splits.get(SPLITS[0])
+        if views and train is not None:
+            splits[SPLITS[0]] = np.concatenate([train + v * len(usable) for v in range(len(views) + 1)])
         return cls(
-            features=features,
-            target=target.codes,
+            features=WithViews([features, *views]) if views else features,
+            target=np.tile(target.codes, len(views) + 1),
             classes=target.names,
-            groups=made.codes,
+            groups=np.tile(made.codes, len(views) + 1),
             group_names=made.names,
-            domains=made.domains,
+            domains=np.tile(made.domains, len(views) + 1),
             splits={name: rows for name, rows in splits.items() if len(rows)},
             target_name=target.name,
             group_columns=(*(placed.group_levels if placed else ()), *(column.name for column in groups)),
@@ -262,12 +275,18 @@ class Task:
             left_out=left_out,
             origin=origin or Origin(),
             hierarchy=hierarchy,
+            views=len(views),
         )
 
     @property
     def dim(self) -> int:
         """How many features a row has."""
         return int(self.features.shape[1])
+
+    @property
+    def images(self) -> int:
+        """How many rows there are that are no augmented views; row r shows image r modulo this."""
+        return len(self.target) // (self.views + 1)
 
     @cached_property
     def tree(self) -> Hierarchy:
@@ -302,13 +321,22 @@ class Task:
             self._rows[split] = Rows(self.splits[split])
         return self._rows[split]
 
+    def plain(self, split: str) -> NDArray[np.int64]:
+        """The row numbers of a split without augmented views, for figures: every image once, ascending."""
+        rows = self.rows(split).index
+        return rows if self.views == 0 else rows[rows < self.images]
+
+    def with_views(self, images: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The rows of these images and then of their augmented views."""
+        return np.concatenate([images + view * self.images for view in range(self.views + 1)])
+
     def class_counts(self, split: str) -> NDArray[np.int64]:
-        """Rows per class in a split, shape (classes,)."""
-        return np.bincount(self.target[self.rows(split).index], minlength=len(self.classes))
+        """Images per class in a split, shape (classes,); augmented views are not counted."""
+        return np.bincount(self.target[self.plain(split)], minlength=len(self.classes))
 
     def group_counts(self, split: str) -> NDArray[np.int64]:
-        """Rows per group in a split, shape (groups,); rows whose group is unknown are not counted."""
-        groups = self.groups[self.rows(split).index]
+        """Images per group in a split, shape (groups,); those whose group is unknown are not counted."""
+        groups = self.groups[self.plain(split)]
         return np.bincount(groups[groups >= 0], minlength=len(self.group_names))
 
     def logits(self, heads: Sequence[LinearHead], rows: ArrayLike) -> NDArray[np.float32]:
@@ -349,22 +377,3 @@ class Task:
         """Class codes that many heads predict for the same rows, shape (heads, rows)."""
         predicted: NDArray[np.int64] = self.logits(heads, rows).argmax(axis=2)
         return predicted
-
-
-def _check_rows(what: str, found: int, rows: int) -> None:
-    if found != rows:
-        raise RequestError(f"{what} has {found} rows, the features {rows}")
-
-
-def _check_finite(features: Any, rows: NDArray[np.int64], split: str) -> None:
-    if np.dtype(features.dtype).kind != "f":
-        return
-    for first in range(0, len(rows), _BLOCK):
-        here = rows[first : first + _BLOCK]
-        finite = np.isfinite(np.asarray(features[here]))
-        if not finite.all():
-            row, column = np.argwhere(~finite)[0].tolist()
-            raise RequestError(
-                f"row {here[row]} of split {split!r} holds NaN or an infinite value (in feature {column}); "
-                "leave such rows out"
-            )
