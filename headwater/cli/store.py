@@ -44,15 +44,23 @@ def _say(text: str) -> None:
 def info(
     store: _Store,
     top: Annotated[int, typer.Option("--top", min=1, help="How many values of a column are listed.")] = 10,
+    depth: Annotated[
+        str | None,
+        typer.Option(
+            "--depth", metavar="LEVEL", help="Show the taxonomy down to this level, a name or number."
+        ),
+    ] = None,
     json: _Json = False,
 ) -> None:
-    """Show the plan, rows, failed rows, columns with counts, and runs with rates."""
+    """Show the plan, rows, failed rows, columns with counts, runs with rates, and the taxonomy if asked."""
+    from headwater.cli.tree import print_tree, read_tree, tree_record
     from headwater.store import info as describe
     from headwater.store import show_key
 
+    tree = None if depth is None else read_tree(store, depth, whole=json)
     found = describe(store, top=top)
     if json:
-        print_json(found)
+        print_json(found if tree is None else {**found, "taxonomy": tree_record(tree)})
         return
     _print_pairs("store", _about(found))
     _print_pairs("recipe", _flat(found["recipe"]) + _flat(found["details"]))
@@ -69,6 +77,8 @@ def info(
         _print_pairs("failed rows", failed + ([("…", f"{more:,} more")] if more else []))
     for number, run in enumerate(found["runs"], start=1):
         _print_pairs(f"run {number}", _flat(run))
+    if tree is not None:
+        print_tree(tree)
 
 
 def _print_pairs(title: str, rows: Sequence[tuple[str, str]]) -> None:
@@ -106,6 +116,7 @@ def _about(found: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("augmented views", f"{found['views']}"),
         ("shards", shards),
         ("size", f"{found['bytes'] / 2**20:,.1f} MiB"),
+        *([("levels", ", ".join(found["levels"]))] if found["levels"] else []),
         ("source", found["source"]),
         ("fingerprint", found["fingerprint"]),
     ]
@@ -178,24 +189,37 @@ def annotate(
     allow_missing: Annotated[
         bool, typer.Option("--allow-missing", help="Let the table leave out rows.")
     ] = False,
+    levels: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--levels",
+            metavar="COL,COL",
+            help=f"The columns that are levels of a taxonomy, from the root. {_NAMES}",
+        ),
+    ] = None,
     drop: Annotated[
         list[str] | None, typer.Option("--drop", metavar="COL[,COL]", help=f"Columns to remove. {_NAMES}")
     ] = None,
 ) -> None:
-    """Add the columns of a table, joined by key, or drop columns."""
+    """Add the columns of a table, joined by key, drop columns, or say which are levels of a taxonomy."""
     from headwater.errors import RequestError
     from headwater.store import annotate as add
-    from headwater.store import drop_annotations, read_table
+    from headwater.store import drop_annotations, open_store, read_table, set_levels
+    from headwater.taxonomy import stored_tree
 
-    dropped = _names(drop)
-    if table is None and not dropped:
-        raise RequestError("nothing to do: give a table whose columns to add, or --drop COL")
+    dropped, named = _names(drop), _names(levels)
+    if table is None and not dropped and not named:
+        raise RequestError("nothing to do: give a table whose columns to add, --levels COL,COL or --drop COL")
     if dropped:
         drop_annotations(store, dropped)
         _say(f"dropped {', '.join(dropped)} from {store}")
     if table is not None:
         added = add(store, read_table(table, key=key), key=key, replace=replace, allow_missing=allow_missing)
         _say(f"added {', '.join(added)} to {store}")
+    if named:
+        set_levels(store, named)
+        tree, _ = stored_tree(open_store(store, unfinished=True).annotations)
+        _say(f"levels of {store}, from the root: {tree.describe()}")
 
 
 @app.command()

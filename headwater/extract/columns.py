@@ -11,7 +11,8 @@ from headwater.extract.archives import ArchiveSource
 from headwater.extract.datasets import DatasetSource
 from headwater.extract.folder import FolderSource
 from headwater.extract.sources import Source
-from headwater.store import Store, annotate, column_from_values, open_store
+from headwater.store import Store, annotate, column_from_values, open_store, set_levels
+from headwater.taxonomy import LEVELS
 
 _KEY = "\0key"  # a name that no column of a source can have
 
@@ -26,7 +27,10 @@ def add_source_columns(path: Path, source: Source) -> list[str]:
     new = {name: values for name, values in given.items() if name not in store.annotations.names}
     if not new:
         return []
-    return annotate(path, {_KEY: list(source.keys), **new}, key=_KEY, allow_missing=True)
+    added = annotate(path, {_KEY: list(source.keys), **new}, key=_KEY, allow_missing=True)
+    if set(LEVELS) <= set(added):
+        set_levels(path, LEVELS)
+    return added
 
 
 def restore_columns(path: Path, source: Source) -> list[str]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from functools import cached_property
 from pathlib import Path
 
 from headwater.errors import RequestError
@@ -27,7 +26,8 @@ class FolderSource:
     Keys are never normalised: names that differ by letter case or Unicode form are different rows. Links to
     folders are followed unless they lead back into a folder they lie in. Hidden files and folders, `__MACOSX`
     and files of other kinds are left out and counted. Anything else that has an image's name is a row, also a
-    folder or a named pipe, and will fail with its reason.
+    folder or a named pipe, and will fail with its reason. `annotations` are what the folders' names tell, see
+    `folder_columns`.
     """
 
     def __init__(self, root: Path) -> None:
@@ -40,11 +40,7 @@ class FolderSource:
                 f" {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}"
             )
         self.keys: Sequence[str] = [path.decode("utf-8", "surrogateescape") for path in paths]
-
-    @cached_property
-    def annotations(self) -> Columns:
-        """`class` and `split`, or the taxonomy, told by the folders' names; see `folder_columns`."""
-        return folder_columns(self.keys)
+        self.annotations: Columns = folder_columns(self.keys)
 
     def load(self, row: int) -> bytes:
         """The bytes of a row's file; ReadError when they cannot be had."""

@@ -5,10 +5,11 @@ Only names are looked at here; listing them is folder.py's business.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 
-LEVELS = ("kingdom", "phylum", "class", "order", "family", "genus", "species")
+from headwater.errors import RequestError
+from headwater.printable import counted
+from headwater.taxonomy import LEVELS, NOT_NAMED_SO, names_in
 
 SPLITS = {
     "train": "train",
@@ -21,8 +22,6 @@ SPLITS = {
 }
 """Folder names, in lower case, that mean a part of a split, and what the `split` column calls it."""
 
-_TAXON = re.compile(r"\d+_([A-Z][^_]*)" + r"_([^_]+)" * 5 + r"_(.+)", re.DOTALL)
-
 Columns = dict[str, list[str | None]]
 
 
@@ -33,9 +32,10 @@ def folder_columns(keys: Sequence[str]) -> Columns:
       passed over, as long as another folder, or a split's name, follows.
     - `split`: where every folder then is, or lies in, one named like a split (`SPLITS`), in any letter case.
     - `class`: the rest of the folder's path; `cat` in `cat/1.jpg`, `cat/indoors` in `cat/indoors/1.jpg`.
-    - Where every class folder is named like `00000_Animalia_…_Lumbricus_terrestris`, the columns are `LEVELS`
+    - Where class folders are named like `00000_Animalia_…_Lumbricus_terrestris`, the columns are `LEVELS`
       instead, and the folder's name goes to `taxon`. `species` is genus and epithet, `Lumbricus terrestris`,
-      because epithets repeat; a genus shared by two kingdoms keeps its one name.
+      because epithets repeat; a genus shared by two kingdoms keeps its one name. RequestError where some
+      are named so and others not.
     """
     folders = [key.rpartition("/")[0] for key in keys]
     parts = {folder: tuple(folder.split("/")) for folder in set(folders) if folder}
@@ -50,9 +50,10 @@ def folder_columns(keys: Sequence[str]) -> Columns:
         add("split", {folder: SPLITS[p[skip].lower()] for folder, p in parts.items()})
     names = {folder: readable("/".join(p[skip + has_split :])) for folder, p in parts.items()}
     names = {folder: name for folder, name in names.items() if name}
-    matches = {folder: _TAXON.fullmatch(name.rpartition("/")[2]) for folder, name in names.items()}
-    levels = {folder: _levels(match) for folder, match in matches.items() if match}
-    if names and len(levels) == len(names):
+    taxa = {folder: names_in(name.rpartition("/")[2]) for folder, name in names.items()}
+    levels = {folder: found for folder, found in taxa.items() if found}
+    if levels:
+        _refuse_strays([names[folder] for folder in names if folder not in levels], len(levels))
         add("taxon", {folder: name.rpartition("/")[2] for folder, name in names.items()})
         for number, level in enumerate(LEVELS):
             add(level, {folder: values[number] for folder, values in levels.items()})
@@ -74,9 +75,13 @@ def _common_folders(folders: set[tuple[str, ...]]) -> int:
     return count
 
 
-def _levels(match: re.Match[str]) -> tuple[str, ...]:
-    *upper, epithet = match.groups()
-    return (*upper, f"{upper[-1]} {epithet.replace('_', ' ')}")
+def _refuse_strays(strays: Sequence[str], taxa: int) -> None:
+    if strays:
+        more = f", and neither are {len(strays) - 1:,} more," if len(strays) > 1 else ","
+        raise RequestError(
+            f"the folder {min(strays)!r} {NOT_NAMED_SO}{more} as {counted(taxa, 'folder')} here are; "
+            "rename it or move it away"
+        )
 
 
 def readable(name: str) -> str:

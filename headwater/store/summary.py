@@ -39,6 +39,7 @@ def info(path: str | os.PathLike[str], *, top: int = 10) -> dict[str, Any]:
         "recipe": dict(plan.recipe),
         "details": dict(plan.details),
         "failed": [{"key": store.keys[row], "error": error} for row, error in failed[:top]],
+        "levels": list(store.annotations.levels),
         "columns": [describe(column, top) for column in store.annotations.values()],
         "runs": store.runs,
     }

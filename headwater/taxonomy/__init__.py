@@ -1,18 +1,29 @@
 """Trees of taxa: built from names, columns or edges; counted, walked and shown."""
 
-from headwater.taxonomy.build import from_columns, from_edges, from_folders, read_table
-from headwater.taxonomy.show import tree_lines
-from headwater.taxonomy.stored import levels_of
+from headwater.taxonomy.build import (
+    NOT_NAMED_SO,
+    from_columns,
+    from_edges,
+    from_folders,
+    names_in,
+    read_table,
+)
+from headwater.taxonomy.show import TreeRow, tree_rows
+from headwater.taxonomy.stored import levels_of, stored_tree
 from headwater.taxonomy.tree import LEVELS, Taxonomy, level_number
 
 __all__ = [
     "LEVELS",
+    "NOT_NAMED_SO",
     "Taxonomy",
+    "TreeRow",
     "from_columns",
     "from_edges",
     "from_folders",
     "level_number",
     "levels_of",
+    "names_in",
     "read_table",
-    "tree_lines",
+    "stored_tree",
+    "tree_rows",
 ]

@@ -14,6 +14,10 @@ from headwater.errors import RequestError
 from headwater.store import tables
 from headwater.taxonomy.tree import LEVELS, Taxonomy
 
+NOT_NAMED_SO = (
+    "is not named like 00000_Animalia_Annelida_Clitellata_Haplotaxida_Lumbricidae_Lumbricus_terrestris "
+    "(a number and the seven levels from kingdom to species)"
+)
 _TAXON = re.compile(r"\d+_([A-Z][^_]*)" + r"_([^_]+)" * 5 + r"_(.+)", re.DOTALL)
 
 
@@ -65,16 +69,21 @@ def from_folders(folders: Sequence[str]) -> tuple[Taxonomy, NDArray[np.int64]]:
     """
     columns: dict[str, list[str | None]] = {level: [] for level in LEVELS}
     for folder in folders:
-        match = _TAXON.fullmatch(folder)
-        if match is None:
-            raise RequestError(
-                f"the folder {folder!r} is not named like 00000_Animalia_Annelida_Clitellata_Haplotaxida_"
-                "Lumbricidae_Lumbricus_terrestris: a number and the seven levels from kingdom to species"
-            )
-        *upper, epithet = match.groups()
-        for level, name in zip(LEVELS, (*upper, f"{upper[-1]} {epithet.replace('_', ' ')}"), strict=True):
+        names = names_in(folder)
+        if names is None:
+            raise RequestError(f"the folder {folder!r} {NOT_NAMED_SO}")
+        for level, name in zip(LEVELS, names, strict=True):
             columns[level].append(name)
     return from_columns(columns, one_parent="species")
+
+
+def names_in(folder: str) -> tuple[str, ...] | None:
+    """The seven names in `00000_Animalia_…_Lumbricus_terrestris`, the last one genus and epithet; or None."""
+    match = _TAXON.fullmatch(folder)
+    if match is None:
+        return None
+    *upper, epithet = match.groups()
+    return (*upper, f"{upper[-1]} {epithet.replace('_', ' ')}")
 
 
 def from_edges(

@@ -1,42 +1,59 @@
-"""A taxonomy as lines of text, down to a level, with how much lies below each node."""
+"""A taxonomy as rows of a listing, down to a level, with how much lies below each node."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from headwater.taxonomy.tree import Taxonomy
 
-_MOST = 40  # children of one node that are listed before the rest is summed up
+
+@dataclass(frozen=True)
+class TreeRow:
+    """A node of the listing: how many nodes stand above it, and what lies at it and below.
+
+    `leaves`: nodes without children, itself not counted. `node` is -1 for a row that stands for `more`
+    siblings, the smaller ones, together.
+    """
+
+    node: int
+    above: int
+    images: int
+    leaves: int
+    more: int = 0
 
 
-def tree_lines(taxonomy: Taxonomy, counts: ArrayLike, depth: int | str) -> list[str]:
-    """One line per node down to level `depth`, indented by level: name, images below, leaves below.
+def tree_rows(
+    taxonomy: Taxonomy, counts: ArrayLike, depth: int | str, most: int | None = None
+) -> list[TreeRow]:
+    """The nodes down to level `depth`, each before those below it, siblings by their images.
 
-    `counts` (nodes,): images at each node itself. Of more than 40 children of one node the largest are shown.
+    `counts` (nodes,): images at each node itself. Of more than `most` children of one node the smaller ones
+    are summed up in one row; None: all are listed.
     """
     deepest = taxonomy.level_number(depth)
     images = taxonomy.up(counts).astype(np.int64)
-    leaf = np.ones(len(taxonomy), dtype=bool)
-    leaf[taxonomy.parent[taxonomy.parent >= 0]] = False
-    leaves = taxonomy.up(leaf).astype(np.int64)
-    lines: list[str] = []
-
-    def add(node: int, indent: int) -> None:
-        children = taxonomy.children(node)
-        if node >= 0:
-            below = f", {leaves[node]:,} {_last(taxonomy)}" if len(children) else ""
-            lines.append(f"{'  ' * indent}{taxonomy.names[node]}  {images[node]:,} images{below}")
-        shown = children[taxonomy.level[children] <= deepest]
+    leaves = taxonomy.up(taxonomy.is_leaf).astype(np.int64) - taxonomy.is_leaf
+    rows: list[TreeRow] = []
+    todo = [TreeRow(-1, -1, 0, 0)]
+    while todo:
+        at = todo.pop()
+        if at.above >= 0:
+            rows.append(at)
+        if at.more:
+            continue
+        below = taxonomy.children(at.node)
+        shown = below[taxonomy.level[below] <= deepest]
         largest = shown[np.argsort(-images[shown], kind="stable")]
-        for child in largest[:_MOST]:
-            add(int(child), indent + 1)
-        if rest := largest[_MOST:].tolist():
-            lines.append(f"{'  ' * (indent + 1)}… {len(rest):,} more, {images[rest].sum():,} images")
-
-    add(-1, -1)
-    return lines
-
-
-def _last(taxonomy: Taxonomy) -> str:
-    return taxonomy.level_names[-1] if taxonomy.level_names else "leaves"
+        rest = largest[most:] if most is not None else largest[:0]
+        found = [
+            TreeRow(node, at.above + 1, int(images[node]), int(leaves[node]))
+            for node in largest[: len(largest) - len(rest)].tolist()
+        ]
+        if len(rest):
+            under = int(leaves[rest].sum() + taxonomy.is_leaf[rest].sum())
+            found.append(TreeRow(-1, at.above + 1, int(images[rest].sum()), under, len(rest)))
+        todo.extend(reversed(found))
+    return rows

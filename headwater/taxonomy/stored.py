@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from headwater.store import Annotations
-from headwater.taxonomy.tree import LEVELS
+import numpy as np
+from numpy.typing import NDArray
+
+from headwater.errors import RequestError
+from headwater.store import Annotations, Column
+from headwater.taxonomy.build import from_columns
+from headwater.taxonomy.tree import LEVELS, Taxonomy
 
 
 def levels_of(annotations: Annotations) -> tuple[str, ...]:
@@ -11,3 +16,20 @@ def levels_of(annotations: Annotations) -> tuple[str, ...]:
     if annotations.levels:
         return annotations.levels
     return LEVELS if all(level in annotations for level in LEVELS) else ()
+
+
+def stored_tree(annotations: Annotations) -> tuple[Taxonomy, NDArray[np.int64]]:
+    """The tree of a store's levels, and each row's node (rows,); RequestError where it has none."""
+    levels = levels_of(annotations)
+    if not levels:
+        raise RequestError(
+            "the store has no levels of a taxonomy; name the columns that are, from the root, with "
+            "`headwater store annotate STORE --levels COL,COL`"
+        )
+    return from_columns({name: _names(annotations[name]) for name in levels})
+
+
+def _names(column: Column) -> list[str | None]:
+    """As in tasks, -1 is no name in a column of whole numbers."""
+    texts = column.texts()
+    return [None if text == "-1" else text for text in texts] if column.kind == "int" else texts

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from headwater.cli.main import main
-from headwater.store import import_features
+from headwater.store import annotate, import_features, open_store
 
 ROWS = 30
 
@@ -161,3 +161,40 @@ def test_unfinished_work_exits_1_in_a_process_of_its_own(store):
     assert (done.returncode, done.stdout) == (1, "")
     assert "run the same extract command again to finish" in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_levels_are_said_and_shown_as_a_tree(headwater, store, tmp_path):
+    keys = open_store(store).keys.tolist()
+    kinds = ["bird", "fish", None]
+    table = {"path": keys, "kind": [kinds[n % 3] for n in range(ROWS)]}
+    table["sort"] = [None if n % 3 == 2 else f"{kinds[n % 3]} {n % 5}" for n in range(ROWS)]
+    annotate(store, table)
+    done = headwater("store", "info", store, "--depth", "kind")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "no levels of a taxonomy; name the columns that are, from the root, with" in done.stderr
+    done = headwater("store", "annotate", store, "--levels", "kind,sort")
+    assert done.stdout == f"levels of {store}, from the root: 2 kind, 10 sort\n"
+    # Row 7 failed; it would be a fish.
+    counts = {"bird": 10, "fish": 9, "fish 2": 1}
+    for width in (80, 32):
+        done = headwater("store", "info", store, "--depth", "1", columns=width)
+        lines = [line.split() for line in done.stdout[done.stdout.index("taxonomy") :].splitlines()]
+        assert lines[1:4] == [["images", "sort"], ["bird", "10", "5"], ["fish", "9", "5"]]
+        assert max(map(len, done.stdout.splitlines())) <= width
+        assert "10 images without a place in the taxonomy" in " ".join(done.stdout.split())
+    found = json.loads(headwater("store", "info", store, "--depth", "sort", "--json").stdout)
+    assert found["levels"] == ["kind", "sort"]
+    tree = found["taxonomy"]
+    assert (tree["levels"][1], tree["images_without"]) == ({"name": "sort", "nodes": 10}, 10)
+    seen = {node["name"]: node["images"] for kind in tree["nodes"] for node in (kind, *kind["children"])}
+    assert {name: seen[name] for name in counts} == counts
+    assert (len(seen), sum(node["images"] for node in tree["nodes"])) == (12, 19)
+    for given, says in (
+        ("genus", "no level 'genus'; its levels are kind, sort"),
+        ("3", "level 3 is out of range"),
+    ):
+        done = headwater("store", "info", store, "--depth", given)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert says in done.stderr
+    done = headwater("store", "annotate", store, "--levels", "kind,sort,kin")
+    assert (done.returncode, "no column 'kin' for a level" in done.stderr) == (2, True)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from headwater.extract.taxonomy import LEVELS, folder_columns
+from headwater.errors import RequestError
+from headwater.extract.taxonomy import folder_columns
+from headwater.taxonomy import LEVELS
 
 WORM = "00000_Animalia_Annelida_Clitellata_Haplotaxida_Lumbricidae_Lumbricus_terrestris"
 MOTH = "01234_Animalia_Arthropoda_Insecta_Lepidoptera_Noctuidae_Xestia_c-nigrum"
@@ -87,10 +89,15 @@ def test_an_epithet_of_several_words() -> None:
 
 
 @pytest.mark.parametrize("stray", ["cat/1.jpg", "00001_Animalia_Annelida/1.jpg", "00001_a_b_c_d_e_f_g/1.jpg"])
-def test_one_folder_of_another_kind_makes_all_of_them_plain_classes(stray: str) -> None:
-    columns = folder_columns([f"{WORM}/1.jpg", stray])
-    assert list(columns) == ["class"]
-    assert columns["class"][0] == WORM
+def test_a_folder_of_another_kind_among_taxa_is_named(stray: str) -> None:
+    name = stray.partition("/")[0]
+    with pytest.raises(
+        RequestError, match=f"the folder '{name}' is not named like .*, as 2 folders here are"
+    ):
+        folder_columns([f"{WORM}/1.jpg", f"{MOTH}/1.jpg", stray])
+    with pytest.raises(RequestError, match="species\\), and neither are 1 more, as 1 folder here are"):
+        folder_columns([f"{WORM}/1.jpg", stray, f"s{stray}"])
+    assert list(folder_columns([stray])) == ["class"]
 
 
 def test_an_image_beside_the_taxa_has_none() -> None:

@@ -1,12 +1,14 @@
 """Walking and weighing a taxonomy, against walks node by node."""
 
+import time
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headwater.errors import RequestError
-from headwater.taxonomy import LEVELS, Taxonomy, tree_lines
+from headwater.taxonomy import LEVELS, Taxonomy, from_edges, tree_rows
 
 
 @st.composite
@@ -102,16 +104,62 @@ def test_levels_go_by_number_and_name() -> None:
             tree.nodes_at(level)  # type: ignore[arg-type]
 
 
-def test_lines_show_counts_to_a_depth_and_sum_up_what_is_many() -> None:
-    parent = np.array([-1, 0, 0, *[1] * 50])
-    level = np.array([1, 2, 2, *[3] * 50])
-    names = ("Animalia", "Chordata", "Mollusca", *(f"C{n}" for n in range(50)))
-    tree = Taxonomy(parent, level, names, LEVELS[:3])
-    counts = np.array([0, 0, 4, *range(50)])
-    shown = tree_lines(tree, counts, "phylum")
-    assert shown == [
-        "Animalia  1,229 images, 51 class",
-        "  Chordata  1,225 images, 50 class",
-        "  Mollusca  4 images",
-    ]
-    assert tree_lines(tree, counts, 3)[42] == "    … 10 more, 45 images"
+@given(trees(), st.integers(1, 6), st.data())
+@settings(max_examples=25, deadline=None)
+def test_a_listing_has_every_node_to_a_depth_below_its_parent(
+    tree: Taxonomy, depth: int, data: st.DataObject
+) -> None:
+    values = data.draw(st.lists(st.integers(0, 9), min_size=len(tree), max_size=len(tree)))
+    below = [[each for each in range(len(tree)) if node in line(tree, each)] for node in range(len(tree))]
+    rows = tree_rows(tree, np.array(values), depth)
+    assert sorted(row.node for row in rows) == np.flatnonzero(tree.level <= depth).tolist()
+    stack: list[int] = []
+    for row in rows:
+        stack[row.above :] = [row.node]
+        assert line(tree, row.node) == stack[::-1]
+        assert row.images == sum(values[each] for each in below[row.node])
+        ends = [each for each in below[row.node] if each != row.node and below[each] == [each]]
+        assert row.leaves == len(ends)
+    few = tree_rows(tree, np.array(values), depth, most=1)
+    for of in {(tuple(line(tree, row.node)[1:])) for row in rows}:
+        siblings = [row for row in rows if tuple(line(tree, row.node)[1:]) == of]
+        assert [row.images for row in siblings] == sorted((row.images for row in siblings), reverse=True)
+    for found in (rows, few):
+        shown = [node for node in np.flatnonzero(tree.parent < 0) if tree.level[node] <= depth]
+        total = sum(sum(values[each] for each in below[node]) for node in shown)
+        assert sum(row.images for row in found if row.above == 0) == total
+
+
+def test_what_is_many_is_summed_up() -> None:
+    tree = Taxonomy(np.array([-1, *[0] * 50]), np.array([1, *[2] * 50]), tuple("a" * 51), LEVELS[:2])
+    rows = tree_rows(tree, np.arange(51), 2, most=40)
+    assert len(rows) == 42
+    assert (rows[0].images, rows[0].leaves) == (1275, 50)
+    assert (rows[41].more, rows[41].images, rows[41].leaves) == (10, 55, 10)
+
+
+def test_nodes_are_called_by_name_or_path_and_parts_keep_what_is_above() -> None:
+    parent = np.array([-1, -1, 0, 1, 1, 2])
+    tree = Taxonomy(parent, np.array([1, 1, 2, 2, 2, 3]), ("P", "A", "x", "x", "y", "z"), LEVELS[:3])
+    assert tree.called([2, 3, 4]) == ["P_x", "A_x", "y"]
+    assert tree.called([2, 4]) == ["x", "y"]
+    assert tree.by_path([2, 3, 4]).tolist() == [3, 4, 2]
+    part, number = tree.part([4, 5])
+    assert part.paths == ["P", "A", "P_x", "A_y", "P_x_z"]
+    assert number.tolist() == [0, 1, 2, -1, 3, 4]
+    assert tree.within([5, 3, -1], 2).tolist() == [2, 3, -1]
+
+
+@pytest.mark.parametrize("nodes", [150_000])
+def test_many_nodes_are_quick(nodes: int) -> None:
+    species = np.arange(nodes - 11_000)
+    began = time.process_time()
+    edges = [(f"g{each}", f"f{each // 10}") for each in range(10_000)]
+    edges += [(f"s{each}", f"g{each % 10_000}") for each in species.tolist()]
+    tree, _ = from_edges(edges)
+    assert len(tree) == nodes
+    counts = np.ones(nodes)
+    assert tree.up(counts)[tree.parent < 0].sum() == nodes
+    assert tree.down(counts, counts).sum() == pytest.approx(1.0)
+    assert len(tree.nodes_at(3)) == len(species)
+    assert time.process_time() - began < 10

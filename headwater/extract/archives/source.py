@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
 from pathlib import Path
 
 from headwater.errors import RequestError
@@ -55,17 +54,13 @@ class ArchiveSource:
                 f" {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}"
             )
         self.keys: Sequence[str] = rows.keys
+        self.annotations: Columns = folder_columns(self.keys)
         self.skipped = rows.skipped
         self._problems = rows.problems
         self.notes: tuple[str, ...] = ()
         if rows.folder_links:
             said = f"{counted(rows.folder_links, 'link')} to folders in the archive"
             self.notes = (f"left out what lies behind {said}; unpack it and give the folder to follow them",)
-
-    @cached_property
-    def annotations(self) -> Columns:
-        """`class` and `split`, or the taxonomy, told by the folders' names; see `folder_columns`."""
-        return folder_columns(self.keys)
 
     def load(self, row: int) -> bytes:
         """The bytes of a row's member; ReadError when they cannot be had."""
