@@ -13,7 +13,7 @@ from headwater._version import __version__
 from headwater.errors import HeadwaterError, RequestError
 
 if TYPE_CHECKING:
-    from headwater import extract, heads, report, store
+    from headwater import extract, heads, report, store, taxonomy
     from headwater.extract import extract_features, register_backbone
     from headwater.report import build_report
     from headwater.store import open_store
@@ -24,7 +24,7 @@ _HOMES = {
     "open_store": "headwater.store",
     "build_report": "headwater.report",
 }
-_ROOMS = ("extract", "heads", "report", "store")
+_ROOMS = ("extract", "heads", "report", "store", "taxonomy")
 
 __all__ = [
     "HeadwaterError",
@@ -38,6 +38,7 @@ __all__ = [
     "register_backbone",
     "report",
     "store",
+    "taxonomy",
 ]
 
 

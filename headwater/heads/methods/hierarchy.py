@@ -69,7 +69,7 @@ def balanced_weights(task: Task, settings: HierarchySettings) -> Weights:
     """A weight for every row of train, by the balance that the settings ask for."""
     node = nodes_of_train(task)
     tree = task.tree.tree
-    counts = np.bincount(node, minlength=len(tree)).astype(np.float64)
+    counts = np.bincount(node, minlength=len(tree)) / (task.views + 1)  # of images
     mass = balanced_masses(tree, counts, _level(task, settings.level), settings.temper, settings.smoothing)
     return Weights(mass[node] / counts[node])
 

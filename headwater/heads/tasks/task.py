@@ -141,6 +141,10 @@ class Task:
             name: coded(name, store.annotations[name])
             for name in dict.fromkeys([*levels, target, *groups, split])
         }
+        if views and not store.views:
+            raise RequestError(
+                f"{store.path} has no augmented views to train on; extract the images again with --views"
+            )
         placed = None
         if target in levels:
             placed = place(

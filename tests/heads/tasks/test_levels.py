@@ -12,6 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headwater.errors import RequestError
+from headwater.heads.evaluation import report_on, small_groups
+from headwater.heads.methods import plan
+from headwater.heads.methods.recipes import run_recipes
 from headwater.heads.tasks.task import Task
 from headwater.store import annotate, drop_annotations, import_features, open_store, pack, set_levels
 from headwater.taxonomy import LEVELS, Taxonomy, from_edges
@@ -136,6 +139,26 @@ def test_levels_that_cannot_be_meant(target: Any, groups: Any, says: str) -> Non
     rows = [("a", "b", "c", "d"), ("b", "b", "c", "d")]
     with pytest.raises(RequestError, match=says):
         Task.from_arrays(zeros(2), target, groups, levels=columns_of(rows))
+
+
+def test_species_that_train_lacks_are_counted_and_refused_by_none() -> None:
+    random = np.random.default_rng(0)
+    rows = [(f"k{n % 2}", f"s{n % 2}", "x", f"b{n % 10}") for n in range(80)]
+    split = ["train"] * 60 + ["test"] * 20
+    for row in range(60, 64):
+        rows[row] = ("k0", "s0", "x", f"new {row % 2}")
+    features = random.normal(size=(80, 4)).astype(np.float32)
+    task = Task.from_arrays(features, "realm", "breed", split, levels=columns_of(rows))
+    assert {name: small_groups(task)[name] for name in ("new 0", "new 1")} == {"new 0": 0, "new 1": 0}
+    for name in ("RWG", "GroupDRO", "SUBG", "HierRW"):
+        (fitted,) = run_recipes(task, [plan(task, name)])
+        (report,) = report_on(task, [fitted.head], "test")
+        assert {group.name: group.count for group in report.by_group}["new 1"] == 2
+    # Without a taxonomy a group that train lacks is an obstacle, as it was.
+    crossed = [", ".join(row[1:]) for row in rows]
+    plain = Task.from_arrays(features, [row[0] for row in rows], crossed, split)
+    with pytest.raises(RequestError, match="at least 1 row of every group in split 'train'"):
+        plan(plain, "RWG")
 
 
 def test_bad_trees_nodes_and_names_get_one_sentence() -> None:

@@ -109,7 +109,11 @@ def test_counts_in_methods_are_of_images(world: Callable[..., dict[str, Any]]) -
     made = world()
     task, _, _ = viewed(made)
     alone = Task.from_arrays(made["features"], made["class"], {"place": made["place"]}, made["split"])
-    for method, given_ in (("CBLoss", {"beta": 0.9, "by": "group"}), ("GroupDRO", {"adjustment": 2.0})):
+    for method, given_ in (
+        ("CBLoss", {"beta": 0.9, "by": "group"}),
+        ("GroupDRO", {"adjustment": 2.0}),
+        ("HierRW", {"smoothing": 5.0, "temper": 0.3}),
+    ):
         one, other = (next(plan(each, method, given_).recipe)[0] for each in (task, alone))
         if one.weights is not None:
             mean = other.weights.values / other.weights.values.mean()
@@ -161,3 +165,8 @@ def test_a_stores_views_are_trained_on(world: Callable[..., dict[str, Any]], tmp
     np.testing.assert_allclose(result.head.weight, expected.head.weight, rtol=1e-3, atol=1e-4)
     bare = Task.from_store(open_store(path), "class", ["place"])
     assert (bare.views, len(bare.rows("train"))) == (0, len(task.plain("train")))
+
+
+def test_views_that_a_store_has_not_are_refused(store_at: Callable[..., Path]) -> None:
+    with pytest.raises(RequestError, match=r"has no augmented views to train on; extract .* with --views"):
+        fit(store_at(), views=True)
