@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from headwater.errors import RequestError
-from headwater.heads.measures.metrics import Grouped
+from headwater.heads.measures.grouped import Grouped
 from headwater.heads.measures.scores import auroc, blocks, calibration_error, check_logits, scored
 from headwater.heads.measures.tail import area_of, worst_shares
 

@@ -19,12 +19,14 @@ from headwater.heads.measures.accuracy import GroupAccuracy, plain, tally
 from headwater.heads.measures.intervals import Interval, lowest, resampled, resampled_sum
 from headwater.heads.measures.score_report import ScoreReport, scored_rows
 from headwater.heads.measures.scores import Floats
-from headwater.heads.measures.tail import PERCENTS, WorstCurve, area_of, worst_curve, worst_shares
+from headwater.heads.measures.tail import PERCENTS, WorstCurve, worst_curve
+from headwater.heads.measures.tail_intervals import WorstIntervals, worst_intervals
 
 Average = Literal["overall", "balanced", "train_weighted", "worst_group", "worst_k", "worst_area"]
 AVERAGES: tuple[Average, ...] = ("overall", "balanced", "train_weighted", "worst_group")
 
-_DRAWS = 2_000_000  # accuracies resampled for the area of a worst-K curve
+MOST_LISTED = 200
+"""So many groups at most, the worst, stand in a report's plain data where no other number is asked for."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -218,11 +220,11 @@ class GroupReport:
     ) -> Interval | None:
         """An interval around one of the numbers; None where the number is None. `k` is for `worst_k`.
 
-        `worst_group` gets `intervals.lowest`, the others a bootstrap within every (class, group) pair, see
-        `intervals.resampled`. For `worst_k` and `worst_area`, the area of `worst_curve`, the groups are
-        picked anew in each resample; where they are a small share of many small groups, such an interval lies
-        too low, as the estimate itself does, which is why `to_dict` leaves it out. Over thousands of groups
-        the area gets fewer resamples. The intervals of `log_loss`, `ece`, `auroc` are those of `scores`.
+        `worst_group` gets `intervals.lowest`, `worst_area` (the area of `worst_curve`) what
+        `worst_intervals` says, the others a bootstrap within every (class, group) pair, see
+        `intervals.resampled`. For `worst_k` the groups are picked anew in each resample; where they are a
+        small share of many small groups, such an interval lies too low. The intervals of `log_loss`, `ece`,
+        `auroc` are those of `scores`.
         """
         return self.intervals([what], k=k, level=level, resamples=resamples, seed=seed)[what]
 
@@ -251,11 +253,25 @@ class GroupReport:
             elif self.has_groups and what == "worst_group":
                 present, _ = self._present()
                 found[what] = lowest(self._group_correct[present], self._group_count[present], level)
-            elif self.has_groups and what in ("worst_k", "worst_area"):
-                if what == "worst_area":
-                    resamples = min(resamples, max(200, _DRAWS // len(self._count)))
-                found[what] = self._of_worst(what, k, level=level, resamples=resamples, seed=seed)
+            elif self.has_groups and what == "worst_area":
+                found[what] = self.worst_intervals(level=level, seed=seed).area
+            elif self.has_groups and what == "worst_k":
+                found[what] = self._of_worst(k, level=level, resamples=resamples, seed=seed)
         return found
+
+    def worst_intervals(self, *, level: float = 0.95, seed: int = 0) -> WorstIntervals:
+        """Intervals of `worst_curve`, K by K, and of its area; see `tail_intervals` for what they mean."""
+        if (level, seed) not in self._drawn:
+            present, _ = self._present()
+            correct, count = (
+                each[present].astype(np.int64) for each in (self._group_correct, self._group_count)
+            )
+            self._drawn[level, seed] = worst_intervals(correct, count, level=level, seed=seed)
+        return self._drawn[level, seed]
+
+    @cached_property
+    def _drawn(self) -> dict[tuple[float, int], WorstIntervals]:
+        return {}
 
     def _weights(self) -> dict[Average, NDArray[np.float64]]:
         """The weights of the strata's accuracies in the numbers that are sums of them."""
@@ -266,7 +282,7 @@ class GroupReport:
         weights = self._train_weights()
         return sums if weights is None else {**sums, "train_weighted": weights}
 
-    def _of_worst(self, what: Average, k: int, **how: Any) -> Interval:
+    def _of_worst(self, k: int, **how: Any) -> Interval:
         self._present(k)
         order = np.argsort(self._stratum_group, kind="stable")
         order = order[self._stratum_group[order] >= 0]
@@ -276,17 +292,27 @@ class GroupReport:
 
         def statistic(accuracies: NDArray[np.float64]) -> NDArray[np.float64]:
             by_group = np.add.reduceat(accuracies * count, first, axis=1) / in_group
-            if what == "worst_area":
-                return area_of(worst_shares(by_group))
             lowest_k: NDArray[np.float64] = np.partition(by_group, k - 1, axis=1)[:, :k].mean(axis=1)
             return lowest_k
 
         return resampled(statistic, self._correct[order], count, **how)
 
     def to_dict(
-        self, *, intervals: float | None = 0.95, resamples: int = 1000, seed: int = 0
+        self,
+        *,
+        intervals: float | None = 0.95,
+        resamples: int = 1000,
+        seed: int = 0,
+        most: int = MOST_LISTED,
     ) -> dict[str, Any]:
-        """The report as plain data for JSON; `intervals` is their level, None for none."""
+        """The report as plain data for JSON; `intervals` is their level, None for none.
+
+        Of more than `most` groups the worst are listed, worst first, and so many at most of those without
+        rows; `groups` says how many there are.
+        """
+        listed = self.by_group
+        if len(listed) > most:
+            listed = self.worst(min(most, len(self._present()[0]))) if self.has_groups else listed[:most]
         found: dict[str, Any] = {
             "rows": self.rows,
             "overall": self.overall,
@@ -298,7 +324,9 @@ class GroupReport:
             "worst_group": plain([self.worst_group], intervals)[0] if self.has_groups else None,
             "worst_class": plain([self.worst_class], intervals)[0],
             "worst_curve": _lists(asdict(self.worst_curve())) if self.has_groups else None,
-            "by_group": plain(self.by_group, intervals),
+            "groups": len(self.group_names),
+            "groups_with_rows": int((self._group_count > 0).sum()),
+            "by_group": plain(listed, intervals),
             "by_class": plain(self.by_class, intervals),
             "by_level": {
                 name: {
@@ -309,13 +337,17 @@ class GroupReport:
                 }
                 for name, level in self.by_level.items()
             },
-            "missing_groups": list(self.missing_groups),
+            "missing_groups": list(self.missing_groups[:most]),
             "missing_classes": list(self.missing_classes),
         }
         if intervals is not None:
             how: dict[str, Any] = {"level": intervals, "resamples": resamples, "seed": seed}
             drawn: dict[str, Interval | None] = dict(self.intervals(**how).items())
             drawn.update(self.scores.intervals(**how) if self.scores else {})
+            if self.has_groups:
+                worst = self.worst_intervals(level=intervals, seed=seed)
+                drawn["worst_area"] = worst.area
+                found["worst_curve"].update(low=list(worst.low), high=list(worst.high))
             found["intervals"] = {what: asdict(one) if one else None for what, one in drawn.items()}
         return found
 
@@ -349,39 +381,6 @@ def _at_level(name: str, level: Level, true: NDArray[np.int64], predicted: NDArr
     if (known < 0).any():
         raise RequestError(f"class code {true[known < 0][0]} has rows and no place at level {name!r}")
     return GroupReport(y_true=known, y_pred=level.codes[predicted], classes=level.names)
-
-
-@dataclass(frozen=True, eq=False)
-class Grouped:
-    """Rows sorted by group once, so that many heads are counted by group without sorting again."""
-
-    order: NDArray[np.int64]
-    count: NDArray[np.int64]
-
-    @staticmethod
-    def by(groups: NDArray[np.int64], n_groups: int | None = None) -> Grouped:
-        """`groups` (rows,) codes, negative where unknown; None: up to the highest that occurs."""
-        wanted = max(0, int(groups.max(initial=-1)) + 1) if n_groups is None else n_groups
-        order = np.argsort(groups, kind="stable")
-        order = order[np.searchsorted(groups[order], 0) :]
-        return Grouped(order, np.bincount(groups[order], minlength=wanted))
-
-    def shares(self, right: NDArray[np.bool_]) -> NDArray[np.float64]:
-        """The share that is true in each group: (heads, rows) to (heads, groups), NaN without rows."""
-        present = np.flatnonzero(self.count)
-        found = np.full((len(right), len(self.count)), np.nan)
-        if len(present):
-            first = np.cumsum(self.count[present]) - self.count[present]
-            ordered = right[:, self.order].view(np.int8)
-            found[:, present] = np.add.reduceat(ordered, first, axis=1, dtype=np.int64) / self.count[present]
-        return found
-
-
-def accuracies_by_group(
-    y_true: NDArray[np.int64], predictions: NDArray[np.int64], groups: NDArray[np.int64], n_groups: int
-) -> NDArray[np.float64]:
-    """Accuracies of many heads: predictions (heads, rows) to (heads, groups), NaN where there is no row."""
-    return Grouped.by(groups, n_groups).shares(predictions == y_true)
 
 
 def _lists(values: dict[str, Any]) -> dict[str, Any]:

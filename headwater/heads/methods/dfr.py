@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BeforeValidator, Field
 
-from headwater.heads.measures.metrics import accuracies_by_group
+from headwater.heads.measures.grouped import accuracies_by_group
 from headwater.heads.methods.recipes import Outcome, Recipe, average
 from headwater.heads.methods.registry import Among, Needs, Settings, method, numbers
 from headwater.heads.methods.subsampling import balanced_subset

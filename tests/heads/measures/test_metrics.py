@@ -12,8 +12,9 @@ from scipy.integrate import trapezoid
 from scipy.stats import binomtest
 
 from headwater.errors import RequestError
+from headwater.heads.measures.grouped import accuracies_by_group
 from headwater.heads.measures.intervals import lowest, resampled, resampled_sum, wilson
-from headwater.heads.measures.metrics import GroupReport, Level, accuracies_by_group
+from headwater.heads.measures.metrics import GroupReport, Level
 
 CLASSES, GROUPS = ("a", "b", "c"), ("g0", "g1", "g2", "g3", "g4")
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from headwater.errors import RequestError
-from headwater.heads.measures.metrics import accuracies_by_group
+from headwater.heads.measures.grouped import accuracies_by_group
 from headwater.heads.methods import find_method, plan
 from headwater.heads.methods.recipes import FittedHead, run_recipes
 from headwater.heads.specs.criterion import ChiSquare, CVaR, GroupRisk

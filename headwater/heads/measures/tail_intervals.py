@@ -1,0 +1,113 @@
+"""How sure a worst-K curve, its area, and the difference of two heads' areas are, however small the groups.
+
+Meant is what the same head would come to on other rows of the same groups, as many of each: drawing these
+anew gives the curve's spread. Resampling the observed rows would not do. A species of two rows, both right,
+is no species of accuracy 1, and picking the worst among resampled accuracies adds to the observed noise once
+more, so that such an interval lies below what it is of. Here each group's rate is drawn from its posterior
+(see `rates`), and two sets of rows are drawn from that rate: their difference has the spread of one
+set about its mean, √2 times, and no bias.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headwater.errors import RequestError
+from headwater.heads.measures.intervals import Interval, check_level
+from headwater.heads.measures.rates import Rates
+from headwater.heads.measures.tail import PERCENTS, area_of, worst_shares
+
+METHOD = "other rows of the same groups, rates from their posterior"
+_DRAWN, _FEWEST, _MOST = 300_000, 60, 500  # groups drawn in all, and bounds on how often
+
+
+@dataclass(frozen=True)
+class WorstIntervals:
+    """`area` of a worst-K curve with its interval; `low` and `high` (percents,) are the curve's, K by K."""
+
+    area: Interval
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+
+
+def worst_intervals(
+    correct: NDArray[np.int64], count: NDArray[np.int64], *, level: float = 0.95, seed: int = 0
+) -> WorstIntervals:
+    """Intervals of the curve of `PERCENTS` for groups with `correct` of `count` (groups,) rows right each."""
+    z, random, draws = _prepared(level, seed, len(count))
+    rates = Rates.fitted(correct, count).drawn(draws, random)
+    one, other = (worst_shares(random.binomial(count, rates) / count) for _ in range(2))
+    curve = worst_shares(correct / count)
+    half = z * _spread(one - other)
+    area = float(area_of(curve))
+    reach = z * float(_spread(area_of(one) - area_of(other)))
+    return WorstIntervals(
+        Interval(area, max(0.0, area - reach), min(1.0, area + reach), level, METHOD),
+        tuple(np.clip(curve - half, 0, 1).tolist()),
+        tuple(np.clip(curve + half, 0, 1).tolist()),
+    )
+
+
+def area_difference(
+    first: NDArray[np.bool_],
+    second: NDArray[np.bool_],
+    groups: NDArray[np.int64],
+    *,
+    level: float = 0.95,
+    seed: int = 0,
+) -> Interval:
+    """How much larger the second head's worst-K area is than the first's, on the same rows, with an interval.
+
+    `first`, `second` (rows,): where each head is right; `groups` (rows,) codes, negative where unknown. What
+    both heads get right or wrong together does not widen the interval. RequestError where shapes differ or
+    no group is known.
+    """
+    if not first.shape == second.shape == groups.shape or first.ndim != 1:
+        raise RequestError(
+            "two heads are compared on the same rows, and these have the shapes "
+            f"{first.shape}, {second.shape} and {groups.shape}"
+        )
+    known = groups >= 0
+    if not known.any():
+        raise RequestError("no row has a known group, so there is no worst-K area to compare")
+    _, group = np.unique(groups[known], return_inverse=True)
+    one, two = first[known].astype(bool), second[known].astype(bool)
+    count, right, both, only_second = (
+        np.bincount(group[rows], minlength=int(group.max()) + 1)
+        for rows in (slice(None), one, one & two, ~one & two)
+    )
+    z, random, draws = _prepared(level, seed, len(count))
+    # The second head's rows are drawn given the first's: among those it gets right, and among the others.
+    rates = [
+        Rates.fitted(*pair).drawn(draws, random)
+        for pair in ((right, count), (both, right), (only_second, count - right))
+    ]
+
+    def drawn() -> NDArray[np.float64]:
+        mine = random.binomial(count, rates[0])
+        theirs = random.binomial(mine, rates[1]) + random.binomial(count - mine, rates[2])
+        return _area(theirs / count) - _area(mine / count)
+
+    estimate = float(_area((both + only_second) / count) - _area(right / count))
+    reach = z * float(_spread(drawn() - drawn()))
+    return Interval(estimate, estimate - reach, estimate + reach, level, METHOD)
+
+
+def _area(accuracies: NDArray[np.float64]) -> NDArray[np.float64]:
+    return area_of(worst_shares(accuracies, PERCENTS), PERCENTS)
+
+
+def _spread(differences: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The standard deviation of one of two independent numbers, from differences (draws, …) of both."""
+    spread: NDArray[np.float64] = np.sqrt((differences**2).mean(axis=0) / 2)
+    return spread
+
+
+def _prepared(level: float, seed: int, groups: int) -> tuple[float, np.random.Generator, int]:
+    check_level(level)
+    draws = min(_MOST, max(_FEWEST, _DRAWN // groups))
+    return NormalDist().inv_cdf((1 + level) / 2), np.random.default_rng(seed), draws
