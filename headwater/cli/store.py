@@ -184,7 +184,18 @@ def annotate(
     table: Annotated[
         Path | None, typer.Argument(metavar="[TABLE]", help="A .csv, .tsv or .parquet file.")
     ] = None,
-    key: Annotated[str, typer.Option("--key", help="The table's column that holds the row keys.")] = "path",
+    key: Annotated[
+        str | None,
+        typer.Option("--key", help="The table's column that holds the row keys. [default: path, or as --by]"),
+    ] = None,
+    by: Annotated[
+        str | None,
+        typer.Option(
+            "--by",
+            metavar="COL",
+            help="Join by this column of the store, such as species, instead of row keys.",
+        ),
+    ] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Replace columns that exist.")] = False,
     allow_missing: Annotated[
         bool, typer.Option("--allow-missing", help="Let the table leave out rows.")
@@ -214,7 +225,9 @@ def annotate(
         drop_annotations(store, dropped)
         _say(f"dropped {', '.join(dropped)} from {store}")
     if table is not None:
-        added = add(store, read_table(table, key=key), key=key, replace=replace, allow_missing=allow_missing)
+        key = key or by or "path"
+        values = read_table(table, key=key)
+        added = add(store, values, key=key, by=by, replace=replace, allow_missing=allow_missing)
         _say(f"added {', '.join(added)} to {store}")
     if named:
         set_levels(store, named)

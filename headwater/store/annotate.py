@@ -27,10 +27,14 @@ def annotate(
     table: Mapping[str, Sequence[Any]],
     *,
     key: str = "path",
+    by: str | None = None,
     replace: bool = False,
     allow_missing: bool = False,
 ) -> list[str]:
     """Add every column of `table` but `key`, which joins it to the store's rows; returns the columns' names.
+
+    `key` holds row keys, or with `by` values of that column of the store, such as species: every row then
+    gets what the table says of its value, and the table may have values that no row has.
 
     RequestError for keys that the store does not have, for rows that the table leaves out (unless
     `allow_missing`, which gives them missing values) and for columns that exist (unless `replace`). An
@@ -50,7 +54,10 @@ def annotate(
         if len(table[name]) != len(keys):
             raise RequestError(f"the column {name!r} has {len(table[name])} values for {len(keys)} keys")
     with _changing(path) as (store, columns):
-        rows = _match(store, keys, allow_missing=allow_missing)
+        if by is None:
+            rows = _match(store, keys, allow_missing=allow_missing)
+        else:
+            rows = _match_values(store, store.annotations[by], keys, allow_missing=allow_missing)
         added = {name: column_from_values(name, table[name]).take(rows) for name in names}
         _add(store, columns, added, replace=replace)
     return names
@@ -135,13 +142,7 @@ def _plain(values: Sequence[Any]) -> Sequence[Any]:
 
 def _match(store: Store, keys: list[str], *, allow_missing: bool) -> NDArray[np.int64]:
     """For every row of the store its place in `keys`, -1 where it has none."""
-    place = {key: number for number, key in enumerate(keys)}
-    if len(place) != len(keys):
-        seen: set[str] = set()
-        twice = next(key for key in keys if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-        raise RequestError(
-            f"the table has the key {show_key(twice)} more than once; keep one line for each key"
-        )
+    place = _places(keys)
     known: list[str] = store.keys.tolist()
     there = set(known)
     unknown = [key for key in keys if key not in there]
@@ -159,3 +160,30 @@ def _match(store: Store, keys: list[str], *, allow_missing: bool) -> NDArray[np.
             "add them, or allow missing values (--allow-missing)"
         )
     return rows
+
+
+def _match_values(
+    store: Store, column: Column, values: list[str], *, allow_missing: bool
+) -> NDArray[np.int64]:
+    """For every row of the store the place of its value in `values`, -1 where it has none."""
+    place = _places(values)
+    known = column.texts()
+    rows = np.array([-1 if value is None else place.get(value, -1) for value in known], dtype=np.int64)
+    left = {value for value in known if value is not None and value not in place}
+    if left and not allow_missing:
+        raise RequestError(
+            f"the table leaves out {len(left):,} of the values in column {column.name!r} of {store.path}: "
+            f"{show_keys(sorted(left))}; add them, or allow missing values (--allow-missing)"
+        )
+    return rows
+
+
+def _places(keys: list[str]) -> dict[str, int]:
+    place = {key: number for number, key in enumerate(keys)}
+    if len(place) != len(keys):
+        seen: set[str] = set()
+        twice = next(key for key in keys if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise RequestError(
+            f"the table has the key {show_key(twice)} more than once; keep one line for each key"
+        )
+    return place

@@ -196,5 +196,13 @@ def test_levels_are_said_and_shown_as_a_tree(headwater, store, tmp_path):
         done = headwater("store", "info", store, "--depth", given)
         assert (done.returncode, done.stdout) == (2, "")
         assert says in done.stderr
+    (tmp_path / "kinds.csv").write_text("kind,realm\nbird,air\nfish,water\nant,earth\n")
+    done = headwater(
+        "store", "annotate", store, tmp_path / "kinds.csv", "--by", "kind", "--levels", "realm,kind,sort"
+    )
+    assert done.stdout.splitlines() == [
+        f"added realm to {store}",
+        f"levels of {store}, from the root: 2 realm, 2 kind, 10 sort",
+    ]
     done = headwater("store", "annotate", store, "--levels", "kind,sort,kin")
     assert (done.returncode, "no column 'kin' for a level" in done.stderr) == (2, True)

@@ -211,3 +211,37 @@ def test_aligned_columns_must_fit(make):
     made = make()
     with pytest.raises(RequestError, match="3 values for 25 rows"):
         add_columns(made.path, [column_from_values("x", [1, 2, 3])])
+
+
+def test_a_table_of_species_gives_every_row_the_levels_of_its_own(make):
+    made = make(keys=list("uvwxyz"))
+    species = ["cat", "dog", None, "cat", "ant", "dog"]
+    annotate(made.path, {"path": made.keys, "species": species})
+    table = {"species": ["ant", "bee", "cat", "dog"], "kin": ["insect", "insect", "beast", "beast"]}
+    assert annotate(made.path, table, key="species", by="species") == ["kin"]
+    assert open_store(made.path).annotations["kin"].texts() == [
+        "beast",
+        "beast",
+        None,
+        "beast",
+        "insect",
+        "beast",
+    ]
+    other = {"name": ["cat", "dog"], "size": [3, 4]}
+    with pytest.raises(
+        RequestError, match=r"leaves out 1 of the values in column 'species' .*: 'ant'; add them"
+    ):
+        annotate(made.path, other, key="name", by="species")
+    annotate(made.path, other, key="name", by="species", allow_missing=True)
+    assert open_store(made.path).annotations["size"].missing.tolist() == [
+        False,
+        False,
+        True,
+        False,
+        True,
+        False,
+    ]
+    with pytest.raises(RequestError, match="the key 'cat' more than once"):
+        annotate(made.path, {"species": ["cat", "cat"], "b": [1, 2]}, key="species", by="species")
+    with pytest.raises(RequestError, match="no column 'kind'"):
+        annotate(made.path, other, key="name", by="kind")
