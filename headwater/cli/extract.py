@@ -42,6 +42,9 @@ def extract(  # noqa: PLR0917 - the command's options
         None,
         help="A name such as IMAGENET1K_V2, a .pth or .safetensors file, hf://owner/repo/file, or random.",
     ),
+    preprocess: str | None = typer.Option(
+        None, help="Resize, crop and normalise as imagenet or inat-contest. [default: as the weights want]"
+    ),
     views: int = typer.Option(0, help="Augmented views kept next to each image's plain one."),
     device: str = typer.Option("auto", help="auto, cpu, cuda or cuda:N."),
     precision: str = typer.Option("auto", help="What the network computes in: auto, float32 or bfloat16."),
@@ -78,6 +81,7 @@ def extract(  # noqa: PLR0917 - the command's options
             out,
             backbone=backbone,
             weights=weights,
+            preprocessing=preprocess,
             views=views,
             device=device,
             precision=precision,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from headwater.extract.transform import AUGMENTATION
 from headwater.extract.weights import LoadedBackbone
 
 
@@ -24,7 +23,7 @@ def recipe(loaded: LoadedBackbone, *, precision: str, decoder: str, views: int) 
         "compute": precision,
     }
     if views:
-        entries["augmentation"] = dict(AUGMENTATION)
+        entries["augmentation"] = loaded.preprocessing.augmentation.describe()
     return entries
 
 

@@ -27,6 +27,7 @@ from headwater.extract.executor import Executor, Worker, local
 from headwater.extract.identity import decoder_identity, decoder_versions
 from headwater.extract.parts import Progress
 from headwater.extract.pipeline import Pipeline, strict_error, unfit_feature
+from headwater.extract.preprocessings import find_preprocessing
 from headwater.extract.registry import find_backbone
 from headwater.extract.rows import Raw, RowError
 from headwater.extract.sources import Source, open_source
@@ -76,7 +77,7 @@ def extract_features(
     rows_per_shard: int | None = None,
     strict: bool = False,
     path_column: str | None = None,
-    preprocessing: Preprocessing | None = None,
+    preprocessing: Preprocessing | str | None = None,
     progress: Callable[[Progress], None] | None = None,
     executor: Executor = local,
 ) -> ExtractReport:
@@ -84,7 +85,8 @@ def extract_features(
 
     Args:
         source: a folder of images, a tar or zip of one, a CSV or Parquet manifest, an .npy or .npz file, an
-            `hf://datasets/owner/repository/file` of an archive or array file, an array, or a map-style data set.
+            `hf://datasets/owner/repository/file` of an archive or array file, an array, or a map-style data
+            set.
         out: the store's folder. A job that was stopped goes on where it was; one that is done is left alone.
         backbone: a name, or a Backbone of one's own.
         weights: one of the backbone's names, a file, `hf://owner/repository/file`, or `random`; None: its
@@ -99,7 +101,8 @@ def extract_features(
         rows_per_shard: rows that are written, and after a stop repeated, together; None: up to 4,096.
         strict: raise HeadwaterError at the first images that cannot be read, instead of keeping failed rows.
         path_column: the manifest's column of image paths, where its name does not say so itself.
-        preprocessing: overrides the one that comes with the weights.
+        preprocessing: overrides the one that comes with the weights; one's own, or a name of
+            `PREPROCESSINGS` such as `inat-contest`.
         progress: called from this thread a few times a second at most.
         executor: where shards are worked on.
 
@@ -119,7 +122,7 @@ def extract_features(
     loaded = load_backbone(
         find_backbone(backbone) if isinstance(backbone, str) else backbone,
         weights,
-        preprocessing=preprocessing,
+        preprocessing=find_preprocessing(preprocessing) if isinstance(preprocessing, str) else preprocessing,
     )
     engine = Engine(loaded, place, computing, batch_size, compile)
     plan = make_plan(rows, loaded, place, computing, views=views, dtype=dtype, rows_per_shard=rows_per_shard)

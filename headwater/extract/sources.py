@@ -74,8 +74,8 @@ def open_source(source: object, *, path_column: str | None = None) -> Source:
         if text.startswith(hub.SCHEME):
             if path_column is not None:
                 raise RequestError(
-                    "a path column is for CSV and Parquet manifests, which are not read from the hub; leave it"
-                    " out"
+                    "a path column is for CSV and Parquet manifests, which are not read from the hub; leave"
+                    " it out"
                 )
             return _open_fetched(text)
         return _open_path(Path(text), path_column)

@@ -6,9 +6,7 @@ Normalisation happens on the device, inside the model; decoding is decode.py's. 
 from __future__ import annotations
 
 import hashlib
-import math
 import random
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -16,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from headwater.extract.augmentation import RESIZED_CROP, Augmentation, PaddedCrop
 from headwater.extract.decode import Decoded
 
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
@@ -30,14 +29,6 @@ _RESAMPLING = {
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
-AUGMENTATION: Mapping[str, Any] = {
-    "name": "random resized crop and flip, version 1",
-    "scale": (0.08, 1.0),
-    "ratio": (3 / 4, 4 / 3),
-    "flip": 0.5,
-}
-"""What `Preprocessing.augment` draws; it belongs into the fingerprint of a job that has views."""
-
 # Pixels; beyond it only the part of the resized picture that the crop needs is made, exact to a grey level.
 _LARGEST_RESIZED = 1 << 24
 
@@ -49,7 +40,7 @@ class Preprocessing:
     `resize` is the length in pixels of the shorter side, or a (height, width) that ignores the aspect ratio,
     or None. `crop` is the side of a centre square, a (height, width), or None. One of them must fix the size
     of the result. `mean` and `std` are per channel (R, G, B) of pixels scaled to [0, 1]; `apply` leaves them
-    to the model.
+    to the model. `augmentation` is how `augment` makes views.
     """
 
     resize: int | tuple[int, int] | None = 256
@@ -57,6 +48,7 @@ class Preprocessing:
     interpolation: Interpolation = "bilinear"
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
+    augmentation: Augmentation = RESIZED_CROP
 
     def __post_init__(self) -> None:
         if self.crop is None and not isinstance(self.resize, tuple):
@@ -70,6 +62,15 @@ class Preprocessing:
             raise ValueError(f"resize={self.resize!r} and crop={self.crop!r} must be at least 1 pixel")
         if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
             raise ValueError(f"mean={self.mean} and std={self.std} need three values each, std above 0")
+        if isinstance(self.augmentation, PaddedCrop):
+            self._check_padded(self.augmentation.padding)
+
+    def _check_padded(self, padding: int) -> None:
+        resized = self.resize if isinstance(self.resize, tuple) else (self.resize or 0,) * 2
+        if padding < 0 or any(
+            side + 2 * padding < crop for side, crop in zip(resized, self.size, strict=True)
+        ):
+            raise ValueError(f"resize={self.resize!r} padded by {padding} does not hold {self.size} pixels")
 
     @property
     def size(self) -> tuple[int, int]:
@@ -78,7 +79,10 @@ class Preprocessing:
         return size if isinstance(size, tuple) else (int(size or 0), int(size or 0))
 
     def describe(self) -> dict[str, Any]:
-        """Everything that decides the values a network sees, as JSON, for the plan's recipe."""
+        """Everything that decides the values a network sees, as JSON, for the plan's recipe.
+
+        How views are made is in `augmentation.describe()`, for it counts only where there are any.
+        """
         return {
             "resize": list(self.resize) if isinstance(self.resize, tuple) else self.resize,
             "crop": list(self.crop) if isinstance(self.crop, tuple) else self.crop,
@@ -100,7 +104,9 @@ class Preprocessing:
         picture = _as_image(image)
         width, height = self._resized_size(picture.width, picture.height)
         if self.crop is not None and width * height > _LARGEST_RESIZED:
-            return np.array(self._resize_around_crop(picture, width, height))
+            crop_height, crop_width = self.size
+            left, top = _centre_corner(width, crop_width), _centre_corner(height, crop_height)
+            return np.array(self._crop_of_resized(picture, (width, height), left, top))
         # Resizing only what the crop keeps (`box`) would be cheaper, but Pillow takes boxes in single
         # precision, and pixels would differ from torchvision's.
         if (width, height) != picture.size:
@@ -110,19 +116,22 @@ class Preprocessing:
         return np.array(picture)
 
     def augment(self, image: Decoded | NDArray[np.uint8], seed: int) -> NDArray[np.uint8]:
-        """One random resized crop, flipped every other time; the same picture and seed give the same pixels.
+        """One view, drawn as `augmentation` says; the same picture and seed give the same pixels.
 
-        The region is drawn as in Szegedy et al. 2015 (8 to 100 % of the area, aspect ratio 3/4 to 4/3, ten
-        tries, then the largest centre region of an allowed ratio) and resized to `size`. Take the seed from
-        `view_seed`, so that the draw depends on the row and the view alone and on no worker, order or batch.
+        Take the seed from `view_seed`, so that the draw depends on the row and the view alone and on no
+        worker, order or batch.
         """
         picture = _as_image(image)
         draw = random.Random(seed).random  # its stream is fixed by Python's documentation, NumPy's is not
-        left, top, width, height = _random_region(draw, picture.width, picture.height)
-        out_height, out_width = self.size
-        view = picture.crop((left, top, left + width, top + height))
-        view = view.resize((out_width, out_height), _RESAMPLING[self.interpolation])
-        if draw() < AUGMENTATION["flip"]:
+        height, width = self.size
+        if isinstance(self.augmentation, PaddedCrop):
+            resized = self._resized_size(picture.width, picture.height)
+            top, left = self.augmentation.corner(draw, resized[0], resized[1], self.size)
+            return np.array(self._crop_of_resized(picture, resized, left, top))
+        left, top, across, down = self.augmentation.region(draw, picture.width, picture.height)
+        view = picture.crop((left, top, left + across, top + down))
+        view = view.resize((width, height), _RESAMPLING[self.interpolation])
+        if draw() < self.augmentation.flip:
             view = view.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         return np.array(view)
 
@@ -136,15 +145,24 @@ class Preprocessing:
             return self.resize, int(self.resize * height / width)
         return int(self.resize * width / height), self.resize
 
-    def _resize_around_crop(self, picture: Image.Image, width: int, height: int) -> Image.Image:
-        """Resize only what the crop keeps. A pixel may differ by one from resizing all and cropping then."""
-        crop_height, crop_width = self.size
-        keep_width, keep_height = min(crop_width, width), min(crop_height, height)
-        left, top = _centre(width, keep_width), _centre(height, keep_height)
+    def _crop_of_resized(
+        self, picture: Image.Image, resized: tuple[int, int], left: int, top: int
+    ) -> Image.Image:
+        """The crop with this corner of the picture resized to (width, height); black outside of it.
+
+        Of a giant resized picture only what is kept is made; a pixel may then differ by one.
+        """
+        (width, height), (crop_height, crop_width) = resized, self.size
+        if width * height <= _LARGEST_RESIZED:
+            if resized != picture.size:
+                picture = picture.resize(resized, _RESAMPLING[self.interpolation])
+            return picture.crop((left, top, left + crop_width, top + crop_height))
+        first, last = max(left, 0), min(left + crop_width, width)
+        upper, lower = max(top, 0), min(top + crop_height, height)
         across, down = picture.width / width, picture.height / height
-        box = (left * across, top * down, (left + keep_width) * across, (top + keep_height) * down)
-        kept = picture.resize((keep_width, keep_height), _RESAMPLING[self.interpolation], box=box)
-        return _centre_crop(kept, crop_height, crop_width)
+        box = (first * across, upper * down, last * across, lower * down)
+        kept = picture.resize((last - first, lower - upper), _RESAMPLING[self.interpolation], box=box)
+        return kept.crop((left - first, top - upper, left - first + crop_width, top - upper + crop_height))
 
 
 def view_seed(key: str, view: int) -> int:
@@ -186,6 +204,11 @@ def _centre(size: int, crop: int) -> int:
     return round((size - crop) / 2.0)  # halves go to the even number, as in torchvision
 
 
+def _centre_corner(size: int, crop: int) -> int:
+    """Where a centre crop begins; below 0 where it is padded."""
+    return _centre(size, crop) if size >= crop else -((crop - size) // 2)
+
+
 def _centre_crop(picture: Image.Image, height: int, width: int) -> Image.Image:
     """Crop the centre; a smaller picture is first padded with black, the odd pixel right and below."""
     missing_across, missing_down = max(width - picture.width, 0), max(height - picture.height, 0)
@@ -197,18 +220,3 @@ def _centre_crop(picture: Image.Image, height: int, width: int) -> Image.Image:
     if (width, height) == picture.size:
         return picture
     return picture.crop((left, top, left + width, top + height))
-
-
-def _random_region(draw: Any, width: int, height: int) -> tuple[int, int, int, int]:
-    low, high = AUGMENTATION["scale"]
-    least, most = AUGMENTATION["ratio"]
-    for _ in range(10):
-        area = width * height * (low + (high - low) * draw())
-        ratio = math.exp(math.log(least) + (math.log(most) - math.log(least)) * draw())
-        across, down = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
-        if 0 < across <= width and 0 < down <= height:
-            return int(draw() * (width - across + 1)), int(draw() * (height - down + 1)), across, down
-    ratio = width / height
-    across = width if ratio <= most else round(height * most)
-    down = height if ratio >= least else round(width / least)
-    return (width - across) // 2, (height - down) // 2, across, down

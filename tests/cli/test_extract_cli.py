@@ -84,6 +84,7 @@ def test_every_option_reaches_the_job(images: Path, tmp_path: Path, monkeypatch:
     options = {
         "--backbone": "resnet18",
         "--weights": "w.pth",
+        "--preprocess": "inat-contest",
         "--views": 2,
         "--device": "cpu",
         "--precision": "float32",
@@ -102,6 +103,7 @@ def test_every_option_reaches_the_job(images: Path, tmp_path: Path, monkeypatch:
         *[part for pair in options.items() for part in pair],
     )
     assert seen.pop("progress") is not None
+    seen["preprocess"] = seen.pop("preprocessing")
     assert seen == {
         **{name.strip("-").replace("-", "_"): value for name, value in options.items()},
         "strict": True,

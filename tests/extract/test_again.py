@@ -16,6 +16,7 @@ from headwater.extract import (
     Preprocessing,
     extract_features,
 )
+from headwater.extract.augmentation import PaddedCrop
 from headwater.store import annotate, drop_annotations, open_store
 
 from .tiny import BROKEN, SIZE, build, by_hand, run, stop
@@ -49,6 +50,17 @@ def test_another_recipe_in_the_same_place_is_refused_by_what_differs(
     with pytest.raises(RequestError) as caught:
         run(images, tmp_path / "s", **change)
     assert named in str(caught.value)
+
+
+def test_how_views_are_drawn_counts_where_there_are_any(images: Path, tmp_path: Path) -> None:
+    padded = Preprocessing(resize=SIZE, crop=SIZE, augmentation=PaddedCrop(2))
+    run(images, tmp_path / "views", views=1)
+    with pytest.raises(RequestError, match=r"augmentation\.name: random resized crop .* → padded crop"):
+        run(images, tmp_path / "views", views=1, preprocessing=padded)
+    run(images, tmp_path / "plain")
+    assert run(images, tmp_path / "plain", preprocessing=padded).already_done
+    contest = run(images, tmp_path / "named", preprocessing="inat-contest")
+    assert open_store(contest.store).plan.recipe["preprocessing"]["mean"] == [0.4556, 0.4714, 0.37]
 
 
 def test_other_weights_are_refused(images: Path, tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import numpy as np
 import pytest
 import torch
@@ -9,14 +11,16 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
-from torchvision import models
+from torchvision import models, transforms
 from torchvision.transforms import functional
 from torchvision.transforms._presets import ObjectDetection
 
+from headwater.errors import RequestError
+from headwater.extract.augmentation import RESIZED_CROP, PaddedCrop
 from headwater.extract.decode import decode
+from headwater.extract.preprocessings import PREPROCESSINGS, find_preprocessing
 from headwater.extract.transform import (
     _LARGEST_RESIZED,
-    AUGMENTATION,
     Preprocessing,
     preprocessing_of,
     view_seed,
@@ -258,7 +262,7 @@ def test_the_drawn_views_have_the_documented_spread() -> None:
         down = (view[-1, 0, 0] - view[0, 0, 0]) * 50 / 49
         areas.append(across * down / 200**2)
         ratios.append(across / down)
-    low, high = AUGMENTATION["scale"]
+    low, high = RESIZED_CROP.scale
     assert low - 0.02 < min(areas) < low + 0.05
     assert high - 0.2 < max(areas) < high + 0.02
     assert 0.70 < min(ratios) < 0.80
@@ -270,3 +274,69 @@ def test_the_drawn_views_have_the_documented_spread() -> None:
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 300), (300, 1), (2, 5)])
 def test_views_of_slivers(height: int, width: int) -> None:
     assert Preprocessing().augment(noise(height, width), 1).shape == (224, 224, 3)
+
+
+# the contest's own
+
+
+def contest(train: bool) -> transforms.Compose:
+    """The contest's transform as its page states it; evaluation takes the centre, not a random place."""
+    crop = transforms.RandomCrop(224, padding=4) if train else transforms.CenterCrop(224)
+    normalise = transforms.Normalize((0.4556, 0.4714, 0.3700), (0.2370, 0.2318, 0.2431))
+    return transforms.Compose([transforms.Resize(224), crop, transforms.ToTensor(), normalise])
+
+
+@pytest.mark.parametrize("size", [(300, 400), (400, 300), (224, 224), (50, 70), (224, 225)])
+def test_the_contests_preprocessing_is_torchvisions(
+    size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, pixels = find_preprocessing("inat-contest"), noise(*size)
+    image = Image.fromarray(pixels)
+    assert torch.equal(normalised(ours.apply(pixels), ours), contest(train=False)(image))
+    corners = set()
+    for view in range(1, 9):
+        seed = view_seed("a.jpg", view)
+        across, down = functional.resize(image, 224).size
+        top, left = PaddedCrop(4).corner(random.Random(seed).random, across, down, (224, 224))
+        at = (top + 4, left + 4, 224, 224)
+        monkeypatch.setattr(transforms.RandomCrop, "get_params", lambda *_, at=at: at)
+        assert torch.equal(normalised(ours.augment(pixels, seed), ours), contest(train=True)(image))
+        corners.add((top, left))
+    assert len(corners) > 4
+
+
+def test_corners_of_padded_crops_are_spread_as_torchvisions() -> None:
+    draw = random.Random(3).random
+    corners = [PaddedCrop(4).corner(draw, 230, 224, (224, 224)) for _ in range(4000)]
+    tops, lefts = np.array(corners).T
+    for drawn_at, least, most in ((tops, -4, 4), (lefts, -4, 10)):
+        values, counts = np.unique(drawn_at, return_counts=True)
+        assert values.tolist() == list(range(least, most + 1))
+        expected = 4000 / len(values)
+        assert np.all(abs(counts - expected) < 5 * np.sqrt(expected))
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 30_000), (40_000, 2), (3, 90_000)])
+def test_padded_crops_of_slivers(height: int, width: int) -> None:
+    pixels = np.asarray(Image.fromarray(smooth(60, 60)).resize((width, height)))
+    ours = find_preprocessing("INAT-contest")
+    made = ours.augment(pixels, 7)
+    assert made.shape == (224, 224, 3)
+    across, down = ours._resized_size(width, height)
+    top, left = PaddedCrop(4).corner(random.Random(7).random, across, down, (224, 224))
+    black = (made == 0).all(axis=(1, 2) if across > down else (0, 2))
+    start = top if across > down else left
+    assert black[: max(-start, 0)].all()
+    assert black[224 - max(start, 0) :].all()
+    assert not black[max(-start, 0) : 224 - max(start, 0)].all()
+
+
+def test_named_preprocessings_are_told_apart_and_unknown_names_answered() -> None:
+    described = {str((p.describe(), p.augmentation.describe())) for p in PREPROCESSINGS.values()}
+    assert len(described) == len(PREPROCESSINGS)
+    assert PREPROCESSINGS["imagenet"] == preprocessing_of(V1)
+    with pytest.raises(RequestError, match=r"no preprocessing 'inat'; did you mean 'inat-contest'"):
+        find_preprocessing("inat")
+    for wrong in ({"resize": 200}, {"resize": None}, {"resize": (300, 100)}):
+        with pytest.raises(ValueError, match="padded by 4 does not hold"):
+            Preprocessing(**{"crop": 224, "augmentation": PaddedCrop(4), **wrong})  # type: ignore[arg-type]
