@@ -2,25 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from headwater.errors import RequestError
+from headwater.extract.registry import find_backbone
+from headwater.extract.sources import open_source
+from headwater.heads.methods import find_method
+from headwater.heads.sweeps.selection import find_rule
+from headwater.heads.tasks.columns import nearest
+from headwater.heads.tasks.levels import column_called, place
+from headwater.store import open_store, read_table
+from headwater.store.files import refuse_unwritable
+from headwater.taxonomy import LEVELS
 from headwater.workflow.config import Asked
+from headwater.workflow.record import Record
+from headwater.workflow.training import chosen_method, wanted_methods
 
 _ENDINGS = (".pth", ".pt", ".safetensors", ".zip")
-_FETCHED = "hf://"
+FETCHED = "hf://"
+"""How the names of sources and weights begin that are fetched from the hub."""
+
+REPORT, SUBMISSION, RESULTS = "report.html", "submission.zip", "results.csv"
 
 
-def check(asked: Asked) -> None:
-    """RequestError, with file and line, for names of things that are not there and cannot be meant."""
+def check(asked: Asked, record: Record) -> None:
+    """RequestError, with file and line, for names of things that are not there and cannot be meant.
+
+    Also for files in the way of what will be written.
+    """
     _check_features(asked)
     for number, section in enumerate(asked.config.annotate):
         if section.table is not None and not section.table.is_file():
             raise asked.error(("annotate", number, "table"), f"there is no table at {str(section.table)!r}")
     if asked.config.fit is not None:
-        from headwater.workflow.training import wanted_methods  # noqa: PLC0415
-
-        wanted_methods(asked)
+        chosen_method(asked, list(wanted_methods(asked)))
     if asked.config.sweep is not None:
         _check_sweep(asked)
     export = asked.config.export
@@ -32,14 +49,14 @@ def check(asked: Asked) -> None:
             )
         if export.weights is not None and _is_missing(export.weights):
             raise asked.error(("export", "weights"), f"there is no checkpoint at {export.weights!r}")
+    _check_columns(asked)
+    _check_places(asked, record)
 
 
 def _check_features(asked: Asked) -> None:
     section = asked.config.extract
     if section is None:
         return
-    from headwater.extract.registry import find_backbone  # noqa: PLC0415
-
     with asked.at("extract", "backbone"):
         backbone = find_backbone(section.backbone)
     if asked.config.export is not None:
@@ -47,7 +64,7 @@ def _check_features(asked: Asked) -> None:
 
         with asked.at("export"):
             check_backbone(backbone)
-    if not section.source.startswith(_FETCHED) and not Path(section.source).exists():
+    if not section.source.startswith(FETCHED) and not Path(section.source).exists():
         hint = (
             " (the contest's solution looked for `train`; name another folder as `data_path`)"
             if asked.contest
@@ -62,13 +79,10 @@ def _is_missing(weights: str) -> bool:
     """Whether weights name a file that is not there; a name such as IMAGENET1K_V2 has no ending."""
     path = Path(weights)
     is_path = "/" in weights or path.suffix in (".pth", ".pt", ".safetensors", ".bin", ".ckpt", ".tar")
-    return is_path and not weights.startswith(_FETCHED) and not path.exists()
+    return is_path and not weights.startswith(FETCHED) and not path.exists()
 
 
 def _check_sweep(asked: Asked) -> None:
-    from headwater.heads.methods import find_method  # noqa: PLC0415
-    from headwater.heads.sweeps.selection import find_rule  # noqa: PLC0415
-
     section = asked.config.sweep
     assert section is not None
     for number, name in enumerate(section.methods):
@@ -86,8 +100,81 @@ def _check_sweep(asked: Asked) -> None:
                     find_method(method)
     if isinstance(section.seeds, list) and not section.seeds:
         raise asked.error(("sweep", "seeds"), "a sweep needs at least one seed, and seeds is empty")
-    if asked.config.export is not None and asked.config.export.method is not None:
-        with asked.at("export", "method"):
-            name = find_method(asked.config.export.method).name
-            if "all" not in section.methods and name not in {find_method(e).name for e in section.methods}:
-                raise RequestError(f"{name} is not among the methods to sweep")
+    export = asked.config.export
+    if export is not None and export.method is not None and "all" not in section.methods:
+        chosen_method(asked, [find_method(name).name for name in section.methods])
+
+
+def _check_columns(asked: Asked) -> None:
+    """The target and the groups must be columns, of the source, the store or the tables, before any work.
+
+    Those of a source that is fetched are only known once it is there.
+    """
+    config = asked.config
+    section = config.extract
+    if config.fit is None and config.sweep is None:
+        return
+    columns: Mapping[str, Any] = {}
+    if section is None:
+        assert config.store is not None
+        with asked.at("store"):
+            opened = open_store(config.store)
+        names, levels, views = list(opened.annotations), opened.annotations.levels, opened.views
+    else:
+        if section.source.startswith(FETCHED):
+            return
+        with asked.at("extract", "source"):
+            source = open_source(section.source, path_column=section.path_column)
+            columns = source.annotations
+            names, levels, views = list(columns), (), section.views
+    for number, each in enumerate(config.annotate):
+        if each.table is not None:
+            with asked.at("annotate", number):
+                names += [name for name in read_table(each.table, key=each.key) if name != each.key]
+        levels = tuple(each.levels) or levels
+    if not levels and all(name in names for name in LEVELS):
+        levels = LEVELS
+    for key, name in (("target", config.target), *(("groups", each) for each in config.groups)):
+        with asked.at(key):
+            column = column_called(name, names, levels)
+            if column not in names:
+                raise RequestError(f"there will be no column {column!r} for it{nearest(column, names)}")
+    target = column_called(config.target, names, levels)
+    if target in levels and all(name in columns for name in levels):
+        below = [column_called(each, names, levels) for each in config.groups]
+        with asked.at("groups" if config.groups else "target"):
+            place(
+                {name: columns[name] for name in levels}, target, [each for each in below if each in levels]
+            )
+    if not config.split.shares and config.split.column not in names:
+        have = ", ".join(names) or "none"
+        raise asked.error(
+            ("split",),
+            f"there will be no split column {config.split.column!r}, only {have}; say how to draw one, "
+            "such as `split: {train: 0.8, val: 0.1, test: 0.1}`",
+        )
+    part = "fit" if config.fit is not None else "sweep"
+    if (config.fit or config.sweep).views and not views:  # type: ignore[union-attr]
+        raise asked.error(
+            (part, "views"), "the store has no augmented views to train on; extract some with `views`"
+        )
+
+
+def _check_places(asked: Asked, record: Record) -> None:
+    """Nothing that this run did not make may be where it will write."""
+    config = asked.config
+    trained = config.fit is not None or config.sweep is not None
+    for name, section, plain in (("report", config.report, REPORT), ("export", config.export, SUBMISSION)):
+        if not trained or section is None:
+            continue
+        out = section.out or record.folder / plain
+        with asked.at(name):
+            refuse_unwritable(out)
+            if out.exists() and not section.replace and not record.is_ours(name, out):
+                raise RequestError(
+                    f"{str(out)!r} exists already and was not made by this run; name another `out`, or say "
+                    "`replace: true`"
+                )
+    table = record.folder / RESULTS
+    if trained and table.exists() and not record.is_ours("results", table):
+        raise asked.error(("out",), f"{str(table)!r} is there and was not made by this run; move it away")

@@ -111,16 +111,18 @@ def _methods(value: Any) -> Any:
             raise ValueError(
                 "a list of methods holds names; write settings as `NAME: {key: value}`, without dashes"
             )
-        return {name: {} for name in value}
+        value = {name: {} for name in value}
     if isinstance(value, Mapping):
-        return {name: {} if given is None else given for name, given in value.items()}
+        value = {name: {} if given is None else given for name, given in value.items()}
+    if not value:
+        raise ValueError("no method is named; `headwater heads methods` lists them")
     return value
 
 
 class Fit(_Section):
     """As `headwater heads fit`: methods by name, each with settings of its own."""
 
-    methods: Annotated[dict[str, dict[str, Any]], BeforeValidator(_methods)] = Field(min_length=1)
+    methods: Annotated[dict[str, dict[str, Any]], BeforeValidator(_methods)]
     set: dict[str, Any] = {}
     seed: int = Field(0, ge=0)
     views: bool = False
@@ -271,6 +273,8 @@ def _with_underscores(values: Any) -> Any:
     for key, value in values.items():
         name = key.replace("-", "_")
         inner = _section_of(fields[name].annotation) if name in fields else None
+        if inner is not None and value is None:
+            value = {}  # noqa: PLW2901 - a section without lines is one without options
         if inner is not None and isinstance(value, Mapping):
             value = {each.replace("-", "_"): given for each, given in value.items()}  # noqa: PLW2901
         found[name] = value

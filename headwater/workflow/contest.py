@@ -7,9 +7,11 @@ over the images in every epoch. Here the features are kept, so that its ever new
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
+from headwater.checkpoints import load_state_dict
 from headwater.workflow.marked import Marked
 from headwater.workflow.words import nearest
 
@@ -73,6 +75,19 @@ def in_full(marked: Marked, source: str | None = None) -> dict[str, Any]:
         },
         "export": {"out": f"{given['logs_dir']}/resnet.pth"},
     }
+
+
+def check_start(marked: Marked, classes: Sequence[str]) -> None:
+    """RequestError where the checkpoint's last layer, at which the solution started, is for other classes."""
+    path = marked.values["checkpoint_path"]
+    last = load_state_dict(path).get("fc.bias")
+    if last is None or len(last) != len(classes):
+        has = "no fc" if last is None else f"an fc for {len(last)} classes"
+        raise marked.error(
+            ("checkpoint_path",),
+            f"{path!r} has {has}, at which training would start, and the images have {len(classes)} classes; "
+            "give a checkpoint of these classes, or a config with `fit` to start at zero",
+        )
 
 
 def _number(marked: Marked, key: str) -> float:

@@ -13,8 +13,6 @@ from headwater.heads import Task, load_head, report_on
 from headwater.heads.measures.metrics import GroupReport
 from headwater.store.files import write_whole
 
-FILE = "results.csv"
-
 
 @dataclass(frozen=True)
 class Figures:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -64,14 +65,14 @@ class Record:
         """Note what was made for which request; of a file its content."""
         self.made[name] = {
             "request": request,
-            **({} if path is None else {"path": str(path), "sha256": file_digest(path)}),
+            **({} if path is None else {"path": self._place(path), "sha256": file_digest(path)}),
             **more,
         }
         self.keep()
 
     def expect(self, name: str, path: Path) -> None:
         """Note that a file is about to be made, lest one that was cut short be taken for its user's."""
-        self.made[name] = {"path": str(path), "pending": True}
+        self.made[name] = {"path": self._place(path), "pending": True}
         self.keep()
 
     def forget(self, name: str) -> None:
@@ -82,9 +83,13 @@ class Record:
     def is_ours(self, name: str, path: Path) -> bool:
         """Whether a file is as this run wrote it."""
         known = self.made.get(name, {})
-        if known.get("path") != str(path) or not path.is_file():
+        if known.get("path") != self._place(path) or not path.is_file():
             return False
         return bool(known.get("pending")) or known.get("sha256") == file_digest(path)
+
+    def _place(self, path: Path) -> str:
+        """Where a file is, seen from the folder: both may be moved together."""
+        return os.path.relpath(path.absolute(), self.folder.absolute())
 
     def is_done(self, name: str, request: str, path: Path) -> bool:
         """Whether a file is what this request made."""

@@ -15,11 +15,10 @@ from headwater.printable import counted
 from headwater.store import open_store
 from headwater.store.files import explained, refuse_unwritable
 from headwater.store.lock import holding
-from headwater.workflow.check import check
+from headwater.workflow.check import REPORT, RESULTS, check
 from headwater.workflow.columns import annotate_store, draw_split
 from headwater.workflow.config import Asked
 from headwater.workflow.features import extract_store
-from headwater.workflow.figures import FILE as FIGURES
 from headwater.workflow.figures import Figures, measure, read_figures, write_figures
 from headwater.workflow.record import FILE as RECORD
 from headwater.workflow.record import Record, digest_of, file_digest
@@ -105,13 +104,13 @@ def run_config(asked: Asked, telling: Telling | None = None) -> RunResult:
         if folder.exists() and not folder.is_dir():
             raise RequestError(f"{str(folder)!r} is a file; name a folder for the run")
         refuse_unwritable(folder / RECORD)
-        record = Record.of(folder)
-    check(asked)
+        known = Record.of(folder)
+    check(asked, known)
     with explained(folder / RECORD):
         folder.mkdir(parents=True, exist_ok=True)
     with holding(folder, _LOCK), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", HeadwaterWarning)
-        result = _run(asked, record, telling)
+        result = _run(asked, Record.of(folder), telling)
     notes = dict.fromkeys(str(each.message) for each in caught if issubclass(each.category, HeadwaterWarning))
     return replace(result, notes=tuple(dict.fromkeys([*result.notes, *notes])))
 
@@ -171,13 +170,11 @@ def _split(asked: Asked, store: Path, record: Record, telling: Telling) -> None:
 
 
 def _figures(task: Task, trained: Trained, record: Record) -> tuple[list[Figures], Path]:
-    table = record.folder / FIGURES
+    table = record.folder / RESULTS
     files = {name: file_digest(path) for name, path in trained.heads.items()}
     request = digest_of(files, {name: rows.tolist() for name, rows in task.splits.items()})
     if record.is_done("results", request, table):
         return read_figures(table), table
-    if table.exists() and not record.is_ours("results", table):
-        raise RequestError(f"{str(table)!r} is there and was not made by this run; move it away")
     found = measure(task, trained.heads)
     record.expect("results", table)
     write_figures(table, found)
@@ -190,7 +187,7 @@ def _report(asked: Asked, trained: Trained, store: Path, record: Record) -> tupl
 
     section = asked.config.report
     assert section is not None
-    out = section.out or record.folder / "report.html"
+    out = section.out or record.folder / REPORT
     made_of = [
         *trained.heads.values(),
         *trained.folder.glob("results.parquet"),
@@ -202,14 +199,8 @@ def _report(asked: Asked, trained: Trained, store: Path, record: Record) -> tupl
     )
     if record.is_done("report", request, out):
         return out, False
-    ours = record.is_ours("report", out)
+    record.expect("report", out)
     with asked.at("report"):
-        if out.exists() and not ours and not section.replace:
-            raise RequestError(
-                f"{str(out)!r} exists already and was not made by this run; name another `out`, or say "
-                "`replace: true`"
-            )
-        record.expect("report", out)
         build_report(trained.folder, out, store=store, images=section.images, replace=True)
     record.remember("report", request, out)
     return out, True

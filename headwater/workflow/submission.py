@@ -23,13 +23,13 @@ from headwater.extract.weights import load_backbone
 from headwater.heads import export_head, load_head
 from headwater.heads.export import ARCHIVED_NAME
 from headwater.store import Store, open_store
+from headwater.workflow.check import SUBMISSION
 from headwater.workflow.config import Asked
 from headwater.workflow.record import Record, digest_of, file_digest
 
 if TYPE_CHECKING:
     from headwater.heads.export import Exported
 
-FILE = "submission.zip"
 TOLERANCE = {"float32": 5e-3, "bfloat16": 5e-2}
 """How far logits on images may lie from those on kept features, as a share of the largest."""
 
@@ -60,23 +60,16 @@ def check_backbone(backbone: Backbone) -> None:
 def submit(asked: Asked, head: Path, store: Path, record: Record) -> Submitted:
     """Write the network with the head in it, unless it is there already, and try it on images.
 
-    RequestError where something is in its place that this run did not make, HeadwaterError where its logits
-    are not the head's.
+    HeadwaterError where its logits are not the head's.
     """
     section = asked.config.export
     assert section is not None
-    out = section.out or record.folder / FILE
+    out = section.out or record.folder / SUBMISSION
     opened = open_store(store)
     weights = section.weights or _own_weights(asked, opened)
     request = digest_of(file_digest(head), opened.fingerprint, weights, section.images)
     if record.is_done("export", request, out):
         return Submitted(out, False, None)
-    if out.exists() and not section.replace and not record.is_ours("export", out):
-        raise asked.error(
-            ("export",),
-            f"{str(out)!r} exists already and was not made by this run; name another `out`, or say "
-            "`replace: true`",
-        )
     with asked.at("export", "weights" if section.weights else "export"):
         exported = _export(head, weights, str(opened.plan.recipe.get("backbone", "resnet50")), out, record)
     images, gap, untried = _try_on_images(exported, head, opened, asked)

@@ -16,11 +16,12 @@ from headwater.heads.methods import find_method, methods, parse_settings
 from headwater.heads.sweeps.design import TRAINING
 from headwater.heads.sweeps.run_folder import check_folder
 from headwater.heads.sweeps.sweeping import SweepProgress, design_sweep, run_design
+from headwater.heads.tasks.columns import nearest
 from headwater.printable import counted
 from headwater.store import open_store
 from headwater.workflow.config import Asked, Fit, Sweep
+from headwater.workflow.contest import check_start
 from headwater.workflow.record import Record, digest_of
-from headwater.workflow.words import nearest
 
 if TYPE_CHECKING:
     from headwater.heads.sweeps.results import SweepResult
@@ -108,7 +109,7 @@ def _share_out(key: str, value: Any, shares: dict[str, dict[str, Any]]) -> None:
     takers = [name for name in shares if key in find_method(name).settings.model_fields]
     if not takers:
         known = dict.fromkeys(each for name in shares for each in find_method(name).settings.model_fields)
-        raise RequestError(f"none of the methods has a setting {key!r}{nearest(key, known)}")
+        raise RequestError(f"none of the methods has the setting {key!r}{nearest(key, known)}")
     for name in takers:
         shares[name].setdefault(key, value)
 
@@ -136,6 +137,8 @@ def _fit(asked: Asked, task: Task, record: Record, now: Now) -> Trained:
             )
     done = _drop_others(folder, files, record)
     if missing:
+        if asked.contest:
+            check_start(asked.marked, task.classes)
         for each in missing:
             record.expect(_key(files[each], record), files[each])
         with asked.at("fit"):
@@ -151,26 +154,30 @@ def _fit(asked: Asked, task: Task, record: Record, now: Now) -> Trained:
         for each in missing:
             record.remember(_key(files[each], record), requests[each], files[each])
         done.append(f"fitted {', '.join(missing)}")
-    picked = _chosen(asked, files)
+    chosen = chosen_method(asked, list(files))
+    picked = None if chosen is None else files[chosen]
     return Trained(folder, files, picked, done, f"{counted(len(files), 'head')} in {folder}")
 
 
-def _chosen(asked: Asked, files: Mapping[str, Path]) -> Path | None:
-    """The one head to export; RequestError where several could be and none is named."""
+def chosen_method(asked: Asked, names: Sequence[str]) -> str | None:
+    """Whose head is exported, or stands for the run, where no rule picks one; None: that of no one.
+
+    RequestError where several could be exported and none is named, or one that is not trained.
+    """
     export = asked.config.export
     if export is not None and export.method is not None:
         with asked.at("export", "method"):
             name = find_method(export.method).name
-            if name not in files:
-                raise RequestError(f"{name} is not among the methods to fit: {', '.join(files)}")
-            return files[name]
-    if export is not None and len(files) > 1:
+            if name not in names:
+                raise RequestError(f"{name} is not among the methods: {', '.join(names)}")
+            return name
+    if export is not None and len(names) > 1:
         raise asked.error(
             ("export",),
-            f"{len(files)} methods are fitted and one head can be exported; name it, such as "
-            f"`method: {next(iter(files))}`, or give `sweep` instead of `fit`, which selects one",
+            f"{len(names)} methods are fitted and one head can be exported; name it, such as "
+            f"`method: {names[0]}`, or give `sweep` instead of `fit`, which selects one",
         )
-    return next(iter(files.values())) if len(files) == 1 else None
+    return names[0] if len(names) == 1 else None
 
 
 def _drop_others(folder: Path, files: Mapping[str, Path], record: Record) -> list[str]:
@@ -239,13 +246,15 @@ def _sweep(asked: Asked, task: Task, record: Record, now: Now) -> Trained:
             design, select=section.select, out=folder, device=asked.config.device, progress=tell
         )
     said = f"{counted(result.table.num_rows, 'head')} in {folder}, {result.rule} picks {_pick_of(result)}"
+    if result.failed:
+        said += f", {len(result.failed):,} failed, such as {result.failed[0][0]}: {result.failed[0][1]}"
     done = [] if result.already_done and heads_before == _heads_there(folder) else ["swept"]
     files = {path.name.removesuffix(SUFFIX): path for path in sorted((folder / "heads").glob(f"*{SUFFIX}"))}
     export = asked.config.export
-    picked: Path | None = folder / f"picked{SUFFIX}"
+    picked = folder / f"picked{SUFFIX}"
     if export is not None and export.method is not None:
-        picked = _chosen(asked, files)
-    return Trained(folder, files, picked if picked and picked.exists() else None, done, said, result)
+        picked = files[chosen_method(asked, list(files)) or ""]
+    return Trained(folder, files, picked if picked.exists() else None, done, said, result)
 
 
 def _pick_of(result: SweepResult) -> str:
