@@ -2,6 +2,7 @@
 
 from headwater.taxonomy.build import (
     NOT_NAMED_SO,
+    from_codes,
     from_columns,
     from_edges,
     from_folders,
@@ -17,6 +18,7 @@ __all__ = [
     "NOT_NAMED_SO",
     "Taxonomy",
     "TreeRow",
+    "from_codes",
     "from_columns",
     "from_edges",
     "from_folders",

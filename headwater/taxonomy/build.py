@@ -32,11 +32,18 @@ def from_columns(
 
     Raises RequestError for no level, columns of different lengths and a name with two parents.
     """
+    return from_codes({level: _coded(values) for level, values in columns.items()}, one_parent=one_parent)
+
+
+def from_codes(
+    columns: Mapping[str, tuple[NDArray[np.int64], Sequence[str]]], *, one_parent: str | None = None
+) -> tuple[Taxonomy, NDArray[np.int64]]:
+    """The same from columns of codes (rows,) into names, -1 where a row has none."""
     if not columns:
         raise RequestError(
             "a taxonomy needs at least one level; name the columns of its levels, from the root"
         )
-    lengths = {name: len(values) for name, values in columns.items()}
+    lengths = {name: len(codes) for name, (codes, _) in columns.items()}
     if len(set(lengths.values())) > 1:
         said = ", ".join(f"{name} {length:,}" for name, length in lengths.items())
         raise RequestError(f"the columns of a taxonomy must have equally many rows, not {said}")
@@ -45,8 +52,7 @@ def from_columns(
     parents, levels = [np.zeros(0, dtype=np.int64)], [np.zeros(0, dtype=np.int64)]
     names: list[str] = []
     count = 0
-    for number, (level, values) in enumerate(columns.items(), start=1):
-        code, known = _coded(values)
+    for number, (level, (code, known)) in enumerate(columns.items(), start=1):
         present = np.flatnonzero(code >= 0)
         pairs = (at[present] + 1) * max(1, len(known)) + code[present]
         unique, place = np.unique(pairs, return_inverse=True)

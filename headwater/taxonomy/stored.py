@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from headwater.errors import RequestError
 from headwater.store import Annotations, Column
-from headwater.taxonomy.build import from_columns
+from headwater.taxonomy.build import from_codes
 from headwater.taxonomy.tree import LEVELS, Taxonomy
 
 
@@ -26,10 +26,10 @@ def stored_tree(annotations: Annotations) -> tuple[Taxonomy, NDArray[np.int64]]:
             "the store has no levels of a taxonomy; name the columns that are, from the root, with "
             "`headwater store annotate STORE --levels COL,COL`"
         )
-    return from_columns({name: _names(annotations[name]) for name in levels})
+    return from_codes({name: _codes(annotations[name]) for name in levels})
 
 
-def _names(column: Column) -> list[str | None]:
+def _codes(column: Column) -> tuple[NDArray[np.int64], tuple[str, ...]]:
     """As in tasks, -1 is no name in a column of whole numbers."""
-    texts = column.texts()
-    return [None if text == "-1" else text for text in texts] if column.kind == "int" else texts
+    codes, names = column.codes()
+    return (np.where(column.values == -1, -1, codes) if column.kind == "int" else codes), names

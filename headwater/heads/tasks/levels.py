@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from headwater.errors import RequestError
 from headwater.heads.tasks.columns import CodedColumn, Groups, coded, combine, refuse_single_rows
 from headwater.heads.tasks.hierarchy import Hierarchy
-from headwater.taxonomy import Taxonomy, from_columns, level_number
+from headwater.taxonomy import Taxonomy, from_codes, level_number
 
 _BINOMIAL = "species"  # the one level whose names say their parent, so that none has two
 
@@ -124,9 +124,8 @@ def place(levels: LevelsGiven, target: str | int, groups: Sequence[str | int]) -
             below[number] = names[number - 1]
     deepest, group_levels = max([at, *below]), tuple(below.values())
     if isinstance(levels, Mapping):
-        columns = {name: _texts(name, levels[name]) for name in names[:deepest]}
-        one_parent = _BINOMIAL if _BINOMIAL in columns else None
-        tree, node = from_columns(columns, one_parent=one_parent)
+        columns = {name: _codes(name, levels[name]) for name in names[:deepest]}
+        tree, node = from_codes(columns, one_parent=_BINOMIAL if _BINOMIAL in columns else None)
         return Placed(tree, node, at, deepest, group_levels)
     whole, given = levels[0], np.asarray(levels[1], dtype=np.int64)
     if ((given < -1) | (given >= len(whole))).any():
@@ -154,7 +153,6 @@ def asked_levels(target: Any, groups: Any) -> tuple[str | int, list[str | int]]:
     return target, several
 
 
-def _texts(name: str, values: ArrayLike | CodedColumn) -> list[str | None]:
+def _codes(name: str, values: ArrayLike | CodedColumn) -> tuple[NDArray[np.int64], tuple[str, ...]]:
     column = values if isinstance(values, CodedColumn) else coded(name, values)
-    shown: list[str | None] = [*column.names, None]
-    return [shown[code] for code in column.codes.tolist()]
+    return column.codes, column.names
