@@ -28,7 +28,8 @@ def from_columns(
 
     `columns`: values by level name, from the root; None or "" where a row has no name at that level, which is
     then passed over. A row without any name has node -1. One name under two parents is two nodes, but at
-    level `one_parent`, if given, it is refused.
+    level `one_parent`, if given, it is refused; except below parents of one name in different kingdoms, as
+    the wasps and the conifers called Agathis are.
 
     Raises RequestError for no level, columns of different lengths and a name with two parents.
     """
@@ -52,19 +53,20 @@ def from_codes(
     parents, levels = [np.zeros(0, dtype=np.int64)], [np.zeros(0, dtype=np.int64)]
     names: list[str] = []
     count = 0
-    for number, (level, (code, known)) in enumerate(columns.items(), start=1):
+    for number, (code, known) in enumerate(columns.values(), start=1):
         present = np.flatnonzero(code >= 0)
         pairs = (at[present] + 1) * max(1, len(known)) + code[present]
         unique, place = np.unique(pairs, return_inverse=True)
         parent, name = unique // max(1, len(known)) - 1, unique % max(1, len(known))
-        if level == one_parent:
-            _refuse_two_parents(level, known, name, parent, names)
         at[present] = count + place
         parents.append(parent)
         levels.append(np.full(len(unique), number))
         names.extend(known[each] for each in name)
         count += len(unique)
-    return Taxonomy(np.concatenate(parents), np.concatenate(levels), tuple(names), tuple(columns)), at
+    tree = Taxonomy(np.concatenate(parents), np.concatenate(levels), tuple(names), tuple(columns))
+    if one_parent is not None:
+        _refuse_two_parents(tree, one_parent)
+    return tree, at
 
 
 def from_folders(folders: Sequence[str]) -> tuple[Taxonomy, NDArray[np.int64]]:
@@ -181,18 +183,24 @@ def _coded(values: Sequence[str | None]) -> tuple[NDArray[np.int64], list[str]]:
     return rank[indices], [found[each] for each in order]
 
 
-def _refuse_two_parents(
-    level: str,
-    known: Sequence[str],
-    name: NDArray[np.int64],
-    parent: NDArray[np.int64],
-    names: Sequence[str],
-) -> None:
-    order = np.argsort(name, kind="stable")
-    twice = np.flatnonzero(np.diff(name[order]) == 0)
-    if len(twice):
-        first, second = order[twice[0]], order[twice[0] + 1]
-        one, other = (names[node] if node >= 0 else "no parent" for node in (parent[first], parent[second]))
-        raise RequestError(
-            f"the {level} {known[name[first]]!r} stands under two parents, {one!r} and {other!r}; correct one"
-        )
+def _refuse_two_parents(tree: Taxonomy, level: str) -> None:
+    nodes = np.flatnonzero(tree.level == tree.level_number(level))
+    root = nodes.copy()
+    while (inner := tree.parent[root] >= 0).any():
+        root[inner] = tree.parent[root[inner]]
+    first: dict[str, int] = {}
+    first_below: dict[tuple[str, int], int] = {}
+    for node, below in zip(nodes.tolist(), root.tolist(), strict=True):
+        name = tree.names[node]
+        other, kin = first.setdefault(name, node), first_below.setdefault((name, below), node)
+        one, two = _called(tree, tree.parent[other]), _called(tree, tree.parent[node])
+        if kin != node:
+            one, two = tree.path(tree.parent[kin]), tree.path(tree.parent[node])
+        if kin != node or one != two:
+            raise RequestError(
+                f"the {level} {name!r} stands under two parents, {one!r} and {two!r}; correct one"
+            )
+
+
+def _called(tree: Taxonomy, node: int) -> str:
+    return tree.names[node] if node >= 0 else "no parent"

@@ -60,6 +60,21 @@ def test_a_species_under_two_parents_is_refused() -> None:
     assert len(from_columns(columns)[0]) == 4
     with pytest.raises(RequestError, match=r"'F\. catus' stands under two parents, 'Felis' and 'Lynx'"):
         from_columns(columns, one_parent="species")
+    folders = [
+        "0_Animalia_Chordata_Mammalia_Carnivora_Felidae_Felis_catus",
+        "1_Animalia_Chordata_Mammalia_Carnivora_Felidea_Felis_catus",
+    ]
+    with pytest.raises(
+        RequestError, match=r"two parents, '.*_Felidae_Felis' and '.*_Felidea_Felis'; correct"
+    ):
+        from_folders(folders)
+    # A name may be given anew in another kingdom: there are a wasp and a conifer of this one.
+    folders = [
+        "0_Animalia_Arthropoda_Insecta_Hymenoptera_Braconidae_Agathis_montana",
+        "1_Plantae_Tracheophyta_Pinopsida_Pinales_Araucariaceae_Agathis_montana",
+    ]
+    tree, leaf = from_folders(folders)
+    assert [name.partition("_")[0] for name in tree.called(leaf)] == ["Animalia", "Plantae"]
 
 
 @given(st.integers(1, 40), st.randoms(use_true_random=False))
