@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from headwater.errors import RequestError
+from headwater.extract.preprocessings import find_preprocessing
 from headwater.extract.registry import find_backbone
-from headwater.extract.sources import open_source
 from headwater.heads.methods import find_method
 from headwater.heads.sweeps.selection import find_rule
 from headwater.heads.tasks.columns import nearest
@@ -17,17 +17,15 @@ from headwater.store import open_store, read_table
 from headwater.store.files import refuse_unwritable
 from headwater.taxonomy import LEVELS
 from headwater.workflow.config import Asked
+from headwater.workflow.features import FETCHED, Images, finished_store
 from headwater.workflow.record import Record
 from headwater.workflow.training import chosen_method, wanted_methods
 
 _ENDINGS = (".pth", ".pt", ".safetensors", ".zip")
-FETCHED = "hf://"
-"""How the names of sources and weights begin that are fetched from the hub."""
-
 REPORT, SUBMISSION, RESULTS = "report.html", "submission.zip", "results.csv"
 
 
-def check(asked: Asked, record: Record) -> None:
+def check(asked: Asked, record: Record, images: Images) -> None:
     """RequestError, with file and line, for names of things that are not there and cannot be meant.
 
     Also for files in the way of what will be written.
@@ -49,7 +47,7 @@ def check(asked: Asked, record: Record) -> None:
             )
         if export.weights is not None and _is_missing(export.weights):
             raise asked.error(("export", "weights"), f"there is no checkpoint at {export.weights!r}")
-    _check_columns(asked)
+    _check_columns(asked, record, images)
     _check_places(asked, record)
 
 
@@ -59,6 +57,9 @@ def _check_features(asked: Asked) -> None:
         return
     with asked.at("extract", "backbone"):
         backbone = find_backbone(section.backbone)
+    if section.preprocess is not None:
+        with asked.at("extract", "preprocess"):
+            find_preprocessing(section.preprocess)
     if asked.config.export is not None:
         from headwater.workflow.submission import check_backbone  # noqa: PLC0415
 
@@ -105,7 +106,7 @@ def _check_sweep(asked: Asked) -> None:
         chosen_method(asked, [find_method(name).name for name in section.methods])
 
 
-def _check_columns(asked: Asked) -> None:
+def _check_columns(asked: Asked, record: Record, images: Images) -> None:
     """The target and the groups must be columns, of the source, the store or the tables, before any work.
 
     Those of a source that is fetched are only known once it is there.
@@ -115,17 +116,17 @@ def _check_columns(asked: Asked) -> None:
     if config.fit is None and config.sweep is None:
         return
     columns: Mapping[str, Any] = {}
-    if section is None:
-        assert config.store is not None
+    there = config.store or finished_store(asked, record)
+    if section is None or there is not None:
+        assert there is not None
         with asked.at("store"):
-            opened = open_store(config.store)
+            opened = open_store(there)
         names, levels, views = list(opened.annotations), opened.annotations.levels, opened.views
     else:
         if section.source.startswith(FETCHED):
             return
         with asked.at("extract", "source"):
-            source = open_source(section.source, path_column=section.path_column)
-            columns = source.annotations
+            columns = images.source.annotations
             names, levels, views = list(columns), (), section.views
     for number, each in enumerate(config.annotate):
         if each.table is not None:

@@ -63,12 +63,14 @@ class Record:
 
     def remember(self, name: str, request: str, path: Path | None = None, **more: Any) -> None:
         """Note what was made for which request; of a file its content."""
-        self.made[name] = {
+        made = {
             "request": request,
             **({} if path is None else {"path": self._place(path), "sha256": file_digest(path)}),
             **more,
         }
-        self.keep()
+        if self.made.get(name) != made:
+            self.made[name] = made
+            self.keep()
 
     def expect(self, name: str, path: Path) -> None:
         """Note that a file is about to be made, lest one that was cut short be taken for its user's."""

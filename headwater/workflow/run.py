@@ -18,7 +18,7 @@ from headwater.store.lock import holding
 from headwater.workflow.check import REPORT, RESULTS, check
 from headwater.workflow.columns import annotate_store, draw_split
 from headwater.workflow.config import Asked
-from headwater.workflow.features import extract_store
+from headwater.workflow.features import Images, extract_store, images_of
 from headwater.workflow.figures import Figures, measure, read_figures, write_figures
 from headwater.workflow.record import FILE as RECORD
 from headwater.workflow.record import Record, digest_of, file_digest
@@ -105,20 +105,21 @@ def run_config(asked: Asked, telling: Telling | None = None) -> RunResult:
             raise RequestError(f"{str(folder)!r} is a file; name a folder for the run")
         refuse_unwritable(folder / RECORD)
         known = Record.of(folder)
-    check(asked, known)
+    images = images_of(asked)
+    check(asked, known, images)
     with explained(folder / RECORD):
         folder.mkdir(parents=True, exist_ok=True)
     with holding(folder, _LOCK), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", HeadwaterWarning)
-        result = _run(asked, Record.of(folder), telling)
+        result = _run(asked, Record.of(folder), images, telling)
     notes = dict.fromkeys(str(each.message) for each in caught if issubclass(each.category, HeadwaterWarning))
     return replace(result, notes=tuple(dict.fromkeys([*result.notes, *notes])))
 
 
-def _run(asked: Asked, record: Record, telling: Telling) -> RunResult:
+def _run(asked: Asked, record: Record, images: Images, telling: Telling) -> RunResult:
     config = asked.config
     with telling.step("extract") as end:
-        features = extract_store(asked, record, telling.extracting)
+        features = extract_store(asked, record, images, telling.extracting)
         end(features.done, features.said)
     store = features.store
     if config.annotate:
@@ -146,7 +147,7 @@ def _run(asked: Asked, record: Record, telling: Telling) -> RunResult:
             end(done, str(report) if done else f"{report} is up to date")
     if config.export is not None:
         with telling.step("export") as end:
-            submission, done, text, note = _submit(asked, trained, store, record)
+            submission, done, text, note = _submit(asked, trained, store, record, images)
             notes += [note] if note else []
             end(done, text)
     return RunResult(
@@ -207,13 +208,13 @@ def _report(asked: Asked, trained: Trained, store: Path, record: Record) -> tupl
 
 
 def _submit(
-    asked: Asked, trained: Trained, store: Path, record: Record
+    asked: Asked, trained: Trained, store: Path, record: Record, images: Images
 ) -> tuple[Path | None, bool, str, str]:
     from headwater.workflow.submission import submit  # noqa: PLC0415
 
     if trained.picked is None:
         raise asked.error(("export",), "no head was selected, so there is none to export")
-    made = submit(asked, trained.picked, store, record)
+    made = submit(asked, trained.picked, store, record, images)
     if made.exported is None:
         return made.path, False, f"{made.path} is up to date", ""
     tried = ""

@@ -17,7 +17,6 @@ from headwater.extract.backbone import Backbone
 from headwater.extract.decode import decode
 from headwater.extract.registry import find_backbone
 from headwater.extract.rows import RowError
-from headwater.extract.sources import open_source
 from headwater.extract.transform import Preprocessing
 from headwater.extract.weights import load_backbone
 from headwater.heads import export_head, load_head
@@ -25,6 +24,7 @@ from headwater.heads.export import ARCHIVED_NAME
 from headwater.store import Store, open_store
 from headwater.workflow.check import SUBMISSION
 from headwater.workflow.config import Asked
+from headwater.workflow.features import Images, images_of
 from headwater.workflow.record import Record, digest_of, file_digest
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def check_backbone(backbone: Backbone) -> None:
         )
 
 
-def submit(asked: Asked, head: Path, store: Path, record: Record) -> Submitted:
+def submit(asked: Asked, head: Path, store: Path, record: Record, images: Images) -> Submitted:
     """Write the network with the head in it, unless it is there already, and try it on images.
 
     HeadwaterError where its logits are not the head's.
@@ -72,18 +72,20 @@ def submit(asked: Asked, head: Path, store: Path, record: Record) -> Submitted:
         return Submitted(out, False, None)
     with asked.at("export", "weights" if section.weights else "export"):
         exported = _export(head, weights, str(opened.plan.recipe.get("backbone", "resnet50")), out, record)
-    images, gap, untried = _try_on_images(exported, head, opened, asked)
-    if images:
+    if asked.config.extract is None:
+        images = images_of(asked, opened)
+    tried, gap, untried = _try_on_images(exported, head, opened, images, section.images)
+    if tried:
         bound = TOLERANCE.get(str(opened.plan.recipe.get("compute")), max(TOLERANCE.values()))
         if not gap <= bound:
             out.unlink()
             raise HeadwaterError(
-                f"on {images} images the merged network's logits differ from the head's on the kept features "
+                f"on {tried} images the merged network's logits differ from the head's on the kept features "
                 f"by {gap:.1e} of the largest, more than {bound:.0e}, so {str(out)!r} was not kept; have the "
                 "images changed since they were extracted?"
             )
     record.remember("export", request, out)
-    return Submitted(out, True, exported, images, gap, untried)
+    return Submitted(out, True, exported, tried, gap, untried)
 
 
 def _own_weights(asked: Asked, store: Store) -> str | None:
@@ -112,26 +114,25 @@ def _export(head: Path, weights: str | None, backbone: str, out: Path, record: R
         return export_head(head, file, out, replace=True)
 
 
-def _try_on_images(exported: Exported, head: Path, store: Store, asked: Asked) -> tuple[int, float, str]:
+def _try_on_images(
+    exported: Exported, head: Path, store: Store, images: Images, count: int
+) -> tuple[int, float, str]:
     """How many images were tried, the largest gap of logits as a share of the largest one, and why none were.
 
     The images are taken evenly from the store's rows, read from its source as they were for extraction.
     """
-    count = asked.config.export.images if asked.config.export is not None else 0
     if not count:
         return 0, 0.0, ""
-    section = asked.config.extract
-    where = store.plan.source if section is None else section.source
     try:
-        source = open_source(where, path_column=None if section is None else section.path_column)
-    except RequestError as error:
+        source = images.source
+    except HeadwaterError as error:
         return 0, 0.0, f"not tried on images, since {error}"
     place = {key: row for row, key in enumerate(source.keys)}
     good = np.flatnonzero(store.ok)
     chosen = good[np.unique(np.linspace(0, len(good) - 1, min(count, len(good))).astype(int))]
     chosen = np.array([row for row in chosen.tolist() if store.keys[row] in place], dtype=np.int64)
     if not len(chosen):
-        return 0, 0.0, f"not tried on images, since {where} holds none of the store's"
+        return 0, 0.0, f"not tried on images, since {images.place} holds none of the store's"
     preparing = _preprocessing(store)
     try:
         pixels = np.stack([preparing.apply(decode(source.load(place[store.keys[row]]))) for row in chosen])

@@ -310,14 +310,13 @@ def test_the_contests_form_trains_with_its_sampler(here: Path, monkeypatch: pyte
         run_config(load_config("cfg.yaml"))
 
 
-def _drawn_features(asked: Any, record: Any, progress: Any) -> Any:
-    from headwater.extract import open_source
+def _drawn_features(asked: Any, record: Any, images: Any, progress: Any) -> Any:
     from headwater.workflow.features import Extracted
 
     place = record.folder / "features.store"
     if place.exists():
         return Extracted(place, False, "")
-    source = open_source(asked.config.extract.source)
+    source = images.source
     keys = list(source.keys)
     features = np.random.default_rng(0).normal(size=(len(keys), 6)).astype("f4")
     plan = Plan.for_keys(keys, recipe={"backbone": "resnet50"}, dim=6, dtype="float32", source=source.name)
