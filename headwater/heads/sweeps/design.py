@@ -49,8 +49,12 @@ class Design:
         """Every candidate with every seed."""
         return [(candidate, seed) for candidate in self.candidates for seed in self.seeds]
 
+    def crossed(self, candidate: Candidate) -> bool:
+        """Whether it is judged out of fold: it reads val, or there is no val."""
+        return candidate.val_in_sample or self.folds.of_train
+
     def jobs(self) -> Iterator[Job]:
-        """Every recipe: one per trial, and for candidates that read val a twin without each fold.
+        """Every recipe: one per trial, and for candidates judged out of fold a twin without each fold.
 
         Every cut of val has a seed of its own, whichever seeds are asked for: every row of val is judged once
         per cut, and a sweep that grows by seeds finds its candidates judged already.
@@ -58,7 +62,7 @@ class Design:
         for candidate in self.candidates:
             for seed in self.seeds:
                 yield Job(key_of(candidate, seed), candidate, seed, self.task)
-            if candidate.val_in_sample:
+            if self.crossed(candidate):
                 for number, fold in enumerate(self.folds.folds):
                     yield Job(twin_of(candidate, number), candidate, fold.repeat, fold.task)
 
@@ -88,6 +92,7 @@ class Design:
             "seeds": list(self.seeds),
             "folds": self.folds.per_repeat,
             "repeats": self.folds.repeats,
+            "cut": self.folds.split,
             "classes": list(task.classes),
             "group_names": list(task.group_names),
             "group_counts": {name: task.group_counts(name).tolist() for name in task.splits},

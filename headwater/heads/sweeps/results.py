@@ -27,8 +27,9 @@ from headwater.heads.sweeps.candidates import Candidate, Skipped
 from headwater.heads.sweeps.design import Design, key_of, twin_of
 from headwater.heads.sweeps.measuring import (
     FIGURES,
-    LIKELIHOOD,
     MEASURING,
+    MOST_GROUPS,
+    OF_VAL,
     SplitFigures,
     measure_out_of_fold,
     measure_split,
@@ -40,9 +41,6 @@ from headwater.store.files import explained_reading, write_whole
 SWEEP, TABLE, TEXT, SELECTION = "sweep.json", "results.parquet", "results.csv", "selection.json"
 GROUPS = "groups.parquet"
 PICKED = "picked.safetensors"
-
-# Beyond so many groups their single accuracies have a table of their own, a row for each.
-_MOST_GROUPS = 200
 
 
 @dataclass(frozen=True)
@@ -129,11 +127,11 @@ def measure(design: Design, ended: Mapping[str, Ended]) -> Measured:
     twins = {
         place: [ended[twin_of(candidate, number)] for number in range(len(folds.folds))]
         for place, (candidate, _) in enumerate(rows)
-        if candidate.val_in_sample
+        if design.crossed(candidate)
     }
     columns: dict[str, Any] = _columns(rows, full, twins)
     of_groups: dict[str, Any] = _about_groups(task)
-    many = len(task.group_names) > _MOST_GROUPS
+    many = len(task.group_names) > MOST_GROUPS
     for split in ("train", "val", "test"):
         found = None
         if split in task.splits and fitted:
@@ -156,9 +154,11 @@ def measure(design: Design, ended: Mapping[str, Ended]) -> Measured:
     columns.update(_figures("cv", found, crossed, len(rows), () if many else task.group_names))
     if many and found:
         of_groups.update(_of_groups("cv", found, [columns["id"][place] for place in crossed]))
-    in_sample = pa.array(columns["val_in_sample"])
-    for name in (*FIGURES, LIKELIHOOD):
-        columns[f"judged.{name}"] = compute.if_else(in_sample, columns[f"cv.{name}"], columns[f"val.{name}"])
+    crossed_over = pa.array([design.crossed(candidate) for candidate, _ in rows])
+    for name in (*FIGURES, *OF_VAL):
+        columns[f"judged.{name}"] = compute.if_else(
+            crossed_over, columns[f"cv.{name}"], columns[f"val.{name}"]
+        )
     return Measured(pa.table(columns), pa.table(of_groups) if many else None)
 
 
@@ -241,7 +241,7 @@ def _figures(
             column[list(places)] = values
         return pa.array(column, mask=np.isnan(column))
 
-    names = (*FIGURES, LIKELIHOOD) if prefix in ("val", "cv") else FIGURES
+    names = (*FIGURES, *OF_VAL) if prefix in ("val", "cv") else FIGURES
     columns = {f"{prefix}.{name}": spread(found.figures[name] if found else None) for name in names}
     if prefix != "train":
         for code, name in enumerate(group_names):
@@ -256,7 +256,7 @@ def judged(table: pa.Table) -> list[Judged]:
     """
     test = {name: table[f"test.{name}"].to_numpy() for name in FIGURES}
     errors = np.array([bool(error) for error in table["error"].to_pylist()])
-    honest = {name: table[f"judged.{name}"].to_numpy() for name in (*FIGURES, LIKELIHOOD)}
+    honest = {name: table[f"judged.{name}"].to_numpy() for name in (*FIGURES, *OF_VAL)}
     names = np.array(table["candidate"].to_pylist())
     found = []
     for name in dict.fromkeys(names.tolist()):

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from headwater.errors import RequestError
 from headwater.heads.sweeps.folds import SMALL
@@ -19,8 +20,12 @@ from headwater.heads.tasks.columns import nearest
 
 Aim = Literal["worst_group", "worst_area"]
 AREA: Aim = "worst_area"
+_AREAS = (AREA, "worst_area_shrunk")
 MANY = 50
 """From so many groups on, their single worst one is a matter of luck unless all are large."""
+
+FEW = 10
+"""With fewer rows, half of the groups have an accuracy that moves by more than ten points a row."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +46,7 @@ class Rule:
     @property
     def needs_groups(self) -> bool:
         """Whether its figure is one of groups, which must then be known on its split."""
-        return self.figure in ("worst_group", "balanced", "worst_group_likelihood", AREA)
+        return self.figure in ("worst_group", "balanced", "worst_group_likelihood", *_AREAS)
 
     @property
     def honest(self) -> bool:
@@ -94,6 +99,13 @@ RULES: tuple[Rule, ...] = (
         "likelihood moves with every row; but a head wrong about most of a group is the likelier the less "
         "sure it is, so below chance its accuracy decides",
         unit="likelihood",
+    ),
+    Rule(
+        "cv_worst_area",
+        "worst_area_shrunk",
+        "val",
+        "accuracy of the worst K % of the groups, each drawn towards its parent's in the tree of groups",
+        "one row of a group says little about it, but thirty of its parent's do",
     ),
     Rule(
         "oracle",
@@ -201,7 +213,7 @@ def pick_all(candidates: Sequence[Judged], aim: Aim = "worst_group") -> list[Pic
     picks = []
     for rule in RULES:
         chosen = best(candidates, rule)
-        if chosen is None or (rule.figure == AREA and aim != AREA):
+        if chosen is None or (rule.figure in _AREAS and aim != AREA):
             continue
         figures = chosen.val if rule.honest else chosen.test
         seeds = chosen.test_of_seeds.get(aim, ())
@@ -224,23 +236,26 @@ def pick_all(candidates: Sequence[Judged], aim: Aim = "worst_group") -> list[Pic
     return picks
 
 
-def aim_of(rule: Rule, *, smallest: int, groups: int) -> Aim:
-    """The figure on test that whoever decides by a rule is after; the groups are as in `default_rule`.
+def aim_of(rule: Rule, counts: NDArray[np.int64]) -> Aim:
+    """The figure on test that whoever decides by a rule is after; `counts` are the rows of test's groups.
 
     Of many small groups it is the worst K % of them, whatever the rule: the worst is often all wrong.
     """
-    return AREA if rule.figure == AREA or (groups >= MANY and smallest < SMALL) else "worst_group"
+    small = len(counts) >= MANY and counts.min() < SMALL
+    return AREA if rule.figure in _AREAS or small else "worst_group"
 
 
-def default_rule(*, groups_known: bool, smallest: int, groups: int = 0) -> str:
-    """The rule where none is named; of the groups of val, the smallest has `smallest` rows.
+def default_rule(counts: NDArray[np.int64]) -> str:
+    """The rule where none is named; `counts` are the rows of each group on the split that decides, if any.
 
     Below 100 rows an accuracy moves by more than a point a row, and the lowest of several picks noise: there
-    the worst group's likelihood decides, or where there are many `groups`, the worst tenth to half of them.
-    Without groups it is the worst class.
+    the worst group's likelihood decides, or where there are many groups, the worst tenth to half of them,
+    drawn towards their parents' where they have hardly any rows. Without groups it is the worst class.
     """
-    if not groups_known:
+    if not len(counts):
         return "worst_class"
-    if smallest >= SMALL:
+    if counts.min() >= SMALL:
         return "worst_group"
-    return "worst_area" if groups >= MANY else "cv_worst_group"
+    if len(counts) < MANY:
+        return "cv_worst_group"
+    return "cv_worst_area" if np.median(counts) < FEW else "worst_area"

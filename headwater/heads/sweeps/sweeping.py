@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from headwater.errors import HeadwaterWarning, RequestError
+from headwater.errors import HeadwaterWarning
 from headwater.heads.checkpoint import SUFFIX, HeadInfo, save_head
 from headwater.heads.evaluation import report_on
 from headwater.heads.fitting import as_task
 from headwater.heads.methods import plan
 from headwater.heads.methods.recipes import Bank, Ended, FittedHead, Planned, run_rounds
 from headwater.heads.sweeps.candidates import ALL, Wanted
+from headwater.heads.sweeps.deciding import aimed_at, deciding, judged_on
 from headwater.heads.sweeps.design import Design, key_of, make_design
 from headwater.heads.sweeps.parts import FOLDER, write_part
 from headwater.heads.sweeps.results import (
@@ -37,15 +38,12 @@ from headwater.heads.sweeps.results import (
 from headwater.heads.sweeps.run_folder import check_folder, claimed, kept
 from headwater.heads.sweeps.selection import (
     Aim,
-    aim_of,
     best,
     best_by_method,
-    default_rule,
     find_rule,
     pick_all,
 )
 from headwater.heads.sweeps.solving import SweepBank
-from headwater.heads.tasks.columns import listed
 from headwater.heads.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -105,7 +103,8 @@ def sweep(
         settings: `METHOD.key` or `key` to a value that all candidates share.
         seeds: how many, or which.
         select: the rule that decides which heads are saved; None: see `selection.default_rule`.
-        folds: parts of val for judging methods that read it; None: see `folds.cross_fits`.
+        folds: parts of val for judging methods that read it, or without a val, of train for judging all of
+            them; None: see `folds.cross_fits`.
         out: the run's folder. A sweep that was stopped goes on with what is kept there; a finished one is
             left alone, or selects anew when `select` is another rule. One that is asked for more methods,
             draws or seeds trains these and is measured anew. None: nothing is kept.
@@ -173,7 +172,7 @@ def run_design(
     progress: Callable[[SweepProgress], None] | None = None,
 ) -> SweepResult:
     """Train and measure a design, and select; arguments and errors as of `sweep`."""
-    rule = _rule(design.task, select)
+    rule = deciding(design, select)
     request = design.request()
     folder = None if out is None else Path(out)
     if folder is None:
@@ -213,8 +212,7 @@ def _result(
     design: Design, request: Mapping[str, Any], found: Measured, rule: str, ended: Mapping[str, Ended]
 ) -> SweepResult:
     figures = judged(found.table)
-    smallest, many = _groups_in(design.task, "test" if "test" in design.task.splits else "val")
-    aim = aim_of(find_rule(rule), smallest=smallest, groups=many)
+    aim = aimed_at(design, rule)
     picks = tuple(pick_all(figures, aim))
     shown = {each.id for each in picks} | {
         each.id for each in best_by_method(figures, find_rule(rule)).values()
@@ -243,37 +241,6 @@ def _intervals(
             low, high = np.mean(ends, axis=0).tolist()
             found[candidate.id] = (low, high)
     return found
-
-
-def _rule(task: Task, name: str | None) -> str:
-    """The rule's own name; RequestError where the task has not what it looks at."""
-    if name is None:
-        if "val" not in task.splits:
-            raise RequestError(
-                "there are no rows in split 'val', and every honest rule selects by val; draw such a split, "
-                "or say select = 'oracle' to look at test"
-            )
-        smallest, groups = _groups_in(task, "val")
-        return default_rule(groups_known=bool(groups), smallest=smallest, groups=groups)
-    rule = find_rule(name)
-    if rule.split not in task.splits:
-        raise RequestError(
-            f"rule {rule.name!r} looks at split {rule.split!r}, and column {task.split_name!r} has only "
-            f"{listed(task.splits)}; draw another split or choose another rule"
-        )
-    if rule.needs_groups and not _groups_in(task, rule.split)[1]:
-        raise RequestError(
-            f"rule {rule.name!r} needs groups, and no row of split {rule.split!r} has one; "
-            "choose 'worst_class'"
-        )
-    return rule.name
-
-
-def _groups_in(task: Task, split: str) -> tuple[int, int]:
-    """The rows of the smallest group that has any in a split, and how many such groups there are."""
-    counts = task.group_counts(split)
-    present = counts[counts > 0]
-    return (int(present.min()) if len(present) else 0), len(present)
 
 
 def _train(
@@ -319,6 +286,7 @@ def _train(
 def _save_heads(design: Design, folder: Path, result: SweepResult, ended: Mapping[str, Ended]) -> None:
     """Save, with the first seed, what the rule picks among each method's candidates, and among all."""
     task, rule = design.task, find_rule(result.rule)
+    where = judged_on(design) if rule.honest else rule.split
     figures = judged(result.table)
     picked = best_by_method(figures, rule)
     files = {folder / "heads" / f"{name}{SUFFIX}": chosen for name, chosen in picked.items()}
@@ -335,5 +303,5 @@ def _save_heads(design: Design, folder: Path, result: SweepResult, ended: Mappin
     }
     for path, key in keys.items():
         summary = {name: found[key].to_dict() for name, found in reports.items()}
-        info = HeadInfo.of(task, heads[key], summary, chosen_by=rule.name, chosen_on=rule.split)
+        info = HeadInfo.of(task, heads[key], summary, chosen_by=rule.name, chosen_on=where)
         save_head(path, heads[key].head, info, replace=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -42,13 +43,24 @@ def test_another_rule_selects_anew_without_training(task: Task, tmp_path: Path) 
     assert sweep(task, out=out, bank=Bank(task, most=0), **SMALL).rule == "overall"  # none asked for: kept
 
 
+def _in(task: Task, split: str) -> np.ndarray:
+    return np.isin(np.arange(len(task.target)), task.rows(split).index)
+
+
 def test_rules_need_what_they_look_at(task: Task, world: Callable[..., dict[str, Any]]) -> None:
     made = world(counts={"train": (30, 9, 8, 30), "test": (9, 9, 9, 9)})
     no_val = Task.from_arrays(made["features"], made["class"], {"place": made["place"]}, made["split"])
-    with pytest.raises(RequestError, match="no rows in split 'val', and every honest rule"):
-        sweep(no_val, methods=["ERM"])
+    result = sweep(no_val, methods=["ERM"], draws=1, seeds=1)
+    assert (result.rule, result.request["cut"]) == ("cv_worst_group", "train")
+    target = no_val.target.copy()
+    target[no_val.rows("train").index[no_val.target[no_val.rows("train").index] == 1][1:]] = -1
+    alone = dataclasses.replace(
+        no_val, splits={**no_val.splits, "train": np.flatnonzero((target >= 0) & (_in(no_val, "train")))}
+    )
+    with pytest.raises(RequestError, match="no rows in split 'val', and a class has a single row in train"):
+        sweep(alone, methods=["ERM"])
     with pytest.warns(HeadwaterWarning, match="looking at test"):
-        result = sweep(no_val, methods=["ERM"], draws=1, seeds=1, select="oracle")
+        result = sweep(alone, methods=["ERM"], draws=1, seeds=1, select="oracle")
     assert [pick.rule for pick in result.picks] == ["oracle"]
     made = world(counts={"train": (30, 9, 8, 30), "val": (9, 9, 9, 9)})
     no_test = Task.from_arrays(made["features"], made["class"], {"place": made["place"]}, made["split"])
