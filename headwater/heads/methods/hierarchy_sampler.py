@@ -95,21 +95,23 @@ class HierSamplerSettings(TrainSettings):
     settings=HierSamplerSettings,
     needs=GROUPS_OF_TRAIN,
     paper="Nafisi 2024, Hierarchical Group Robustness (solution of the Rayan AI contest)",
-    space={"rate": LogUniform(1e-3, 1.0), "epochs": Among((20, 50, 100, 200))},
+    space={"rate": LogUniform(1e-2, 1.0), "epochs": Among((20, 200))},
 )
 def hier_sampler(task: Task, settings: HierSamplerSettings, random: np.random.Generator) -> Recipe:
     """SGD on batches balanced over classes and over the groups in each, every group cut to the smallest.
 
     The sampler is `HierarchicalSampler`; it draws anew in every epoch.
     """
-    train = task.rows("train")
-    sampler = HierarchicalSampler(task.target[train.index], task.groups[train.index], random=random)
-    drawn = np.concatenate([sampler.draw() for _ in range(settings.epochs)])
+    images = task.plain("train")
+    sampler = HierarchicalSampler(task.target[images], task.groups[images], random=random)
+    drawn = images[np.concatenate([sampler.draw() for _ in range(settings.epochs)])]
+    if task.views:  # an image is drawn as one of its views, as a transform makes another each time
+        drawn = drawn + task.images * random.integers(task.views + 1, size=len(drawn))
     seen, order = np.unique(drawn, return_inverse=True)
     spec = HeadSpec(
-        rows=Rows(train.index[seen]),
+        rows=Rows(seen),
         penalty=Penalty(l2=settings.l2),
-        scaler_rows=train if settings.standardise else None,
+        scaler_rows=task.rows("train") if settings.standardise else None,
         start=starting_head(settings.start, task) if settings.start else None,
         minibatch=Minibatch(
             epochs=settings.epochs,

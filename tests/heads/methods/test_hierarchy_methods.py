@@ -31,18 +31,24 @@ COUNTS = np.array([0, 0, 0, 0, 0, 6, 1, 3, 1, 2, 9, 4], dtype=float)
 TREE = Taxonomy(PARENT, LEVEL, tuple(f"taxon {node}" for node in range(len(PARENT))), LEVELS)
 
 
+def size(count: float, smoothing: float) -> float:
+    return count / (count + smoothing) if count else 0.0
+
+
 def shared(node: int, mass: float, counts: np.ndarray, temper: float, smoothing: float) -> dict[int, float]:
     """The mass of what lies below a node, by recursion."""
 
-    def below(at: int) -> float:
-        return counts[at] + sum(below(child) for child in np.flatnonzero(at == PARENT))
+    def below(at: int) -> list[float]:
+        return [counts[at], *(n for child in np.flatnonzero(at == PARENT) for n in below(child))]
 
-    def claim(n: float) -> float:
-        return n**temper * (n / (n + smoothing)) ** (1 - temper) if n else 0.0
+    def claim(of: list[float]) -> float:
+        groups = sum(size(n, smoothing) for n in of)
+        return groups**temper * size(sum(of), smoothing) ** (1 - temper) if groups else 0.0
 
-    children = [child for child in np.flatnonzero(node == PARENT) if below(child)]
-    total = sum(claim(below(child)) for child in children) + (claim(counts[node]) if node >= 0 else 0)
-    held = {node: mass * claim(counts[node]) / total} if node >= 0 and counts[node] else {}
+    children = [child for child in np.flatnonzero(node == PARENT) if any(below(child))]
+    own = size(counts[node], smoothing) if node >= 0 else 0
+    total = sum(claim(below(child)) for child in children) + own
+    held = {node: mass * own / total} if own else {}
     for child in children:
         held |= shared(child, mass * claim(below(child)) / total, counts, temper, smoothing)
     return held
@@ -64,15 +70,22 @@ def test_every_node_shares_its_mass_among_its_children(
     np.testing.assert_allclose(found, expected, atol=1e-12)
 
 
-def test_one_level_shares_the_mass_and_its_nodes_rows_share_alike() -> None:
+def test_one_level_shares_the_mass_and_the_groups_below_share_by_size() -> None:
     # Of level 2 there are three phyla and, in place of one, the kingdom that a species lies right below.
-    found = balanced_masses(TREE, COUNTS, 2, 0.0, 0.0)
-    np.testing.assert_allclose(found[5:] * 4, [6 / 7, 1 / 7, 1, 1 / 12, 2 / 12, 9 / 12, 1])
-    tempered = balanced_masses(TREE, COUNTS, "kingdom", 0.5, 0.0)
-    np.testing.assert_allclose(tempered[:8].sum() / tempered.sum(), 10**0.5 / (10**0.5 + 16**0.5))
-    np.testing.assert_allclose(balanced_masses(TREE, COUNTS, "phylum", 1.0, 3.0), COUNTS / COUNTS.sum())
-    smoothed = balanced_masses(TREE, COUNTS, "species", 0.0, 3.0)
+    found = balanced_masses(TREE, COUNTS, 2)
+    np.testing.assert_allclose(found[5:] * 4, [1 / 2, 1 / 2, 1, 1 / 3, 1 / 3, 1 / 3, 1])
+    tempered = balanced_masses(TREE, COUNTS, "kingdom", 0.5)
+    np.testing.assert_allclose(tempered[:8].sum() / tempered.sum(), 3**0.5 / (3**0.5 + 4**0.5))
+    for level in ("every", 1, "phylum"):
+        np.testing.assert_allclose(balanced_masses(TREE, COUNTS, level, 1.0)[5:], 1 / 7)
+        erm = balanced_masses(TREE, COUNTS, level, 1.0, 1e9)
+        np.testing.assert_allclose(erm, COUNTS / COUNTS.sum(), atol=1e-6)
+    smoothed = balanced_masses(TREE, COUNTS, "species", 0.3, 3.0)
     np.testing.assert_allclose(smoothed[5:] / smoothed[5], [1, 0.375, 0.75, 0.375, 0.6, 1.125, 4 / 7 * 1.5])
+    few = balanced_masses(TREE, COUNTS, "phylum", 0.0, 2.0)  # phyla of 7, 3 and 12 images, a species of 4
+    expected = np.array([7 / 9, 3 / 5, 12 / 14, 4 / 6])
+    here = [few[[5, 6]].sum(), few[7], few[[8, 9, 10]].sum(), few[11]]
+    np.testing.assert_allclose(here, expected / expected.sum())
 
 
 @pytest.fixture
@@ -99,15 +112,34 @@ def weights_of(task: Task, **asked: Any) -> dict[int, float]:
 
 def test_the_method_weighs_train_as_its_settings_say(taxa: Task) -> None:
     expected = shared(-1, 1.0, np.array([*(COUNTS * 3), 0.0]), 0.25, 2.0)
-    assert weights_of(taxa, temper=0.25, smoothing=2.0) == pytest.approx(expected)
-    assert weights_of(taxa, temper=1.0) == pytest.approx({n: COUNTS[n] / COUNTS.sum() for n in range(5, 12)})
-    by_species = weights_of(taxa, level="3")
-    assert (
-        by_species == weights_of(taxa, level="species") == pytest.approx(dict.fromkeys(range(5, 12), 1 / 7))
-    )
+    found = weights_of(taxa, level="every", temper=0.25, smoothing=2.0)
+    assert found == pytest.approx(expected)
+    equal = {5: 1 / 8, 6: 1 / 8, 7: 1 / 4, 8: 1 / 12, 9: 1 / 12, 10: 1 / 12, 11: 1 / 4}
+    for level in ("target", "phylum", 2, "2"):
+        assert weights_of(taxa, level=level, temper=0.0) == pytest.approx(equal)
     (flat,) = next(plan(taxa, "RWG").recipe)
-    (one_level,) = next(plan(taxa, "HierRW", {"level": "species"}).recipe)
-    np.testing.assert_allclose(one_level.weights.values * 7, flat.weights.values)
+    for asked in ({"level": "species"}, {"temper": 1.0}):
+        (spec,) = next(plan(taxa, "HierRW", asked).recipe)
+        np.testing.assert_allclose(spec.weights.values * 7, flat.weights.values)
+
+
+def test_augmented_views_change_no_balance(taxa: Task) -> None:
+    views = np.stack([taxa.features + 1, taxa.features + 2])
+    split = np.where(np.isin(np.arange(len(taxa.target)), taxa.splits["train"]), "train", "test")
+    names = np.array(taxa.group_names)[taxa.groups]
+    classes = np.array(taxa.classes)[taxa.target]
+    viewed = replace(
+        Task.from_arrays(taxa.features, classes, {"species": names}, split, views=views),
+        hierarchy=taxa.hierarchy,
+    )
+    asked = {"level": "every", "temper": 0.5, "smoothing": 2.0}
+    assert weights_of(viewed, **asked) == pytest.approx(weights_of(taxa, **asked))
+    (spec,) = next(plan(viewed, "HierSampler", {"epochs": 30}, seed=1).recipe)
+    (plain,) = next(plan(taxa, "HierSampler", {"epochs": 30}, seed=1).recipe)
+    drawn = spec.rows.index[spec.minibatch.order.values]
+    assert len(drawn) == len(plain.minibatch.order)
+    assert set((drawn // viewed.images).tolist()) == {0, 1, 2}
+    assert set(drawn % viewed.images) <= set(taxa.splits["train"])
 
 
 def test_without_a_taxonomy_classes_share_alike_and_then_their_groups(task: Task) -> None:
