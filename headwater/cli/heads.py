@@ -252,7 +252,10 @@ def export(
     replace: Replace = False,
     as_json: AsJson = False,
 ) -> None:
-    """Merge a head into the network's last layer, as weights that torchvision loads."""
+    """Merge a head into the network's last layer, as weights that torchvision loads.
+
+    For heads on features of torchvision networks that end in a layer `fc`, such as resnet50, alone.
+    """
     from headwater.heads.export import export_head  # noqa: PLC0415
 
     with progress_console().status("merging"), warnings.catch_warnings(record=True) as caught:
@@ -267,27 +270,16 @@ def export(
                 "classes": list(done.classes),
                 "difference": done.difference,
                 "same_weights": done.same_weights,
+                "replaced": done.replaced,
             }
         )
         return
+    other = done.replaced is not None and done.replaced != len(done.classes)
+    instead = f" (the checkpoint's own was for {done.replaced})" if other else ""
     typer.echo(
-        f"{done.path}: {done.architecture} with fc for {len(done.classes)} classes; "
+        f"{done.path}: {done.architecture} with fc for {len(done.classes)} classes{instead}; "
         f"its logits equal the head's to {done.difference:.0e} of the largest"
     )
-
-
-def _score_rows(scores: ScoreReport) -> list[tuple[str, str, str]]:
-    drawn = scores.intervals()
-    log_loss = drawn["log_loss"]
-    return [
-        ("AUROC, %", percent(scores.auroc), _ends(drawn["auroc"])),
-        ("expected calibration error, %", percent(scores.ece), _ends(drawn["ece"])),
-        (
-            "log-loss, nats",
-            f"{scores.log_loss:.3f}",
-            _ends(log_loss, "{:.3f}".format),
-        ),
-    ]
 
 
 def _print_fits(results: Sequence[FitResult], target: str, groups: str) -> None:

@@ -42,6 +42,8 @@ class Exported:
 
     `difference`: the largest gap between the merged network's logits and the head's, as a share of the
     largest logit, on synthetic images. `same_weights` None: the head does not say which weights it needs.
+    `replaced`: for how many classes the checkpoint's own `fc` was, whose place the head took; None: it had
+    none.
     """
 
     path: Path
@@ -49,6 +51,7 @@ class Exported:
     classes: tuple[str, ...]
     difference: float
     same_weights: bool | None
+    replaced: int | None = None
 
 
 def export_head(
@@ -90,7 +93,9 @@ def export_head(
     # Made in memory: what torch and safetensors raise when the disk refuses does not say why.
     write_whole(out, content_of(merged))
     log.info("merged %s into %s, largest logit gap %.1e", head, out, difference)
-    return Exported(out, architecture, info.classes, difference, same)
+    own = state.get("fc.weight")
+    replaced = None if own is None else len(own)
+    return Exported(out, architecture, info.classes, difference, same, replaced)
 
 
 def _network(architecture: str, classes: int, dim: int, head: str) -> Any:

@@ -131,7 +131,7 @@ def _check_columns(asked: Asked, record: Record, images: Images) -> None:
     for number, each in enumerate(config.annotate):
         if each.table is not None:
             with asked.at("annotate", number):
-                names += [name for name in read_table(each.table, key=each.key) if name != each.key]
+                names += [name for name in read_table(each.table, key=each.joins) if name != each.joins]
         levels = tuple(each.levels) or levels
     if not levels and all(name in names for name in LEVELS):
         levels = LEVELS

@@ -5,7 +5,11 @@ A column that is as this run left it may be made anew; one that its user made on
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from headwater.errors import RequestError
 from headwater.store import Column, Store, add_columns, column_from_values, open_store, read_table
@@ -29,32 +33,50 @@ def annotate_store(asked: Asked, place: Path, record: Record) -> list[str]:
 
 
 def _join(section: Annotate, file: Path, place: Path, record: Record) -> list[str]:
-    table = read_table(file, key=section.key)
+    table = read_table(file, key=section.joins)
     store = open_store(place)
-    if section.key not in table:
-        annotate(place, table, key=section.key)  # which says what is wrong
-    wanted = [name for name in table if name != section.key]
-    new = [name for name in wanted if not _holds(store, section, table, name)]
-    there = [name for name in new if name in store.annotations]
+    wanted = [name for name in table if name != section.joins]
+    if section.joins in table and wanted:
+        held = _held(store, section, table)
+        wanted = [name for name in wanted if name not in held]
+    # Where the table is not fit to be joined, annotating says why.
+    there = [name for name in wanted if name in store.annotations]
     _refuse_foreign(store, there, record, replace=section.replace, way_out="`replace: true`, or rename it")
-    if new:
-        chosen = {name: table[name] for name in (section.key, *new)}
-        annotate(place, chosen, key=section.key, replace=True, allow_missing=section.allow_missing)
-        _remember(open_store(place), new, record)
-    return [f"{', '.join(new)} of {file}"] if new else []
+    if wanted or section.joins not in table:
+        annotate(
+            place,
+            {name: table[name] for name in table if name == section.joins or name in wanted},
+            key=section.joins,
+            by=section.by,
+            replace=True,
+            allow_missing=section.allow_missing,
+        )
+        _remember(open_store(place), wanted, record)
+    return [f"{', '.join(wanted)} of {file}"] if wanted else []
 
 
-def _holds(store: Store, section: Annotate, table: object, name: str) -> bool:
-    """Whether the store's column has the table's values already."""
-    assert isinstance(table, dict)
-    if name not in store.annotations:
-        return False
-    place = {str(key): row for row, key in enumerate(table[section.key])}
-    rows = [place.get(key, -1) for key in store.keys.tolist()]
-    given = column_from_values(name, table[name]).texts()
-    wanted = [given[row] if row >= 0 else None for row in rows]
-    complete = -1 not in rows or section.allow_missing
-    return complete and len(place) <= len(rows) and store.annotations[name].texts() == wanted
+def _held(store: Store, section: Annotate, table: Mapping[str, Sequence[Any]]) -> list[str]:
+    """The table's columns that the store has already, with the very values; [] where they do not match up."""
+    place = {str(key): row for row, key in enumerate(table[section.joins])}
+    if len(place) < len(table[section.joins]):
+        return []
+    if section.by is None:
+        keys: list[str | None] = store.keys.tolist()
+        if not place.keys() <= set(keys):
+            return []
+    elif section.by in store.annotations:
+        keys = store.annotations[section.by].texts()
+    else:
+        return []
+    rows = np.array([-1 if key is None else place.get(key, -1) for key in keys], dtype=np.int64)
+    if (rows < 0).any() and not section.allow_missing:
+        return []
+    return [
+        name
+        for name in table
+        if name in store.annotations
+        and column_from_values(name, table[name]).take(rows).texts() == store.annotations[name].texts()
+    ]
 
 
 def draw_split(asked: Asked, place: Path, record: Record) -> tuple[bool, str]:

@@ -63,10 +63,16 @@ class Annotate(_Section):
     """As `headwater store annotate`: a table whose columns join the store's rows by key, or levels alone."""
 
     table: Path | None = None
-    key: str = "path"
+    key: str | None = None
+    by: str | None = None
     levels: Names = []
     replace: bool = False
     allow_missing: bool = False
+
+    @property
+    def joins(self) -> str:
+        """The table's column that joins it to the store."""
+        return self.key or self.by or "path"
 
     @model_validator(mode="after")
     def _something(self) -> Annotate:

@@ -18,7 +18,8 @@ extract:                            # as `headwater extract`; instead of it `sto
 
 # annotate:                         # as `headwater store annotate`; a list for several tables
 #   table: labels.csv
-#   key: path
+#   key: path                       # the table's column that holds the row keys
+#   by: species                     # the store's column to join by instead of row keys
 #   levels: superclass, class       # columns that are levels of one taxonomy, from the root
 #   replace: false
 #   allow_missing: false

@@ -223,5 +223,6 @@ def _submit(
             f"; its logits on {counted(made.images, 'image')} equal the head's on kept features to "
             f"{made.gap:.0e} of the largest"
         )
-    classes = len(made.exported.classes)
-    return made.path, True, f"{made.path}, fc for {classes} classes{tried}", made.untried
+    classes, own = len(made.exported.classes), made.exported.replaced
+    instead = f" (the checkpoint's own was for {own})" if own not in (None, classes) else ""
+    return made.path, True, f"{made.path}, fc for {classes} classes{instead}{tried}", made.untried

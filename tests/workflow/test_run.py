@@ -83,6 +83,10 @@ def test_from_folders_to_a_submission_in_plain_torchvision(here: Path) -> None:
     result = ran(config)
     assert list(result.classes) == [name.partition("_")[2] for name in PHYLA]  # in the order of their paths
     assert steps(result) == dict.fromkeys(["extract", "split", "fit", "report", "export"], True)
+    assert (
+        "fc for 5 classes (the checkpoint's own was for 13); its logits on 2 images equal"
+        in result.steps[-1].text
+    )
     with zipfile.ZipFile("run/submission.zip") as archive:
         assert archive.namelist() == ["resnet.pth"]
         state = torch.load(archive.open("resnet.pth"), weights_only=True)
@@ -181,6 +185,24 @@ def test_a_changed_table_changes_its_columns_alone(here: Path) -> None:
     Path("places.csv").write_text(text.replace(",s", ",t"))
     assert steps(ran(BIRDS)) == {"extract": False, "annotate": True, "split": False, "fit": True}
     assert set(open_store("birds.store").annotations["place"].texts()) == {"n", "t"}
+
+
+def test_a_table_of_species_brings_the_levels(store: Path) -> None:
+    species = ["Aa bb", "Aa cc", "Dd ee", "Ff gg"]
+    random = np.random.default_rng(1)
+    annotate(store, {"path": open_store(store).keys.tolist(), "name": random.choice(species, 200).tolist()})
+    Path("taxa.csv").write_text(
+        "name,phylum,genus\nAa bb,P,Aa\nAa cc,P,Aa\nDd ee,Q,Dd\nFf gg,Q,Ff\nHh ii,R,Hh\n"
+    )
+    text = BIRDS.replace("{table: places.csv}", "{table: taxa.csv, by: name, levels: 'phylum,genus,name'}")
+    text = text.replace("groups: place", "target: 1\ngroups: 3")
+    with pytest.raises(RequestError, match=r"cfg\.yaml:5: there is no level 4|cfg\.yaml:6: .*4"):
+        ran(text.replace("groups: 3", "groups: 4"))
+    result = ran(text)
+    assert result.classes == ("P", "Q")
+    assert load_head("run/heads/RWG.safetensors")[1].group_names == tuple(species)
+    assert open_store(store).annotations.levels == ("phylum", "genus", "name")
+    assert not ran(text).done
 
 
 def test_what_the_user_made_is_never_replaced(store: Path) -> None:
