@@ -282,6 +282,20 @@ def export(
     )
 
 
+def _score_rows(scores: ScoreReport) -> list[tuple[str, str, str]]:
+    drawn = scores.intervals()
+    log_loss = drawn["log_loss"]
+    return [
+        ("AUROC, %", percent(scores.auroc), _ends(drawn["auroc"])),
+        ("expected calibration error, %", percent(scores.ece), _ends(drawn["ece"])),
+        (
+            "log-loss, nats",
+            f"{scores.log_loss:.3f}",
+            _ends(log_loss, "{:.3f}".format),
+        ),
+    ]
+
+
 def _print_fits(results: Sequence[FitResult], target: str, groups: str) -> None:
     rows = []
     for result in results:
