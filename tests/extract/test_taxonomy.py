@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
+from PIL import Image
 
 from headwater.errors import RequestError
+from headwater.extract import extract_features
 from headwater.extract.taxonomy import folder_columns
+from headwater.store import open_store
 from headwater.taxonomy import LEVELS
 
 WORM = "00000_Animalia_Annelida_Clitellata_Haplotaxida_Lumbricidae_Lumbricus_terrestris"
@@ -110,3 +115,16 @@ def test_names_that_are_no_utf8_become_text() -> None:
     columns = folder_columns(["caf\udce9/1.jpg", "cafe/1.jpg"])
     assert columns == {"class": ["caf\\xe9", "cafe"]}
     columns["class"][0].encode()  # type: ignore[union-attr]
+
+
+def test_a_store_of_taxa_remembers_its_levels_and_a_stray_folder_stops_it_at_once(tmp_path: Path) -> None:
+    for folder in (WORM, MOTH):
+        (tmp_path / "images" / folder).mkdir(parents=True)
+        Image.new("RGB", (8, 8), "red").save(tmp_path / "images" / folder / "1.png")
+    extract_features(tmp_path / "images", tmp_path / "s", backbone="pixels")
+    assert open_store(tmp_path / "s").annotations.levels == LEVELS
+    (tmp_path / "images/cat").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "images/cat/1.png")
+    with pytest.raises(RequestError, match="the folder 'cat' is not named like 00000_Animalia"):
+        extract_features(tmp_path / "images", tmp_path / "t", backbone="pixels")
+    assert not (tmp_path / "t").exists()
