@@ -24,7 +24,7 @@ from headwater.extract.quiet import quiet
 SCHEME = "hf://"
 
 _DATASETS = "datasets"
-_ATTEMPTS = 3  # without a byte arriving; each is several of the library's own
+_ATTEMPTS = 2  # without a byte arriving; each is several of the library's own
 _PIECE = 1 << 20
 
 log = logging.getLogger(__name__)
