@@ -1,16 +1,16 @@
-"""`headwater heads`: the table of methods, fitting, evaluating and exporting heads."""
+"""`headwater heads`: the table of methods, fitting and exporting heads; `evaluate` and `sweep` have files."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from headwater.cli import sweep
+from headwater.cli import evaluate, sweep
 from headwater.cli.console import (
     AsJson,
     Views,
@@ -32,8 +32,6 @@ from headwater.printable import counted, escaped
 
 if TYPE_CHECKING:
     from headwater.heads import FitResult
-    from headwater.heads.measures.intervals import Interval
-    from headwater.heads.measures.score_report import ScoreReport
 
 app = typer.Typer(help="Train, measure and export linear heads on a store's features.", no_args_is_help=True)
 
@@ -45,6 +43,7 @@ _FILE_ENDINGS = (".pth", ".pt", ".zip", ".npz", ".npy", ".h5", ".json")
 def register(parent: typer.Typer) -> None:
     """Add `heads` to the command."""
     sweep.register(app)
+    evaluate.register(app)
     parent.add_typer(app, name="heads")
 
 
@@ -178,73 +177,6 @@ def fit(
 
 
 @app.command()
-def evaluate(
-    head: Annotated[Path, typer.Argument(help="A head's file.")],
-    store: Annotated[Path, typer.Argument(help="A store made by the same recipe.")],
-    *,
-    split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
-    worst: Annotated[int, typer.Option(help="How many of the worst groups to list.", min=1)] = 20,
-    levels: Annotated[
-        str, typer.Option(help="Columns, with commas, of coarser levels of the classes, such as genus.")
-    ] = "",
-    as_json: AsJson = False,
-) -> None:
-    """Measure a head on a split of a store: overall, balanced, by group, by level, and its scores."""
-    from headwater.heads.checkpoint import load_head  # noqa: PLC0415
-    from headwater.heads.evaluation import evaluate as measure  # noqa: PLC0415
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", HeadwaterWarning)  # shown beside the figures instead
-        report = measure(head, store, split, levels=parts_of(levels))
-    why = load_head(head)[1].in_sample(split)
-    if as_json:
-        said = {"head": str(head), "store": str(store), "split": split, "in_sample": why}
-        print_json({**said, **report.to_dict()})
-        return
-    drawn = report.intervals()
-    rows = [("overall (every row the same)", percent(report.overall), _ends(drawn["overall"]))]
-    if report.has_groups:
-        worst_group = report.worst_group
-        rows += [
-            ("balanced (every group the same)", percent(report.balanced), _ends(drawn["balanced"])),
-            (
-                "train-weighted (groups as in train)",
-                percent(report.train_weighted),
-                _ends(drawn["train_weighted"]),
-            ),
-            (
-                f"worst group: {escaped(worst_group.name)}",
-                percent(worst_group.accuracy),
-                _ends(drawn["worst_group"]),
-            ),
-            ("worst 10 to 50 % of the groups, the curve's area", percent(report.worst_curve().area), ""),
-        ]
-    rows += [
-        (f"overall at level {escaped(name)}", percent(level.overall), _ends(level.interval()))
-        for name, level in report.by_level.items()
-    ]
-    mark = ", IN SAMPLE" if why else ""
-    print_table(f"{head.name} on {split}, {report.rows:,} rows{mark}", ["accuracy", "%", "95 %"], rows)
-    if why:
-        print_note(f"In sample: the head was {why}, so this says little about new rows.")
-    if report.scores is not None:
-        print_table("\nBy its scores", ["figure", "", "95 %"], _score_rows(report.scores))
-    if not report.has_groups:
-        typer.echo("No row has a known group, so there is nothing to say about groups.")
-        return
-    present = sum(group.count > 0 for group in report.by_group)
-    worst_groups = report.worst(min(worst, present))
-    print_table(
-        f"\nThe worst {len(worst_groups)} of {present} groups"
-        if len(worst_groups) < present
-        else "\nBy group, worst first",
-        ["group", "rows", "%", "95 %"],
-        [(escaped(g.name), f"{g.count:,}", percent(g.accuracy), _ends(g.interval())) for g in worst_groups]
-        + [(escaped(name), "0", "-", "") for name in report.missing_groups[:worst]],
-    )
-
-
-@app.command()
 def export(
     head: Annotated[Path, typer.Argument(help="A head's file.")],
     weights: Annotated[Path, typer.Option(help="The network's weights that the features came from.")],
@@ -280,20 +212,6 @@ def export(
         f"{done.path}: {done.architecture} with fc for {len(done.classes)} classes{instead}; "
         f"its logits equal the head's to {done.difference:.0e} of the largest"
     )
-
-
-def _score_rows(scores: ScoreReport) -> list[tuple[str, str, str]]:
-    drawn = scores.intervals()
-    log_loss = drawn["log_loss"]
-    return [
-        ("AUROC, %", percent(scores.auroc), _ends(drawn["auroc"])),
-        ("expected calibration error, %", percent(scores.ece), _ends(drawn["ece"])),
-        (
-            "log-loss, nats",
-            f"{scores.log_loss:.3f}",
-            _ends(log_loss, "{:.3f}".format),
-        ),
-    ]
 
 
 def _print_fits(results: Sequence[FitResult], target: str, groups: str) -> None:
@@ -384,7 +302,3 @@ def _settings_by_method(names: Sequence[str], given: Sequence[str]) -> list[dict
         for name in takers:
             shares[name][key] = value
     return list(shares.values())
-
-
-def _ends(interval: Interval | None, form: Callable[[float], str] = percent) -> str:
-    return "" if interval is None else between(interval.low, interval.high, form)

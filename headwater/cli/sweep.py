@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from headwater.heads.sweeps.selection import Judged, Pick
 
 _NO_ENDS = (None, None)
+_AIMS = {"worst_group": "worst", "worst_area": "worst K %"}
 
 
 def register(app: typer.Typer) -> None:
@@ -71,13 +72,17 @@ def sweep(
     select: Annotated[
         str | None,
         typer.Option(
-            help="The rule that decides which heads are saved: worst_group, worst_class, overall, balanced, "
-            "cv_worst_group or oracle. [default: by what val holds]"
+            help="The rule that decides which heads are saved: worst_group, worst_area, worst_class, "
+            "overall, balanced, cv_worst_group, cv_worst_area, oracle or oracle_area. "
+            "[default: by what val holds]"
         ),
     ] = None,
     folds: Annotated[
         int | None,
-        typer.Option(help="Parts of val, to judge methods that read it. [default: 3, of a small val 5]"),
+        typer.Option(
+            help="Parts of val, to judge methods that read it, or without a val of train, to judge all. "
+            "[default: 3, of a small val 5]"
+        ),
     ] = None,
     split: Annotated[str, typer.Option(help="The column that says train, val or test.")] = "split",
     views: Views = False,
@@ -156,13 +161,13 @@ def _print(result: SweepResult) -> None:
     names = {rule.rule: f"{rule.rule} *" if rule.rule == result.rule else rule.rule for rule in result.picks}
     print_table(
         f"What each rule would pick; accuracy on test in %{_over(len(request['seeds']))}",
-        ["rule", "picks", "saw", "worst", "95 %", "+-", "overall", "cost"],
+        ["rule", "picks", "saw", _AIMS[result.aim], "95 %", "+-", "overall", "cost"],
         [
             (
                 names[pick.rule],
                 pick.id,
                 _seen(pick, len(request["classes"])),
-                percent(pick.test["worst_group"]),
+                percent(pick.test[result.aim]),
                 between(*result.intervals.get(pick.id, _NO_ENDS)),
                 "" if pick.spread is None else percent(pick.spread),
                 percent(pick.test["overall"]),
@@ -172,6 +177,13 @@ def _print(result: SweepResult) -> None:
         ],
         spare=("+-", "overall", "95 %", "saw"),
     )
+    if result.aim != "worst_group":
+        print_note(
+            "worst K %: accuracy of the worst K % of the groups, the mean over K from 10 to 50; 95 %, +- and "
+            "cost are of it"
+        )
+    if request["cut"] == "train":
+        print_note("There is no val: what rules saw is out of fold on train.")
     for pick in result.picks:
         if pick.unit != "accuracy":
             print_note(f"saw: accuracy in %; {pick.rule}: {pick.sees}")
@@ -179,11 +191,11 @@ def _print(result: SweepResult) -> None:
     held_out = " out of fold where val is in sample" if split == "val" else ""
     print_table(
         f"\nEach method's best by {result.rule}; accuracy on {split}{held_out} in %",
-        ["method", "worst", "95 %", "balanced", "overall", "tried", "NOT conv.", "s"],
+        ["method", _AIMS[result.aim], "95 %", "balanced", "overall", "tried", "NOT conv.", "s"],
         [
             (
                 each.method,
-                percent(_on(each, split).get("worst_group")),
+                percent(_on(each, split).get(result.aim)),
                 between(*result.intervals.get(each.id, _NO_ENDS)),
                 *(percent(_on(each, split).get(name)) for name in ("balanced", "overall")),
                 *_counts(result, each.method),
@@ -224,12 +236,12 @@ def _on(judged: Judged, split: str) -> Mapping[str, float]:
 
 
 def _best_of_each(result: SweepResult, split: str = "test") -> list[Judged]:
-    """What the rule picks among each method's candidates, best worst group first."""
+    """What the rule picks among each method's candidates, the best by the figure that it is after first."""
     from headwater.heads.sweeps.results import judged  # noqa: PLC0415
     from headwater.heads.sweeps.selection import best_by_method, find_rule  # noqa: PLC0415
 
     found = best_by_method(judged(result.table), find_rule(result.rule))
-    return sorted(found.values(), key=lambda each: -_number(_on(each, split).get("worst_group")))
+    return sorted(found.values(), key=lambda each: -_number(_on(each, split).get(result.aim)))
 
 
 def _number(value: float | None) -> float:
@@ -271,6 +283,8 @@ def _record(result: SweepResult) -> dict[str, Any]:
         "out": str(result.folder),
         "already_done": result.already_done,
         "rule": result.rule,
+        "aim": result.aim,
+        "judged_on": result.request["cut"],
         "warning": result.warning,
         "left_out": result.request["left_out"],
         "without_group": result.request["without_group"],

@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from headwater.errors import RequestError
 from headwater.heads.measures.accuracy import GroupAccuracy, plain, tally
 from headwater.heads.measures.intervals import Interval, lowest, resampled, resampled_sum
+from headwater.heads.measures.nodes import LevelAccuracy, Places, by_levels
 from headwater.heads.measures.score_report import ScoreReport, scored_rows
 from headwater.heads.measures.scores import Floats
 from headwater.heads.measures.tail import PERCENTS, WorstCurve, worst_curve
@@ -44,7 +45,8 @@ class GroupReport:
     in `overall` and `by_class` only), None: the groups are the classes. `classes`, `group_names`: names by
     code; a name without rows is a missing class or group and is shown as such. `train_counts`: rows per group
     in train, for `train_weighted`. `logits` (rows, classes), or blocks of its rows, are read for `scores` and
-    not kept; they may stand in for `y_pred`. `levels`: coarser levels by name, for `by_level`.
+    not kept; they may stand in for `y_pred`. `levels`: coarser levels of the classes by name, for `by_level`;
+    `places`: where the groups stand in a tree, for `by_node`.
 
     The three averages of the papers have three names here, and "average accuracy" is never used alone:
     `overall` (every row counts the same), `balanced` (every group counts the same), `train_weighted` (every
@@ -62,6 +64,7 @@ class GroupReport:
         train_counts: ArrayLike | None = None,
         logits: Floats | Iterable[Floats] | None = None,
         levels: Mapping[str, Level] | None = None,
+        places: Places | None = None,
     ) -> None:
         true = np.asarray(y_true, dtype=np.int64)
         if not true.size:
@@ -86,6 +89,7 @@ class GroupReport:
         if counts is not None and counts.shape != (len(self.group_names),):
             raise RequestError(f"{len(counts)} train counts for {len(self.group_names)} groups")
         self._train_counts = counts
+        self._places = places
 
         # Everything below depends on the rows only through how many of each (class, group) pair there are and
         # how many of those are right, so that is all that is kept.
@@ -118,6 +122,13 @@ class GroupReport:
     def by_class(self) -> tuple[GroupAccuracy, ...]:
         """Every class by code, those without rows included."""
         return tally(self._stratum_class, self._count, self._correct, self.classes)
+
+    @cached_property
+    def by_node(self) -> tuple[LevelAccuracy, ...]:
+        """Accuracy by node at every level above the groups, from the root; none without `places`."""
+        if self._places is None:
+            return ()
+        return by_levels(self._places, self._group_count, self._group_correct)
 
     @cached_property
     def _group_count(self) -> NDArray[np.float64]:
@@ -323,7 +334,7 @@ class GroupReport:
             "auroc": self.auroc,
             "worst_group": plain([self.worst_group], intervals)[0] if self.has_groups else None,
             "worst_class": plain([self.worst_class], intervals)[0],
-            "worst_curve": _lists(asdict(self.worst_curve())) if self.has_groups else None,
+            "worst_curve": self.worst_curve().plain() if self.has_groups else None,
             "groups": len(self.group_names),
             "groups_with_rows": int((self._group_count > 0).sum()),
             "by_group": plain(listed, intervals),
@@ -337,6 +348,7 @@ class GroupReport:
                 }
                 for name, level in self.by_level.items()
             },
+            "by_node": {each.level: each.plain(intervals) for each in self.by_node},
             "missing_groups": list(self.missing_groups[:most]),
             "missing_classes": list(self.missing_classes),
         }
@@ -381,11 +393,6 @@ def _at_level(name: str, level: Level, true: NDArray[np.int64], predicted: NDArr
     if (known < 0).any():
         raise RequestError(f"class code {true[known < 0][0]} has rows and no place at level {name!r}")
     return GroupReport(y_true=known, y_pred=level.codes[predicted], classes=level.names)
-
-
-def _lists(values: dict[str, Any]) -> dict[str, Any]:
-    """What JSON gives back for the same values."""
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
 
 def _names(names: Sequence[str] | None, codes: NDArray[np.int64]) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,12 @@ class WorstCurve:
     groups: tuple[int, ...]
     accuracies: tuple[float, ...]
     area: float
+
+    def plain(self) -> dict[str, Any]:
+        """The curve as JSON's own types."""
+        return {
+            name: list(value) if isinstance(value, tuple) else value for name, value in vars(self).items()
+        }
 
 
 def groups_in(percent: float, groups: int) -> int:
