@@ -59,6 +59,7 @@ def tree(tmp_path: Path) -> Path:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(b"" if "empty" in name else draw.randbytes(draw.randrange(1, 3000)))
     (root / "train" / TAXA[0] / "folder.jpg").mkdir()
+    (root / "train" / TAXA[0] / "folder.jpg/inside.txt").write_bytes(b"inside")
     return root
 
 
@@ -70,10 +71,11 @@ def pack_tar(root: Path, to: io.BytesIO, *, shuffled: bool = False, **options: o
             tar.add(path, path.relative_to(root), recursive=False)
 
 
-def pack_zip(root: Path, to: io.BytesIO, method: int = zipfile.ZIP_DEFLATED) -> None:
+def pack_zip(root: Path, to: io.BytesIO, method: int) -> None:
     with zipfile.ZipFile(to, "w", method) as archive:
         for path in sorted(root.rglob("*"), reverse=True):
-            archive.write(path, path.relative_to(root))
+            if method == zipfile.ZIP_DEFLATED or path.is_file():
+                archive.write(path, path.relative_to(root))
 
 
 def packed(tar: bytes, kind: str) -> bytes:
@@ -314,6 +316,9 @@ def test_an_encrypted_zip_and_an_archive_without_images_are_refused(tree: Path, 
     (tmp_path / "c.tar").write_bytes(b"these are no headers " * 100)
     with pytest.raises(RequestError, match="damaged or incomplete"):
         ArchiveSource(tmp_path / "c.tar")
+    os.mkfifo(tmp_path / "pipe.tar")
+    with pytest.raises(RequestError, match="not a regular file"):
+        open_source(tmp_path / "pipe.tar")
 
 
 @pytest.mark.parametrize("kind", ["gz", "bz2", "xz", "zst"])
@@ -361,7 +366,7 @@ def test_an_order_far_from_the_rows_is_put_right_once_in_a_temporary_file(
 ) -> None:
     monkeypatch.setattr(inflating, "FIRST_SPAN", 10_000)
     monkeypatch.setattr(inflating, "_OUTPUT", 500)
-    monkeypatch.setattr(inflating, "SPANS_KEPT", 1)
+    monkeypatch.setattr(inflating, "KEPT_BYTES", 1)
     monkeypatch.setattr(readers, "MOST_UNPACKED", 2)
     for number in range(60):
         (tree / f"{number}.jpg").write_bytes(random.Random(number).randbytes(1000))
@@ -406,6 +411,7 @@ def test_any_part_of_a_gzip_file_is_had(  # noqa: PLR0917
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(inflating, "FIRST_SPAN", span)
             patch.setattr(inflating, "MOST_POINTS", most)
+            patch.setattr(inflating, "KEPT_BYTES", 3 * span)
             patch.setattr(inflating, "_OUTPUT", 700)
             patch.setattr(inflating, "_INPUT", 300)
             points = PointsOnTheWay(handle)
@@ -422,7 +428,7 @@ def test_any_part_of_a_gzip_file_is_had(  # noqa: PLR0917
 def test_points_cost_what_is_said_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(inflating, "FIRST_SPAN", 1000)
     monkeypatch.setattr(inflating, "_OUTPUT", 1000)
-    monkeypatch.setattr(inflating, "SPANS_KEPT", 2)
+    monkeypatch.setattr(inflating, "KEPT_BYTES", 1)
     handle = os.memfd_create("gzip")
     os.write(handle, gzip.compress(random.Random(1).randbytes(10_000)))
     points = PointsOnTheWay(handle)

@@ -19,8 +19,8 @@ FIRST_SPAN = 4 << 20
 """Bytes of content between two points, at first; doubled whenever there are MOST_POINTS of them."""
 
 MOST_POINTS = 1024
-SPANS_KEPT = 8
-"""How many unpacked stretches between points are held in memory."""
+KEPT_BYTES = 128 << 20
+"""How much of what was unpacked between points is held in memory, but two stretches at least."""
 
 _INPUT = 16 << 10  # a point keeps what is left of its input, so it is read in small pieces
 _OUTPUT = 1 << 20
@@ -134,9 +134,12 @@ class PointsOnTheWay:
                 continue
             kept[number] = None
             total += ends[number] - self._offsets[number]
-            if len(kept) > SPANS_KEPT:
+            if len(kept) > self._most_kept():
                 kept.popitem(last=False)
         return total
+
+    def _most_kept(self) -> int:
+        return max(2, KEPT_BYTES // self._span)
 
     def _unpacked(self, number: int) -> bytes:
         """The content from one point to the next."""
@@ -153,6 +156,6 @@ class PointsOnTheWay:
             pieces.append(piece)
             left -= len(piece)
         self._kept[number] = b"".join(pieces)[: end - self._offsets[number]]
-        if len(self._kept) > SPANS_KEPT:
+        if len(self._kept) > self._most_kept():
             self._kept.popitem(last=False)
         return self._kept[number]

@@ -17,6 +17,7 @@ from headwater.store import show_key
 
 Kind = Literal["file", "folder", "symbolic link", "hard link", "special"]
 
+FOLDER = "a folder, not a file"
 NO_SUCH_FILE = "no such file (a link to none of the archive's images)"
 _MOST_HOPS = 40  # as many as Linux follows
 _DRIVE = re.compile(r"[A-Za-z]:[\\/]")
@@ -63,6 +64,12 @@ class _Found:
     hidden: set[str] = field(default_factory=set)
     others: set[str] = field(default_factory=set)
 
+    def add_folder(self, key: str) -> None:
+        """A folder, which is a row that fails where it has an image's name."""
+        self.folders.add(key)
+        if is_image(key):
+            self.problems[key] = FOLDER
+
     def forget(self, key: str) -> None:
         """A later member of the same name replaces the earlier, as unpacking would."""
         self.others.discard(key)
@@ -88,17 +95,16 @@ def choose_rows(members: Iterable[Member], archive: str) -> Rows:
         if (hidden := _hidden_part(key)) is not None:
             found.hidden.add(hidden)
             continue
-        found.folders.update(_folders_of(key, found.folders))
         found.forget(key)
+        for folder in _folders_of(key, found.folders):  # few archives name every folder
+            found.add_folder(folder)
         image = is_image(key)
         if member.kind == "symbolic link":
             found.links[key] = _followed(key, member, archive)
         elif member.kind == "hard link":
             found.links[key] = inside(member.target, archive, link=key)
         elif member.kind == "folder":
-            found.folders.add(key)
-            if image:
-                found.problems[key] = "a folder, not a file"
+            found.add_folder(key)
         elif not image:
             found.others.add(key)
         elif member.problem:
@@ -181,7 +187,7 @@ def _with_links(found: _Found) -> Rows:
         elif end in found.problems:
             problems[key] = found.problems[end]
         else:
-            problems[key] = "a folder, not a file" if end in found.folders or not end else NO_SUCH_FILE
+            problems[key] = FOLDER if end in found.folders or not end else NO_SUCH_FILE
     keys = sorted([*rows, *problems], key=lambda key: key.encode("utf-8", "surrogateescape"))
     return Rows(keys, [rows.get(key, (0, 0)) for key in keys], problems, skipped, folder_links)
 

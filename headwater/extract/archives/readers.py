@@ -15,6 +15,7 @@ from headwater.extract.archives.spool import Spool
 from headwater.extract.archives.streams import Forward, Limited, compression_of, pieces
 from headwater.extract.archives.tars import DAMAGED, damaged, list_tar
 from headwater.extract.archives.zips import DAMAGED_MEMBER, Zip
+from headwater.extract.files import LARGEST_FILE
 from headwater.extract.rows import ReadError
 
 MOST_UNPACKED = 4
@@ -116,11 +117,11 @@ class GzipReader:
             return places
         self._spool, stream = Spool(self._shown), self._stream(Inflater(self._file).read)
         moved = {}
-        for place, size in sorted(set(places)):
+        for place, size in sorted({each for each in places if each[1] <= LARGEST_FILE}):
             stream.seek(place)
             moved[place, size] = self._spool.add(stream, size)
         self._spool.close()
-        return [(moved[place], place[1]) for place in places]
+        return [(moved.get(each, 0), each[1]) for each in places]
 
     def read(self, place: int, size: int) -> bytes:  # noqa: D102 - see Reader
         if self._spool is not None:
@@ -148,7 +149,7 @@ class SpoolReader:
         packed = pieces(self._path, self._compression)
         stream = Forward(lambda: next(packed, b""), self._path.stat().st_size, self._shown)
         for member in list_tar(stream, self._shown):
-            if member.kind != "file" or not is_image(member.name):
+            if member.kind != "file" or not is_image(member.name) or member.size > LARGEST_FILE:
                 yield member
                 continue
             try:

@@ -40,6 +40,8 @@ class ArchiveSource:
     def __init__(self, path: Path, *, name: str | None = None) -> None:
         self.name = name or str(path)
         shown = show_key(self.name)
+        if not path.is_file():  # opening a named pipe would wait for someone to write into it
+            raise RequestError(f"the archive {shown} is not a regular file; give one that is")
         try:
             self._reader = open_reader(path, shown)
             rows = choose_rows(self._reader.members(), shown)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+import threading
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -38,6 +39,7 @@ class Zip:
                 f"the archive {shown} is no zip, or it is damaged or incomplete ({error}); get it once more"
             ) from error
         self._infos = self._zip.infolist()
+        self._lock = threading.Lock()
 
     def members(self) -> Iterator[Member]:
         """Every member, in the order of the list."""
@@ -67,9 +69,14 @@ class Zip:
     def read(self, place: int, size: int) -> bytes:
         """The content of a member; ReadError where it is damaged or compressed in an unknown way."""
         try:
-            with self._zip.open(self._infos[place]) as file:
+            with self._lock:  # which zipfile counts its open members without
+                file = self._zip.open(self._infos[place])
+            try:
                 content = file.read(size)
                 file.read(1)  # at the end the checksum is compared
+            finally:
+                with self._lock:
+                    file.close()
         except (NotImplementedError, RuntimeError) as error:
             raise ReadError("compressed in a way that cannot be read; pack the archive anew") from error
         except (zipfile.BadZipFile, EOFError, zlib.error, ValueError) as error:
