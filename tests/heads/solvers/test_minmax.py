@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 from headwater.heads.bank.head_bank import HeadBank
-from headwater.heads.specs.criterion import ChiSquare, CVaR, GroupRisk, Risk
+from headwater.heads.specs.criterion import ChiSquare, CVaR, GroupRisk, GroupTree, Risk, Shrinking
 from headwater.heads.specs.head import LinearHead
 from headwater.heads.specs.spec import Codes, HeadSpec, Penalty, Rows, Weights
 
@@ -90,6 +90,66 @@ def test_worst_group_is_the_least_there_is(rows: Any, l2: float, strength: float
     assert ours == pytest.approx(direct, rel=2 * TOLERANCE)
     assert ours >= direct - 1e-6
     assert head.convergence.objective == pytest.approx(ours, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("l2", "share", "strength"), [(1e-2, None, 4.0), (1.0, 0.3, 0.0), (1e-2, 0.3, 4.0), (1e-2, 0.6, 30.0)]
+)
+def test_worst_share_of_shrunk_groups_is_the_least_there_is(
+    rows: Any, l2: float, share: float | None, strength: float
+) -> None:
+    x, target, groups = rows
+    groups = 3 * groups + np.arange(90) % 3
+    count = 12
+    n = np.bincount(groups)
+    tree = GroupTree(Codes([-1, -1, 0]), Codes([0, 0, 2, 2, 2, 1, 1, 1, 1, -1, 0, 2]))
+    below = [np.isin(tree.above.values, nodes) for nodes in ((0, 2), (1,), (2,))]
+
+    def shrunk(losses: NDArray[np.float64]) -> NDArray[np.float64]:
+        means = np.bincount(groups, losses) / n
+        nodes: list[float] = []
+        for own, parent in zip(below, (-1, -1, 0), strict=True):
+            mean, mass = np.average(means[own], weights=n[own]), n[own].sum()
+            upper = losses.mean() if parent < 0 else nodes[parent]
+            nodes.append((mass * mean + strength * upper) / (mass + strength))
+        upper = np.array([*nodes, losses.mean()])[tree.above.values]
+        return np.asarray((n * means + strength * upper) / (n + strength))
+
+    def pieces(dim: int) -> Any:
+        def over(v: NDArray[np.float64]) -> Any:
+            return v[dim + 1 :] - shrunk(_losses(v[:dim], x, target)) + v[dim]
+
+        bounds = [(None, None)] * (dim + 1) + [(0, None if share else 0)] * count
+        objective = lambda v: v[dim] + v[dim + 1 :].sum() / ((share or 1) * count)  # noqa: E731
+        return objective, [{"type": "ineq", "fun": over}], bounds
+
+    direct = _epigraph(x, target, l2, pieces, 1 + count)
+    risk = GroupRisk(Codes(groups), (0.0,) * count, share, Shrinking(tree, strength))
+    head = _train(rows, risk, l2)
+    losses = np.sort(shrunk(_losses(_theta(head), x, target)))[::-1]
+    weight = np.clip((share or 1 / count) * count - np.arange(count), 0, 1)
+    ours = losses @ weight / weight.sum() + l2 / 2 * _theta(head)[:-1] @ _theta(head)[:-1]
+    assert head.convergence.converged
+    assert ours == pytest.approx(direct, rel=2 * TOLERANCE)
+    assert ours >= direct - 1e-6
+    assert head.convergence.objective == pytest.approx(ours, rel=1e-5)
+
+
+def test_without_a_share_or_strength_it_is_the_plain_worst_group(rows: Any) -> None:
+    _, _, groups = rows
+    tree = GroupTree(Codes([-1]), Codes([0, 0, -1, -1]))
+    plain, none = (
+        _train(rows, GroupRisk(Codes(groups), (0.1, 0.0, 0.3, 0.0), None, shrinking), 0.01)
+        for shrinking in (None, Shrinking(tree, 0.0))
+    )
+    assert plain == none
+    mean, endless = _train(rows, None, 0.01), Shrinking(tree, 1e9)
+    pulled = _train(rows, GroupRisk(Codes(groups), (0.0,) * 4, 0.3, endless), 0.01)
+    assert pulled.convergence.objective == pytest.approx(mean.convergence.objective, rel=TOLERANCE)
+    weights = Weights((1 / np.bincount(groups))[groups])
+    balanced = _train(rows, None, 0.01, weights=weights)
+    whole = _train(rows, GroupRisk(Codes(groups), (0.0,) * 4, 1.0), 0.01)
+    assert whole.convergence.objective == pytest.approx(balanced.convergence.objective, rel=TOLERANCE)
 
 
 @pytest.mark.parametrize("l2", [1e-2, 1.0])
