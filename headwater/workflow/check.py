@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from headwater.errors import RequestError
+from headwater.extract import hub
 from headwater.extract.preprocessings import find_preprocessing
 from headwater.extract.registry import find_backbone
 from headwater.heads.methods import find_method
@@ -17,7 +18,7 @@ from headwater.store import open_store, read_table
 from headwater.store.files import refuse_unwritable
 from headwater.taxonomy import LEVELS
 from headwater.workflow.config import Asked
-from headwater.workflow.features import FETCHED, Images, finished_store
+from headwater.workflow.features import Images, finished_store
 from headwater.workflow.record import Record
 from headwater.workflow.training import chosen_method, wanted_methods
 
@@ -65,13 +66,18 @@ def _check_features(asked: Asked) -> None:
 
         with asked.at("export"):
             check_backbone(backbone)
-    if not section.source.startswith(FETCHED) and not Path(section.source).exists():
+    if not section.source.startswith(hub.SCHEME) and not Path(section.source).exists():
         hint = (
             " (the contest's solution looked for `train`; name another folder as `data_path`)"
             if asked.contest
             else ""
         )
-        raise asked.error(("extract", "source"), f"there are no images at {section.source!r}{hint}")
+        sentence = f"there are no images at {section.source!r}"
+        raise (
+            RequestError(f"{sentence}, which --source names")
+            if asked.source_given
+            else asked.error(("extract", "source"), sentence + hint)
+        )
     if section.weights is not None and _is_missing(section.weights):
         raise asked.error(("extract", "weights"), f"there is no checkpoint at {section.weights!r}")
 
@@ -80,7 +86,7 @@ def _is_missing(weights: str) -> bool:
     """Whether weights name a file that is not there; a name such as IMAGENET1K_V2 has no ending."""
     path = Path(weights)
     is_path = "/" in weights or path.suffix in (".pth", ".pt", ".safetensors", ".bin", ".ckpt", ".tar")
-    return is_path and not weights.startswith(FETCHED) and not path.exists()
+    return is_path and not weights.startswith(hub.SCHEME) and not path.exists()
 
 
 def _check_sweep(asked: Asked) -> None:
@@ -123,7 +129,7 @@ def _check_columns(asked: Asked, record: Record, images: Images) -> None:
             opened = open_store(there)
         names, levels, views = list(opened.annotations), opened.annotations.levels, opened.views
     else:
-        if section.source.startswith(FETCHED):
+        if section.source.startswith(hub.SCHEME):
             return
         with asked.at("extract", "source"):
             columns = images.source.annotations

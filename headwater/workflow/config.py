@@ -216,11 +216,15 @@ class Config(_Section):
 
 @dataclass(frozen=True, eq=False)
 class Asked:
-    """A checked config with the file that it came from; `contest`: the file held the contest's own keys."""
+    """A checked config with the file that it came from.
+
+    `contest`: the file held the contest's own keys. `source_given`: the images are not those that it names.
+    """
 
     config: Config
     marked: Marked
     contest: bool = False
+    source_given: bool = False
 
     @contextmanager
     def at(self, *place: str | int) -> Iterator[None]:
@@ -267,7 +271,7 @@ def parse_config(marked: Marked, *, source: str | None = None, out: str | None =
         config = Config.model_validate(_with_underscores(values))
     except ValidationError as error:
         raise _first_wrong(error, marked) from None
-    return Asked(config, marked, contest)
+    return Asked(config, marked, contest, source is not None)
 
 
 def _with_underscores(values: Any) -> Any:

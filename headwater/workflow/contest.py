@@ -77,10 +77,10 @@ def in_full(marked: Marked, source: str | None = None) -> dict[str, Any]:
     }
 
 
-def check_start(marked: Marked, classes: Sequence[str]) -> None:
+def check_start(marked: Marked, checkpoint: str, classes: Sequence[str]) -> None:
     """RequestError where the checkpoint's last layer, at which the solution started, is for other classes."""
     path = marked.values["checkpoint_path"]
-    last = load_state_dict(path).get("fc.bias")
+    last = load_state_dict(checkpoint).get("fc.bias")
     if last is None or len(last) != len(classes):
         has = "no fc" if last is None else f"an fc for {len(last)} classes"
         raise marked.error(

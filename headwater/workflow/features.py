@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headwater.errors import HeadwaterError
-from headwater.extract import Source, extract_features, open_source
+from headwater.extract import Source, extract_features, hub, open_source
 from headwater.printable import counted
 from headwater.store import Store, open_store
 from headwater.workflow.config import Asked, Extract
@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from headwater.extract import Progress
 
 FOLDER = "features.store"
-FETCHED = "hf://"
-"""How the names of sources and weights begin that are fetched from the hub."""
-
 _NO_IDENTITY = ("out", "compile", "batch_size", "workers", "strict", "rows_per_shard")
 
 
@@ -91,6 +88,11 @@ def extract_store(
     return Extracted(place, True, f"{place}: {rows}{failed}", report.notes)
 
 
+def local(text: str) -> str:
+    """A checkpoint's path on this machine, once it is fetched if it has to be."""
+    return str(hub.fetch(text)) if text.startswith(hub.SCHEME) else text
+
+
 def finished_store(asked: Asked, record: Record) -> Path | None:
     """The store, where this very extraction ended before and its files are unchanged; None: to be looked at.
 
@@ -123,7 +125,7 @@ def _stamped(section: Extract, place: Path) -> str:
     """The request with the size and time of the files that it names."""
     stamps = []
     for named in (section.source, section.weights):
-        if named is not None and not named.startswith(FETCHED) and Path(named).is_file():
+        if named is not None and not named.startswith(hub.SCHEME) and Path(named).is_file():
             status = Path(named).stat()
             stamps.append((status.st_size, status.st_mtime_ns))
     return digest_of(_request(section), str(place.absolute()), stamps)

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,7 @@ from headwater.store.files import explained, refuse_unwritable
 from headwater.store.lock import holding
 from headwater.workflow.check import REPORT, RESULTS, check
 from headwater.workflow.columns import annotate_store, draw_split
-from headwater.workflow.config import Asked
+from headwater.workflow.config import Asked, load_config
 from headwater.workflow.features import Images, extract_store, images_of
 from headwater.workflow.figures import Figures, measure, read_figures, write_figures
 from headwater.workflow.record import FILE as RECORD
@@ -91,13 +92,14 @@ class Telling:
         yield end
 
 
-def run_config(asked: Asked, telling: Telling | None = None) -> RunResult:
-    """Do what a config asks for and is not done yet.
+def run_config(config: Asked | str | PathLike[str], telling: Telling | None = None) -> RunResult:
+    """Do what a config, read already or a file, asks for and is not done yet.
 
     Everything that is there for the same request is used again: the store, columns, heads, a sweep, the
     report and the submission. What a change touches is made anew; nothing that this run did not make itself
     is written over. RequestError, with file and line, before any work where that is possible.
     """
+    asked = config if isinstance(config, Asked) else load_config(Path(config))
     telling = telling or Telling()
     folder = asked.config.out
     with asked.at("out"):
@@ -218,11 +220,11 @@ def _submit(
     if made.exported is None:
         return made.path, False, f"{made.path} is up to date", ""
     tried = ""
-    if made.images:
+    if made.trial.images:
         tried = (
-            f"; its logits on {counted(made.images, 'image')} equal the head's on kept features to "
-            f"{made.gap:.0e} of the largest"
+            f"; its logits on {counted(made.trial.images, 'image')} equal the head's on kept features to "
+            f"{made.trial.gap:.0e} of the largest"
         )
     classes, own = len(made.exported.classes), made.exported.replaced
     instead = f" (the checkpoint's own was for {own})" if own not in (None, classes) else ""
-    return made.path, True, f"{made.path}, fc for {classes} classes{instead}{tried}", made.untried
+    return made.path, True, f"{made.path}, fc for {classes} classes{instead}{tried}", made.trial.untried

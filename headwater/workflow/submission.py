@@ -21,29 +21,47 @@ from headwater.extract.transform import Preprocessing
 from headwater.extract.weights import load_backbone
 from headwater.heads import export_head, load_head
 from headwater.heads.export import ARCHIVED_NAME
+from headwater.printable import counted
 from headwater.store import Store, open_store
 from headwater.workflow.check import SUBMISSION
 from headwater.workflow.config import Asked
-from headwater.workflow.features import Images, images_of
+from headwater.workflow.features import Images, images_of, local
 from headwater.workflow.record import Record, digest_of, file_digest
 
 if TYPE_CHECKING:
     from headwater.heads.export import Exported
 
-TOLERANCE = {"float32": 5e-3, "bfloat16": 5e-2}
-"""How far logits on images may lie from those on kept features, as a share of the largest."""
+KEPT = {"float16": 2.0**-11, "float32": 2.0**-24}
+"""How far a kept feature may lie from the computed one, as a share of it, by what it is kept as."""
+
+COMPUTED = {"float32": 1e-4, "bfloat16": 2.0**-5}
+"""How far features computed twice may lie apart, as a share of them, by what computed them."""
+
+_LEAST = 2.0**-25  # half of the smallest step of float16
+
+
+@dataclass(frozen=True)
+class Trial:
+    """The submission's logits on so many `images` beside the head's on their kept features.
+
+    `gap`: the largest difference, as a share of the largest logit; `excess`: as a multiple of what the
+    rounding of features explains. `untried`: why there were no images, for people.
+    """
+
+    images: int = 0
+    gap: float = 0.0
+    excess: float = 0.0
+    untried: str = ""
 
 
 @dataclass(frozen=True)
 class Submitted:
-    """What was written, and the largest gap of its logits on `images` to the head's on kept features."""
+    """What was written, if it had to be, and how it did on images."""
 
     path: Path
     done: bool
-    exported: Exported | None
-    images: int = 0
-    gap: float = 0.0
-    untried: str = ""
+    exported: Exported | None = None
+    trial: Trial = Trial()
 
 
 def check_backbone(backbone: Backbone) -> None:
@@ -69,23 +87,21 @@ def submit(asked: Asked, head: Path, store: Path, record: Record, images: Images
     weights = section.weights or _own_weights(asked, opened)
     request = digest_of(file_digest(head), opened.fingerprint, weights, section.images)
     if record.is_done("export", request, out):
-        return Submitted(out, False, None)
+        return Submitted(out, False)
     with asked.at("export", "weights" if section.weights else "export"):
         exported = _export(head, weights, str(opened.plan.recipe.get("backbone", "resnet50")), out, record)
     if asked.config.extract is None:
         images = images_of(asked, opened)
-    tried, gap, untried = _try_on_images(exported, head, opened, images, section.images)
-    if tried:
-        bound = TOLERANCE.get(str(opened.plan.recipe.get("compute")), max(TOLERANCE.values()))
-        if not gap <= bound:
-            out.unlink()
-            raise HeadwaterError(
-                f"on {tried} images the merged network's logits differ from the head's on the kept features "
-                f"by {gap:.1e} of the largest, more than {bound:.0e}, so {str(out)!r} was not kept; have the "
-                "images changed since they were extracted?"
-            )
+    trial = _try_on_images(exported, head, opened, images, section.images)
+    if trial.excess > 1:
+        out.unlink()
+        raise HeadwaterError(
+            f"on {counted(trial.images, 'image')} the merged network's logits differ from the head's on the "
+            f"kept features by {trial.gap:.1e} of the largest, {trial.excess:.1f} times what rounding "
+            f"explains, so {str(out)!r} was not kept; have the images changed since they were extracted?"
+        )
     record.remember("export", request, out)
-    return Submitted(out, True, exported, tried, gap, untried)
+    return Submitted(out, True, exported, trial)
 
 
 def _own_weights(asked: Asked, store: Store) -> str | None:
@@ -103,46 +119,45 @@ def _own_weights(asked: Asked, store: Store) -> str | None:
 
 def _export(head: Path, weights: str | None, backbone: str, out: Path, record: Record) -> Exported:
     record.expect("export", out)
-    if weights is not None and Path(weights).is_file():
-        return export_head(head, weights, out, replace=True)
+    if weights is not None and Path(file := local(weights)).is_file():
+        return export_head(head, file, out, replace=True)
     import torch  # noqa: PLC0415
 
     network = load_backbone(find_backbone(backbone), weights).network
     with tempfile.TemporaryDirectory(dir=record.folder, prefix=".weights") as folder:
-        file = Path(folder) / "weights.pth"
-        torch.save(network.state_dict(), file)
-        return export_head(head, file, out, replace=True)
+        whole = Path(folder) / "weights.pth"
+        torch.save(network.state_dict(), whole)
+        return export_head(head, whole, out, replace=True)
 
 
-def _try_on_images(
-    exported: Exported, head: Path, store: Store, images: Images, count: int
-) -> tuple[int, float, str]:
-    """How many images were tried, the largest gap of logits as a share of the largest one, and why none were.
-
-    The images are taken evenly from the store's rows, read from its source as they were for extraction.
-    """
+def _try_on_images(exported: Exported, head: Path, store: Store, images: Images, count: int) -> Trial:
+    """The images are taken evenly from the store's rows, read from its source as they were for extraction."""
     if not count:
-        return 0, 0.0, ""
+        return Trial()
     try:
         source = images.source
     except HeadwaterError as error:
-        return 0, 0.0, f"not tried on images, since {error}"
+        return Trial(untried=f"not tried on images, since {error}")
     place = {key: row for row, key in enumerate(source.keys)}
     good = np.flatnonzero(store.ok)
-    chosen = good[np.unique(np.linspace(0, len(good) - 1, min(count, len(good))).astype(int))]
-    chosen = np.array([row for row in chosen.tolist() if store.keys[row] in place], dtype=np.int64)
+    spread = good[np.unique(np.linspace(0, len(good) - 1, min(count, len(good))).astype(int))]
+    chosen = np.array([row for row in spread.tolist() if store.keys[row] in place], dtype=np.int64)
     if not len(chosen):
-        return 0, 0.0, f"not tried on images, since {images.place} holds none of the store's"
+        return Trial(untried=f"not tried on images, since {images.place} holds none of the store's")
     preparing = _preprocessing(store)
     try:
         pixels = np.stack([preparing.apply(decode(source.load(place[store.keys[row]]))) for row in chosen])
     except RowError as error:
-        return 0, 0.0, f"not tried on images, since one of them cannot be read: {error.reason}"
+        return Trial(untried=f"not tried on images, since one of them cannot be read: {error.reason}")
     trained, _ = load_head(head)
-    expected = trained.logits(np.asarray(store.features[chosen], dtype=np.float32))
-    found = _logits(exported, pixels, preparing)
+    features = np.asarray(store.features[chosen], dtype=np.float32)
+    expected = trained.logits(features)
+    gaps = np.abs(_logits(exported, pixels, preparing) - expected)
+    computed = COMPUTED.get(str(store.plan.recipe.get("compute")), max(COMPUTED.values()))
+    rounding = (KEPT[store.plan.dtype] + computed) * np.abs(features) + _LEAST
+    allowed = rounding @ np.abs(trained.weight).T + 1e-5 * np.abs(expected)
     scale = max(float(np.abs(expected).max()), float(np.finfo(np.float32).tiny))
-    return len(chosen), float(np.abs(found - expected).max() / scale), ""
+    return Trial(len(chosen), float(gaps.max()) / scale, float((gaps / allowed).max()))
 
 
 def _preprocessing(store: Store) -> Preprocessing:

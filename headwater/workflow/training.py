@@ -20,7 +20,8 @@ from headwater.heads.tasks.columns import nearest
 from headwater.printable import counted
 from headwater.store import open_store
 from headwater.workflow.config import Asked, Fit, Sweep
-from headwater.workflow.contest import check_start
+from headwater.workflow.contest import METHOD, check_start
+from headwater.workflow.features import local
 from headwater.workflow.record import Record, digest_of
 
 if TYPE_CHECKING:
@@ -118,6 +119,8 @@ def _fit(asked: Asked, task: Task, record: Record, now: Now) -> Trained:
     section = asked.config.fit
     assert section is not None
     wanted = wanted_methods(asked)
+    if asked.contest:
+        wanted[METHOD]["start"] = local(wanted[METHOD]["start"])
     identity = digest_of(_identity(task), section.views)
     name = record.place_for("heads", identity, "heads")
     folder = record.folder / name
@@ -138,7 +141,7 @@ def _fit(asked: Asked, task: Task, record: Record, now: Now) -> Trained:
     done = _drop_others(folder, files, record)
     if missing:
         if asked.contest:
-            check_start(asked.marked, task.classes)
+            check_start(asked.marked, wanted[METHOD]["start"], task.classes)
         for each in missing:
             record.expect(_key(files[each], record), files[each])
         with asked.at("fit"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import zipfile
 from pathlib import Path
@@ -58,7 +59,7 @@ def draw_images(root: Path, each: int) -> None:
 
 def ran(text: str) -> RunResult:
     Path("cfg.yaml").write_text(text)
-    return run_config(load_config("cfg.yaml"))
+    return run_config("cfg.yaml")
 
 
 def steps(result: RunResult) -> dict[str, bool]:
@@ -118,6 +119,33 @@ def test_from_folders_to_a_submission_in_plain_torchvision(here: Path) -> None:
     assert again.figures == result.figures
     with pytest.raises(RequestError, match=r"cfg\.yaml:2: .*views: 0 → 1"):
         ran(config.replace("compile: off", "out: run/features.store, views: 1"))
+
+
+def test_a_submission_that_disagrees_with_the_kept_features_is_not_kept(here: Path) -> None:
+    draw_images(here / "images", 2)
+    config = (
+        "out: run\nextract: {source: images, backbone: resnet18, weights: random, compile: off}\n"
+        "split: {train: 0.5, test: 0.5, stratify: species}\ntarget: kingdom\nreport: false\n"
+        "fit: {methods: ERM}\n"
+    )
+    result = ran(config + "export: {out: merged.pth, images: 16}\n")
+    assert result.submission == Path("merged.pth")
+    assert "its logits on 16 images equal" in result.steps[-1].text
+    assert not list(Path("run").glob(".weights*"))
+    first = next((here / "images").rglob("1.png"))
+    Image.effect_mandelbrot((64, 64), (-2, -1, 1, 1), 40).save(first)
+    Path("merged.pth").unlink()
+    with pytest.raises(HeadwaterError, match=r"times what rounding explains, so 'merged\.pth' was not kept"):
+        ran(config + "export: {out: merged.pth, images: 16}\n")
+    assert not Path("merged.pth").exists()
+    shutil.rmtree("images")
+    Path("run.yaml").write_text(
+        "out: other\nstore: run/features.store\nsplit: split\ntarget: kingdom\nfit: {methods: ERM}\nexport:\n"
+        "report: false\n"
+    )
+    away = run_config("run.yaml")
+    assert away.submission == Path("other/submission.zip")
+    assert any("not tried on images, since there is no" in note for note in away.notes)
 
 
 @pytest.fixture
@@ -385,6 +413,11 @@ def test_the_command(
     code, out, _ = headwater("--example")
     assert code == 0
     assert out.startswith("# headwater run --config THIS_FILE")
+    Path("cfg.yaml").write_text("out: o\nextract: {source: pictures}\n")
+    assert headwater("--config", "cfg.yaml")[2] == "error: cfg.yaml:2: there are no images at 'pictures'\n"
+    code, _, err = headwater("--config", "cfg.yaml", "--source", "images")
+    assert (code, err) == (2, "error: there are no images at 'images', which --source names\n")
+    Path("cfg.yaml").write_text(BIRDS)
     code, _, err = headwater("--config", "cfg.yaml", "--source", "images")
     assert code == 2
     assert "a source is for the key `extract`" in err
