@@ -24,6 +24,7 @@ _WIDE, _STRIDES_OF_NARROW = 512, (4, 1)
 _NODES = 4
 # Over wider gaps than this between nodes, in natural log units of λ, the polynomial is a straight line.
 _WIDEST = 3.0
+_RAREST = 1e-6  # no class is taken to be rarer
 
 
 def levels(
@@ -87,6 +88,20 @@ def _around(nodes: NDArray[np.int64], log: NDArray[np.float64], at: float) -> ND
     return np.array([side[0] for side in sides if len(side)])
 
 
+def _from_shares(stack: SmoothStack) -> SmoothStack:
+    """The stack with cold heads at the biases that tell the classes' shares by weight, and nothing else.
+
+    From equal shares, where a curvature is that of equal shares too, those of rare classes are slow to find.
+    """
+    loss, cold = stack.loss, torch.nonzero(stack.cold).flatten()
+    shares = torch.zeros(len(loss.weights), max(2, loss.columns)).to(loss.weights)
+    logs = shares.index_add_(1, loss.target, loss.weights).clamp_min(_RAREST).log()
+    logs = logs[:, 1:] - logs[:, :1] if loss.columns == 1 else logs - logs.mean(1, keepdim=True)
+    theta = stack.theta.clone()
+    theta[cold, :, -1] = logs[stack.weight_of[cold]]
+    return dataclasses.replace(stack, theta=theta)
+
+
 def solve_path(stack: SmoothStack, directions: Directions, family: NDArray[np.int64], widest: int) -> Solved:
     """Solve every head of a smooth stack, at most `widest` at a time.
 
@@ -105,6 +120,6 @@ def solve_path(stack: SmoothStack, directions: Directions, family: NDArray[np.in
         order = torch.argsort(started.l2, stable=True)
         for part in torch.split(order, widest):
             which = torch.tensor(heads, device=part.device)[part]
-            answers.put(which, solve_smooth(started.of(part), directions))
+            answers.put(which, solve_smooth(_from_shares(started.of(part)), directions))
         usable[heads] = answers.converged.cpu().numpy()[heads] & (l2[heads] > 0)
     return answers
