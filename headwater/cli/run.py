@@ -157,10 +157,10 @@ def _told(screen: Console, *, quiet: bool) -> Iterator[Telling]:
     def now(text: str) -> None:
         nonlocal last
         if status is not None:
-            status.update(escaped(f"{step}: {text}"))
+            status.update(Text(escaped(f"{step}: {text}")))
         elif time.monotonic() - last > PLAIN_EVERY:
             last = time.monotonic()
-            screen.print(Text(f"{'':<9} {text}"), soft_wrap=True)
+            screen.print(Text(f"{'':<9} {escaped(text)}"), soft_wrap=True)
 
     def began(name: str) -> None:
         nonlocal step
@@ -170,9 +170,8 @@ def _told(screen: Console, *, quiet: bool) -> Iterator[Telling]:
 
     def ended(said: Said) -> None:
         took = f" ({duration(said.seconds)})" if said.done else ""
-        line = Text(f"{said.step:<9} ", style="bold")
-        line.append(Text(f"{escaped(said.text)}{took}", style="default"))
-        screen.print(line, soft_wrap=True)
+        line = Text.assemble((f"{said.step:<9} ", "bold"), f"{escaped(said.text)}{took}")
+        screen.print(line, soft_wrap=True, highlight=False)
 
     def extracting(at: Progress) -> None:
         left = "" if at.eta is None else f", {duration(at.eta)} left"

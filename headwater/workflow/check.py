@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ from headwater.errors import RequestError
 from headwater.extract import hub
 from headwater.extract.preprocessings import find_preprocessing
 from headwater.extract.registry import find_backbone
-from headwater.heads.methods import find_method
+from headwater.heads.methods import find_method, methods, parse_settings
 from headwater.heads.sweeps.selection import find_rule
 from headwater.heads.tasks.columns import nearest
 from headwater.heads.tasks.levels import column_called, place
@@ -99,17 +99,35 @@ def _check_sweep(asked: Asked) -> None:
     if section.select is not None:
         with asked.at("sweep", "select"):
             find_rule(section.select)
-    for part in ("grid", "set"):
-        for key in getattr(section, part):
-            method, _, _ = key.rpartition(".")
+    names = (
+        list(methods()) if "all" in section.methods else [find_method(each).name for each in section.methods]
+    )
+    for part, given in (
+        ("grid", section.grid),
+        ("set", {key: [value] for key, value in section.set.items()}),
+    ):
+        for key, values in given.items():
             with asked.at("sweep", part, key):
-                if method:
-                    find_method(method)
+                _check_setting(key, values, names)
     if isinstance(section.seeds, list) and not section.seeds:
         raise asked.error(("sweep", "seeds"), "a sweep needs at least one seed, and seeds is empty")
     export = asked.config.export
-    if export is not None and export.method is not None and "all" not in section.methods:
-        chosen_method(asked, [find_method(name).name for name in section.methods])
+    if export is not None and export.method is not None:
+        chosen_method(asked, names)
+
+
+def _check_setting(key: str, values: Sequence[Any], names: Sequence[str]) -> None:
+    """A setting of one method, `METHOD.key`, or of all of `names` that have it must exist and take these."""
+    method, _, inner = key.rpartition(".")
+    takers = [name for name in names if inner in find_method(name).settings.model_fields]
+    if method:
+        takers = [find_method(method).name]
+    elif not takers:
+        known = dict.fromkeys(each for name in names for each in find_method(name).settings.model_fields)
+        raise RequestError(f"none of the methods has the setting {key!r}{nearest(key, known)}")
+    for name in takers:
+        for value in values:
+            parse_settings(find_method(name), {inner: value})
 
 
 def _check_columns(asked: Asked, record: Record, images: Images) -> None:

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from headwater.errors import RequestError
-from headwater.workflow.contest import in_full, is_contest
+from headwater.workflow.contest import in_full, is_contest, own_place
 from headwater.workflow.marked import Marked, Place, read_marked
 from headwater.workflow.words import nearest
 
@@ -30,6 +30,13 @@ def _names(value: Any) -> Any:
 def _switch(value: Any) -> Any:
     """YAML takes `on` and `off` for truth values."""
     return {True: "on", False: "off"}.get(value, value) if isinstance(value, bool) else value
+
+
+def _wanted(value: Any) -> Any:
+    """A section that may be wanted, not wanted, or wanted at a place."""
+    if isinstance(value, bool):
+        return {} if value else None
+    return {"out": value} if isinstance(value, str) else value
 
 
 Names = Annotated[list[str], BeforeValidator(_names)]
@@ -189,15 +196,11 @@ class Config(_Section):
     sweep: Sweep | None = None
     report: Annotated[
         Report | None,
-        BeforeValidator(
-            lambda v: {} if v is True else None if v is False else {"out": v} if isinstance(v, str) else v
-        ),
+        BeforeValidator(_wanted),
     ] = Report()
     export: Annotated[
         Export | None,
-        BeforeValidator(
-            lambda v: {} if v is True else None if v is False else {"out": v} if isinstance(v, str) else v
-        ),
+        BeforeValidator(_wanted),
     ] = None
     device: str = "auto"
 
@@ -236,15 +239,7 @@ class Asked:
 
     def error(self, place: Place, sentence: str) -> RequestError:
         """The sentence as an error of this place of the file."""
-        known = {
-            "extract": "checkpoint_path",
-            "fit": "num_epochs",
-            "out": "logs_dir",
-            "export": "checkpoint_path",
-        }
-        if self.contest and place:
-            place = (known.get(str(place[0]), place[0]),)
-        return self.marked.error(place, sentence)
+        return self.marked.error(own_place(place, self.marked) if self.contest else place, sentence)
 
 
 def load_config(path: str | Path, *, source: str | None = None, out: str | None = None) -> Asked:
@@ -285,10 +280,16 @@ def _with_underscores(values: Any) -> Any:
         inner = _section_of(fields[name].annotation) if name in fields else None
         if inner is not None and value is None:
             value = {}  # noqa: PLW2901 - a section without lines is one without options
-        if inner is not None and isinstance(value, Mapping):
-            value = {each.replace("-", "_"): given for each, given in value.items()}  # noqa: PLW2901
+        if inner is not None:
+            value = [_renamed(e) for e in value] if isinstance(value, list) else _renamed(value)  # noqa: PLW2901
         found[name] = value
     return found
+
+
+def _renamed(section: Any) -> Any:
+    if not isinstance(section, Mapping):
+        return section
+    return {key.replace("-", "_"): value for key, value in section.items()}
 
 
 def _section_of(annotation: Any) -> type[BaseModel] | None:

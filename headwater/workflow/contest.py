@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import Any
 
 from headwater.checkpoints import load_state_dict
-from headwater.workflow.marked import Marked
+from headwater.workflow.marked import Marked, Place
 from headwater.workflow.words import nearest
 
 KEYS = ("num_epochs", "lr", "batch_size", "logs_dir", "num_workers", "checkpoint_path")
@@ -21,6 +21,10 @@ SOURCE = "train"
 """Where the solution looked for its images, in the folder that it was started from."""
 
 METHOD = "HierSampler"
+CROPS = (
+    "the contest's solution drew a new crop of every image in every epoch, with the network in training "
+    "mode; here every epoch sees the centre crop as the network in evaluation mode does"
+)
 _LEAST = {"num_epochs": 1, "batch_size": 1, "num_workers": 0}
 _DEFAULTS = {"num_epochs": 20, "lr": 0.01, "batch_size": 1024, "num_workers": 0}
 
@@ -75,6 +79,14 @@ def in_full(marked: Marked, source: str | None = None) -> dict[str, Any]:
         },
         "export": {"out": f"{given['logs_dir']}/resnet.pth"},
     }
+
+
+def own_place(place: Place, marked: Marked) -> Place:
+    """The contest's own key for a place in the config that `in_full` makes of it."""
+    if place == ("extract", "source"):
+        return next(((key,) for key in SOURCE_KEYS if key in marked.values), ())
+    keys = {"extract": "checkpoint_path", "export": "checkpoint_path", "fit": "num_epochs", "out": "logs_dir"}
+    return (keys[str(place[0])],) if place and place[0] in keys else ()
 
 
 def check_start(marked: Marked, checkpoint: str, classes: Sequence[str]) -> None:

@@ -19,6 +19,7 @@ from headwater.store.lock import holding
 from headwater.workflow.check import REPORT, RESULTS, check
 from headwater.workflow.columns import annotate_store, draw_split
 from headwater.workflow.config import Asked, load_config
+from headwater.workflow.contest import CROPS
 from headwater.workflow.features import Images, extract_store, images_of
 from headwater.workflow.figures import Figures, measure, read_figures, write_figures
 from headwater.workflow.record import FILE as RECORD
@@ -140,7 +141,7 @@ def _run(asked: Asked, record: Record, images: Images, telling: Telling) -> RunR
         figures, table = _figures(task, trained, record)
         end(bool(trained.done), "; ".join([*trained.done, trained.said]))
     report, submission = None, None
-    notes = list(features.notes)
+    notes = [*features.notes, *([CROPS] if asked.contest else [])]
     left_out = task.left_out.describe()
     notes += [left_out] if left_out else []
     if config.report is not None:

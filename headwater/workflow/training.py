@@ -79,6 +79,8 @@ def wanted_methods(asked: Asked) -> dict[str, dict[str, Any]]:
         place = _method_place(asked, name, number)
         with asked.at(*place):
             for proper in methods() if name.lower() == "all" else (find_method(name).name,):
+                if proper in found:
+                    raise RequestError(f"the method {proper} stands here twice; name it once")
                 found[proper] = dict(given)
                 where[proper] = place
     for key, value in section.set.items():

@@ -168,6 +168,7 @@ def store(here: Path) -> Path:
     return here / "birds.store"
 
 
+METHODS = "fit:\n  methods: {ERM: , RWG: {l2: 0.1}}"
 BIRDS = """\
 out: run
 store: birds.store
@@ -307,6 +308,10 @@ def test_a_sweep_grows_selects_anew_and_stands_aside(here: Path) -> None:
         ("l2: 0.1", "l3: 0.1", 8, "RWG has no setting 'l3' (there is 'max_iterations', 'l2', 'standardise')"),
         ("l2: 0.1", "l2: -1", 8, "RWG cannot take l2 = -1"),
         ("fit:", "fit:\n  set: {l3: 1}", 8, "none of the methods has the setting 'l3'"),
+        (METHODS, "sweep:\n  methods: RWG\n  grid: {l3: 1}", 9, "none of the methods has the setting 'l3'"),
+        (METHODS, "sweep:\n  methods: [ERM, RWG]\n  set:\n    RWG.l2: -1", 10, "RWG cannot take l2 = -1"),
+        (METHODS, "sweep:\n  select: worst", 8, "there is no selection rule 'worst'"),
+        ("ERM: ,", "ERM: , erm: ,", 8, "the method ERM stands here twice"),
         ("fit:", "fit:\n  views: true", 8, "the store has no augmented views"),
         ("fit:", "export: {out: a.bin, method: ERM}\nfit:", 7, "'a.bin' must end in .pth"),
         ("fit:", "export:\nfit:", 7, "2 methods are fitted and one head can be exported"),
