@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+AREA = "worst 10\u201350\u202f% of groups"
+"""What the area of a worst-K curve is called: the mean over K of the worst K % of the groups."""
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -26,13 +29,30 @@ class GroupResult:
 
 
 @dataclass(frozen=True)
+class Curve:
+    """A worst-K curve: mean accuracy of the worst `groups`, `percents` % of them, with intervals K by K."""
+
+    percents: tuple[float, ...]
+    groups: tuple[int, ...]
+    accuracies: tuple[float, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+
+    def at(self, percent: float) -> Estimate:
+        """The estimate at one of the percents."""
+        place = self.percents.index(percent)
+        return Estimate(self.accuracies[place], self.low[place], self.high[place])
+
+
+@dataclass(frozen=True)
 class MethodResult:
     """One trained head: how it did on the reported split and how its training ended.
 
     `name` is unique within the report. `worst` is the accuracy of the group `worst_group`. The three averages
     keep the names of `heads.measures.metrics`: `overall` (rows count the same), `balanced` (groups do),
     `train_weighted` (groups count by their share of train). `in_sample`: why the figures are not of rows that
-    are new to the head; empty where they are.
+    are new to the head; empty where they are. `area` and `curve` of the worst K % of the groups are there
+    where these are many and small, so that their single worst one says little.
     """
 
     name: str
@@ -53,6 +73,34 @@ class MethodResult:
     settings: str
     choices: str
     in_sample: str = ""
+    area: Estimate | None = None
+    curve: Curve | None = None
+
+    @property
+    def aimed(self) -> Estimate:
+        """What the page is about: the worst group, or where groups are many and small, their worst K %."""
+        return self.worst if self.area is None else self.area
+
+
+@dataclass(frozen=True)
+class NodeResult:
+    """A node of the tree of groups: its groups and images, and each of `heads`' accuracies there."""
+
+    name: str
+    parent: str
+    groups: int
+    count: int
+    accuracies: tuple[Estimate, ...]
+
+
+@dataclass(frozen=True)
+class LevelResult:
+    """One level above the groups: how many nodes it has, and those that the first of `heads` is worst at."""
+
+    level: str
+    total: int
+    heads: tuple[str, ...]
+    nodes: tuple[NodeResult, ...]
 
 
 @dataclass(frozen=True)
@@ -171,8 +219,9 @@ class RulePick:
 class Sweep:
     """A sweep behind the heads of a report.
 
-    `lowest_overall` is where the drawings begin; `skipped`: methods that could not be run, and why; `fewer`:
-    methods with fewer settings to try than the `draws` asked for. `warning`: of a choice that is no result.
+    `aim` names what `worst` is of in its parts. `lowest_overall` is where the drawings begin; `skipped`:
+    methods that could not be run, and why; `fewer`: methods with fewer settings to try than the `draws` asked
+    for. `warning`: of a choice that is no result.
     """
 
     methods: tuple[MethodTried, ...]
@@ -190,11 +239,16 @@ class Sweep:
     warning: str = ""
     draws: int | None = None
     fewer: tuple[tuple[str, int], ...] = ()
+    aim: str = "worst group"
 
 
 @dataclass(frozen=True)
 class ReportData:
-    """Everything on the page. `methods`: best worst group first; `baseline` and `best` name two of them."""
+    """Everything on the page. `methods`: best worst group first; `baseline` and `best` name two of them.
+
+    `gain`: where the page is about the worst K % of the groups, how much more accurate `best` is there than
+    `baseline` on the same images, as a difference of shares.
+    """
 
     title: str
     identity: str
@@ -221,6 +275,18 @@ class ReportData:
     commands: tuple[str, ...]
     versions: Mapping[str, str]
     sweep: Sweep | None = None
+    levels: tuple[LevelResult, ...] = ()
+    gain: Estimate | None = None
+
+    @property
+    def many(self) -> bool:
+        """Whether the groups are many and small, so that the page is about their worst K %."""
+        return any(method.area is not None for method in self.methods)
+
+    @property
+    def aim(self) -> str:
+        """What the page is about, in words."""
+        return AREA if self.many else "worst group"
 
     def method(self, name: str) -> MethodResult:
         """The method of that name."""

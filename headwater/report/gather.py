@@ -28,15 +28,18 @@ from headwater.report.data import (
     ReportData,
     Stage,
 )
+from headwater.report.nodes import level_results
 from headwater.report.pictures import Pictures
 from headwater.report.run import Run, RunHead
 from headwater.report.text import command, settings, shown
 from headwater.report.tried import asked, gather_sweep
+from headwater.report.worst import about_worst_shares, curve_of, gain
 
 ABOUT = "about.txt"
 LEVEL = 0.95
 MOST_HEADS = 40
 MOST_GROUPS = 40
+FEWER = 15  # groups shown where the page is about their worst K %, which no short list of them shows
 MOST_FAILURES = 20
 MOST_PICTURES = 14  # in each of at most two galleries
 
@@ -50,8 +53,9 @@ def gather(run: Run, images: str | os.PathLike[str] | None = None) -> ReportData
     split, note = _reported_split(task)
     reports = report_on(task, [each.head for each in run.heads], split)
     names = _unique_names(run.heads)
-    every = [_method(*parts, split) for parts in zip(names, run.heads, reports, strict=True)]
-    every.sort(key=lambda m: (-m.worst.value, -m.overall.value, m.name))
+    many = about_worst_shares(run, split)
+    every = [_method(*parts, split, many=many) for parts in zip(names, run.heads, reports, strict=True)]
+    every.sort(key=lambda m: (-m.aimed.value, -m.overall.value, m.name))
     best = _best(run, every)
     baseline = next((m for m in every if m.method == _BASELINE), every[-1])
     methods = every
@@ -60,10 +64,15 @@ def gather(run: Run, images: str | os.PathLike[str] | None = None) -> ReportData
         kept_anyway = [each for each in (best, baseline) if each not in methods]
         methods = [*methods[: MOST_HEADS - len(kept_anyway)], *kept_anyway]
         note += (
-            f" The run has {len(every)} heads; shown are {len(methods)}, those with the best worst groups."
+            f" The run has {len(every)} heads; shown are {len(methods)}, the best"
+            f" by the {'worst K % of the groups' if many else 'worst group'}."
         )
-    kept, group_note = _kept_groups(task, baseline, best)
-    methods = [_only_groups(method, kept) for method in methods]
+    said = dict(zip(names, reports, strict=True))
+    kept, group_note = _kept_groups(task, baseline, best, said)
+    methods = [
+        replace(method, groups=tuple(_group(said[method.name].by_group[g]) for g in kept))
+        for method in methods
+    ]
     by_name = dict(zip(names, run.heads, strict=True))
     place = run.store.plan.source if images is None else images
     galleries, gallery_note = _galleries(
@@ -98,6 +107,8 @@ def gather(run: Run, images: str | os.PathLike[str] | None = None) -> ReportData
         level=LEVEL,
         commands=_commands(run),
         sweep=None if run.sweep is None else gather_sweep(run.sweep, split, baseline.name),
+        gain=gain(run, split, LEVEL, by_name[baseline.name], by_name[best.name]) if many else None,
+        levels=level_results(list(dict.fromkeys([baseline.name, best.name])), said, LEVEL),
         versions={"headwater": __version__, "Python": platform.python_version(), "NumPy": np.__version__},
     )
 
@@ -151,7 +162,7 @@ def _unique_names(heads: Sequence[RunHead]) -> list[str]:
     return [shown(each.info.method if times[each.info.method] == 1 else each.file.stem) for each in heads]
 
 
-def _method(name: str, each: RunHead, report: GroupReport, split: str) -> MethodResult:
+def _method(name: str, each: RunHead, report: GroupReport, split: str, *, many: bool) -> MethodResult:
     info, ending = each.info, each.head.convergence
     worst = report.worst_group
 
@@ -170,7 +181,7 @@ def _method(name: str, each: RunHead, report: GroupReport, split: str) -> Method
         train_weighted=(
             None if report.train_weighted is None else estimate("train_weighted", report.train_weighted)
         ),
-        groups=tuple(map(_group, report.by_group)),
+        groups=(),
         converged=ending.converged and not info.unconverged,
         convergence_note=shown(ending.message),
         iterations=ending.iterations,
@@ -180,6 +191,8 @@ def _method(name: str, each: RunHead, report: GroupReport, split: str) -> Method
         settings=settings(info.settings),
         choices=settings(info.choices),
         in_sample=shown(info.in_sample(split)),
+        area=estimate("worst_area", report.worst_curve().area) if many else None,
+        curve=curve_of(report, LEVEL) if many else None,
     )
 
 
@@ -189,25 +202,25 @@ def _group(group: Any) -> GroupResult:
     return GroupResult(shown(group.name), group.count, group.correct, accuracy)
 
 
-def _kept_groups(task: Task, baseline: MethodResult, best: MethodResult) -> tuple[list[int], str]:
+def _kept_groups(
+    task: Task, baseline: MethodResult, best: MethodResult, said: Mapping[str, GroupReport]
+) -> tuple[list[int], str]:
     """The groups that are shown: all, or those that the baseline or the best head is worst for."""
     total = len(task.group_names)
     if total <= MOST_GROUPS:
         return list(range(total)), ""
 
+    pair = [said[method.name].by_group for method in (baseline, best)]
+
     def lowest(g: int) -> float:
-        found = [m.groups[g].accuracy for m in (baseline, best)]
-        return min((accuracy.value for accuracy in found if accuracy is not None), default=2.0)
+        found = [groups[g].accuracy for groups in pair]
+        return min((accuracy for accuracy in found if accuracy is not None), default=2.0)
 
-    kept = sorted(sorted(range(total), key=lowest)[:MOST_GROUPS])
-    missing = sum(not group.count for group in baseline.groups)
+    kept = sorted(range(total), key=lowest)[: FEWER if baseline.area is not None else MOST_GROUPS]
+    missing = sum(not group.count for group in pair[0])
     which = baseline.name if baseline is best else f"{baseline.name} or {best.name}"
-    note = f"Shown are the {MOST_GROUPS} of {total:,} groups that are worst for {which}."
+    note = f"Shown are the {len(kept)} of {total:,} groups that are worst for {which}."
     return kept, note + (f" {missing:,} groups have no images in this split." if missing else "")
-
-
-def _only_groups(method: MethodResult, kept: Sequence[int]) -> MethodResult:
-    return replace(method, groups=tuple(method.groups[g] for g in kept))
 
 
 def _classes(task: Task) -> tuple[Group, ...]:
@@ -285,7 +298,7 @@ def _galleries(
 ) -> tuple[tuple[Gallery, ...], str]:
     """The baseline's mistakes in its worst group beside what the best head says, and the best head's own."""
     pictures = Pictures(place)
-    rows = run.task.rows(split).index
+    rows = run.task.plain(split)
     predicted = run.task.predict([baseline[1].head, best[1].head], rows)
     base, top = _Said(baseline[0], predicted[0]), _Said(best[0], predicted[1])
     pairs = [(base, top), (top, base)] if baseline[0] is not best[0] else [(top, None)]

@@ -9,7 +9,7 @@ from importlib import resources
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
-from headwater.report import words
+from headwater.report import curves, words
 from headwater.report.data import GroupResult, MethodResult, ReportData
 
 _NOTHING_ELSE = "base-uri 'none'; form-action 'none'"
@@ -44,6 +44,9 @@ def render(data: ReportData) -> str:
         seconds=_seconds,
         rate=_rate,
         seen=_seen,
+        curve_axis=curves.axis,
+        band=curves.band,
+        line=curves.line,
     )
     template = environment.get_template("page.html")
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from headwater.heads.sweeps.results import SweepResult, judged
 from headwater.heads.sweeps.selection import Pick, best_by_method, find_rule
-from headwater.report.data import MethodTried, RulePick, Sweep, Tried
+from headwater.report.data import AREA, MethodTried, RulePick, Sweep, Tried
 from headwater.report.text import settings, shown
 
 
@@ -21,7 +21,7 @@ def gather_sweep(result: SweepResult, split: str, baseline: str) -> Sweep:
     Where `split` is val, methods that read val show what they did out of fold.
     """
     table = result.table
-    overall, worst = (_figure(result, split, name) for name in ("overall", "worst_group"))
+    overall, worst = (_figure(result, split, name) for name in ("overall", result.aim))
     names = np.array(table["method"].to_pylist())
     candidates = np.array(table["candidate"].to_pylist())
     unconverged = np.array([bool(n) or n is None for n in table["unconverged"].to_pylist()])
@@ -65,6 +65,7 @@ def gather_sweep(result: SweepResult, split: str, baseline: str) -> Sweep:
         baseline_worst=base.chosen_worst if base else None,
         skipped=tuple((shown(each.method), shown(each.reason)) for each in result.skipped),
         warning=shown(result.warning),
+        aim=AREA if result.aim == "worst_area" else "worst group",
         draws=result.request["draws"],
         fewer=tuple((shown(name), count) for name, count in result.fewer_settings.items()),
     )
@@ -108,7 +109,7 @@ def _chosen(result: SweepResult) -> dict[str, str]:
 
 def _rule(result: SweepResult, pick: Pick, split: str) -> RulePick:
     own = np.array(result.table["candidate"].to_pylist()) == pick.id
-    worst = _figure(result, split, "worst_group")[own]
+    worst = _figure(result, split, result.aim)[own]
     return RulePick(
         rule=pick.rule,
         looks_at=pick.sees,

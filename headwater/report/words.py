@@ -29,7 +29,12 @@ def span(estimate: Estimate | None) -> str:
 def headline(data: ReportData) -> str:
     """The finding in one sentence about the baseline: how right it is overall and in its worst group."""
     base = data.method(data.baseline)
-    overall, worst = percent(base.overall.value), percent(base.worst.value)
+    overall, worst = percent(base.overall.value), percent(base.aimed.value)
+    if data.many:
+        return (
+            f"{base.name} is right for {overall} of the {data.split} images overall, "
+            f"but for {worst} in the {data.aim}."
+        )
     if base.overall.value - base.worst.value < _NOTEWORTHY:
         return (
             f"{base.name} is right for {overall} of the {data.split} images, "
@@ -47,12 +52,18 @@ def answer(data: ReportData) -> str:
     if best.name == base.name:
         if len(data.methods) == 1:
             return "It is the only head in this run, so there is nothing to compare it with."
-        return f"No other head in this run does better for its worst group than {base.name}."
+        where = f"in the {data.aim}" if data.many else "for its worst group"
+        return f"No other head in this run does better {where} than {base.name}."
+    where = f"in the {data.aim}" if data.many else f"of its own worst group, “{best.worst_group}”,"
     result = (
-        f"{best.name} is right for {percent(best.worst.value)} of its own worst group, “{best.worst_group}”, "
+        f"{best.name} is right for {percent(best.aimed.value)} {where} "
         f"and for {percent(best.overall.value)} overall."
     )
-    if not apart(base.worst, best.worst):
+    if data.gain is not None:
+        sure = data.gain.low is not None and data.gain.low > 0
+        result += f" On the same images that is {points(data.gain.value)} points more ({span(data.gain)})"
+        result += "." if sure else ", so this run alone does not settle which head is better."
+    elif not apart(base.aimed, best.aimed):
         result += (
             " The two worst-group intervals overlap, so this run alone does not settle which head is better."
         )

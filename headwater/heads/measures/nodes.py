@@ -51,21 +51,26 @@ class LevelAccuracy:
         several = self.groups[order] > 1
         return order[several] if several.any() else order
 
+    def worst_places(self, most: int) -> list[int]:
+        """The places in `names` of the nodes of lowest accuracy, lowest first."""
+        places: list[int] = self._order[:most].tolist()
+        return places
+
+    def node(self, place: int) -> GroupAccuracy:
+        """The node at a place in `names`."""
+        return GroupAccuracy(self.names[place], int(self.count[place]), int(self.correct[place]))
+
     def worst(self, most: int) -> list[tuple[GroupAccuracy, str, int]]:
         """The nodes of lowest accuracy, lowest first: each with its parent's name and how many groups."""
         return [
-            (
-                GroupAccuracy(self.names[place], int(self.count[place]), int(self.correct[place])),
-                self.parents[place],
-                int(self.groups[place]),
-            )
-            for place in self._order[:most].tolist()
+            (self.node(place), self.parents[place], int(self.groups[place]))
+            for place in self.worst_places(most)
         ]
 
     def plain(self, level: float | None, most: int = _LISTED) -> dict[str, Any]:
         """Plain data for JSON: the worst nodes, with intervals at `level` unless that is None."""
-        places = self._order[:most].tolist()
-        found = plain([each for each, _, _ in self.worst(most)], level)
+        places = self.worst_places(most)
+        found = plain([self.node(place) for place in places], level)
         for each, place in zip(found, places, strict=True):
             each.update(path=self.paths[place], groups=int(self.groups[place]))
         return {"nodes": len(self.names), "worst": found}
