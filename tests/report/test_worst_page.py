@@ -1,0 +1,116 @@
+"""A page about hundreds of small groups in a taxonomy: their worst K %, the curve and the levels."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from headwater.cli.main import app
+from headwater.heads import fit_many
+from headwater.heads.evaluation import evaluate
+from headwater.report import build_report
+from headwater.report.data import Curve
+from headwater.report.gather import gather
+from headwater.report.run import open_run
+from headwater.store import import_features, set_levels
+
+LEVELS = ("kingdom", "phylum", "family", "species")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Heads fitted on 240 species of 4 phyla, with 1 to 6 rows in train and 4 in test."""
+    place = tmp_path_factory.mktemp("taxa")
+    random = np.random.default_rng(0)
+    phylum, family = np.arange(240) % 4, np.arange(240) % 40
+    counts = np.concatenate([random.integers(1, 7, 240), np.full(240, 2), np.full(240, 4)])
+    species = np.repeat(np.tile(np.arange(240), 3), counts)
+    split = np.repeat(np.repeat(["train", "val", "test"], 240), counts)
+    centre = random.normal(size=(4, 8))[phylum] + random.normal(size=(40, 8))[family] * 0.8
+    features = centre[species] + random.normal(size=(len(species), 8))
+    columns = {
+        "kingdom": np.where(phylum < 2, "Animalia", "Plantae")[species],
+        "phylum": np.array([f"p{code}" for code in phylum])[species],
+        "family": np.array([f"f{code:02}" for code in family])[species],
+        "species": np.array([f"<i>s{code:03}" for code in range(240)])[species],
+    }
+    np.savez(place / "made.npz", features=features.astype("f4"), split=split, **columns)
+    store = place / "made.store"
+    import_features(place / "made.npz", store)
+    set_levels(store, LEVELS)
+    names = ["ERM", "RWG"]
+    fit_many(
+        store,
+        methods=[(name, {}) for name in names],
+        target="phylum",
+        groups=["species"],
+        out=[place / "run" / f"{name}.safetensors" for name in names],
+    )
+    return place / "run"
+
+
+def test_the_page_is_about_the_worst_shares(run: Path) -> None:
+    data = gather(open_run(run))
+    assert data.many
+    assert data.gain is not None or data.baseline == data.best
+    for method in data.methods:
+        report = evaluate(run / method.file, run.parent / "made.store")
+        assert method.area is not None
+        assert method.curve is not None
+        assert method.area.value == pytest.approx(report.worst_curve().area)
+        assert method.curve.at(10).value == pytest.approx(report.worst_k(24))
+        assert method.curve.low[0] < method.curve.accuracies[0] < method.curve.high[0]
+    areas = [method.area.value for method in data.methods if method.area]
+    assert areas == sorted(areas, reverse=True)
+    assert len(data.groups) == len(data.methods[0].groups) == 15
+    assert [level.level for level in data.levels] == ["kingdom", "phylum", "family"]
+    baseline = evaluate(run / data.method(data.baseline).file, run.parent / "made.store")
+    for level in data.levels:
+        shares = [node.accuracies[0].value for node in level.nodes]
+        assert shares == sorted(shares)
+        assert min(shares) == pytest.approx(
+            min(
+                found.correct[at] / found.count[at]
+                for found in baseline.by_node
+                if found.level == level.level
+                for at in range(len(found.names))
+            )
+        )
+        assert all(len(node.accuracies) == len(level.heads) for node in level.nodes)
+
+    page = build_report(run, run / "page.html").read_text()
+    assert "in the worst 10\u201350\u202f% of groups." in page
+    assert page.count('class="band') >= 2
+    assert page.count("<details") == 3
+    assert len(page) < 100_000
+    assert "<i>s" not in page
+    for path in re.findall(r' d="M([\d., ]+)Z?"', page):
+        numbers = [float(number) for pair in path.split() for number in pair.split(",")]
+        assert all(0 <= number <= 100 for number in numbers)
+
+
+def test_a_curve_names_its_places() -> None:
+    curve = Curve((10.0, 20.0), (1, 2), (0.2, 0.4), (0.1, 0.3), (0.3, 0.5))
+    assert (curve.at(20).value, curve.at(20).low, curve.at(20).high) == (0.4, 0.3, 0.5)
+
+
+def test_the_command_line_drills_down_and_lists_no_more_than_asked(run: Path) -> None:
+    words = ["heads", "evaluate", str(run / "ERM.safetensors"), str(run.parent / "made.store")]
+    shown = CliRunner().invoke(app, [*words, "--by", "family", "--worst", "3"])
+    assert shown.exit_code == 0
+    assert "The worst K % of the groups" in shown.output
+    assert "The worst of 40 at level family" in shown.output
+    assert "The worst 3 of 240 groups" in shown.output
+    assert len(shown.output.splitlines()) < 60
+    found = json.loads(CliRunner().invoke(app, [*words, "--json"]).output)
+    assert (found["groups"], len(found["by_group"])) == (240, 200)
+    assert set(found["by_node"]) == {"kingdom", "phylum", "family"}
+    assert found["by_node"]["phylum"]["nodes"] == 4
+    assert len(found["worst_curve"]["low"]) == 41
+    wrong = CliRunner().invoke(app, [*words, "--by", "familie"])
+    assert wrong.exit_code != 0
