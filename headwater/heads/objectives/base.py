@@ -65,6 +65,11 @@ class RiskOf(Protocol):
         """
         ...
 
+    @property
+    def has_directions(self) -> bool:
+        """Whether `bend` may answer with directions, for which losses need not be found otherwise."""
+        ...
+
     def bend(self, losses: Tensor) -> tuple[Tensor | None, Tensor | None]:
         """About its second derivative by the losses, for a metric: a diagonal (n, H), and directions.
 
@@ -147,6 +152,11 @@ class WeightedMean:
         """See RiskOf."""
         weights = self.weights.at()
         return (losses * weights).sum(0, dtype=torch.float64), weights.expand_as(losses)
+
+    @property
+    def has_directions(self) -> bool:
+        """See RiskOf."""
+        return False
 
     def bend(self, losses: Tensor) -> tuple[Tensor | None, Tensor | None]:
         """See RiskOf: a mean is linear."""
@@ -335,7 +345,7 @@ class Objective:
         For a metric only; None where there are none.
         """
         found = [] if self.invariance is None else [self.invariance.steep(z)]
-        if self.mixtures is None and not isinstance(self.risk, WeightedMean):
+        if self.mixtures is None and self.risk.has_directions:
             _, by_loss = self.risk.bend(self.losses(z))
             if by_loss is not None:
                 found.append(self.loss.at(z)[1].unsqueeze(3) * by_loss.unsqueeze(1))

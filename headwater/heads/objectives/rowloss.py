@@ -16,6 +16,9 @@ from torch.nn import functional
 
 from headwater.heads.objectives.base import EVERY, by_head
 
+# From so many heads on torch's softmax, which is across them, has enough numbers side by side to be fast.
+_WIDE = 16
+
 
 class Shape(Protocol):
     """φ of the log-probability of the row's class."""
@@ -137,9 +140,8 @@ class ShapedLoss:
             if self.scale is not None:
                 slope *= self.scale.to(z.dtype)
             return loss, slope.unsqueeze(1)
-        log_p, index = self._log_softmax(z, target)
-        loss, factor = self.shape.at(log_p.gather(1, index).squeeze(1))
-        slope = log_p.exp_()
+        log_p, slope, index = self._softmax(z, target)
+        loss, factor = self.shape.at(log_p)
         slope.scatter_add_(1, index, slope.new_full((), -1.0).expand(index.shape))
         if factor is not None:
             slope *= factor.unsqueeze(1)
@@ -152,9 +154,9 @@ class ShapedLoss:
         target = self.target[rows]
         if self.columns == 1:
             return self._of_rows(z, weights, target).sum(0).view(-1, 1, 1)
-        log_p, index = self._log_softmax(z, target)
-        _, factor = self.shape.at(log_p.gather(1, index).squeeze(1))
-        p = log_p.double().exp_().permute(2, 0, 1)  # heads, rows, columns
+        log_p, p, _ = self._softmax(z, target)
+        _, factor = self.shape.at(log_p)
+        p = p.double().permute(2, 0, 1)  # heads, rows, columns
         weighted = p * self._curved(weights, factor).T.unsqueeze(2)
         return torch.diag_embed(weighted.sum(1)) - weighted.transpose(1, 2) @ p
 
@@ -196,8 +198,10 @@ class ShapedLoss:
         margin = self.margin.to(z.dtype)
         return margin[target] if target.ndim == 1 else margin.gather(0, target)
 
-    def _log_softmax(self, z: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """Log-probabilities (n, K, H) and each row's class as an index (n, 1, H) into them."""
+    def _softmax(self, z: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Log-probabilities (n, H) of the rows' classes, a new tensor of probabilities (n, K, H), and each
+        row's class as an index (n, 1, H) into them.
+        """
         index = target.view(len(z), 1, -1).expand(-1, 1, z.shape[2])
         if self.offset is not None:
             z = z + self.offset.to(z.dtype)
@@ -206,7 +210,14 @@ class ShapedLoss:
             z = z.scatter_add(1, index, taken)
         if self.scale is not None:
             z = z * self.scale.to(z.dtype)
-        return functional.log_softmax(z, dim=1), index
+        if z.shape[2] >= _WIDE:
+            all_log = functional.log_softmax(z, dim=1)
+            return all_log.gather(1, index).squeeze(1), all_log.exp_(), index
+        top = z.amax(1, keepdim=True)
+        own = z.gather(1, index) - top
+        p = (z - top).exp_()
+        total = p.sum(1, keepdim=True)
+        return (own - total.log()).squeeze(1), p.div_(total), index
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,11 @@ class WorstCase(Protocol):
         """See RiskOf: the smoothed value and the row weights q that attain it, which lie in the set."""
         ...
 
+    @property
+    def has_directions(self) -> bool:
+        """See RiskOf."""
+        ...
+
     def bend(self, losses: Tensor) -> tuple[Tensor | None, Tensor | None]:
         """See RiskOf."""
         ...

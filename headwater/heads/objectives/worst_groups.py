@@ -121,6 +121,11 @@ class WorstOne:
         value, log_q = self._soft(losses)
         return value, log_q.exp()
 
+    @property
+    def has_directions(self) -> bool:
+        """See RiskOf."""
+        return False
+
     def bend(self, losses: Tensor) -> tuple[Tensor | None, Tensor | None]:
         """See RiskOf: the diagonal without what all have in common, which WorstGroup takes away."""
         return self.sharpness * self.at(losses)[1], None
@@ -216,6 +221,11 @@ class WorstGroup:
         value, q = self.worst.at(self._adjusted(losses))
         return value, self.means.back(q).to(losses.dtype)
 
+    @property
+    def has_directions(self) -> bool:
+        """See RiskOf: of few groups."""
+        return self.means.count <= _FEW
+
     def bend(self, losses: Tensor) -> tuple[Tensor | None, Tensor | None]:
         """See RiskOf: Σ_g d_g (e_g - d/Σd)(e_g - d/Σd)ᵀ of the groups' own d, by those where it is largest.
 
@@ -223,7 +233,7 @@ class WorstGroup:
         """
         by_group, _ = self.worst.bend(self._adjusted(losses))
         assert by_group is not None
-        if len(by_group) > _FEW:
+        if not self.has_directions:
             return self.means.back(by_group), None
         middle = by_group / by_group.sum(0).clamp_min(1e-300)
         size, most = by_group.topk(min(_FOLLOWED, len(by_group)), dim=0)  # (r, H)

@@ -35,6 +35,11 @@ class _Ratios:
         """See WorstCase: there are no adjustments."""
         return torch.zeros_like(self.size)
 
+    @property
+    def has_directions(self) -> bool:
+        """See RiskOf."""
+        return False
+
     def _ratios(self, losses: Tensor, weights: Tensor) -> Tensor:
         """The a (n, H) that attain the smoothed worst case."""
         raise NotImplementedError

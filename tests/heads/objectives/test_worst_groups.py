@@ -122,8 +122,8 @@ def test_smoothed_weights_lie_in_the_set_and_are_the_derivative(
     np.testing.assert_allclose(q.sum(0), 1, rtol=1e-9)
     exact, under, _ = risk.bounds(given)
     np.testing.assert_allclose(under, (q * given).sum(0), rtol=1e-8)
-    assert (under <= exact * (1 + 1e-9)).all()
-    assert (value <= under + 1e-9).all()
+    assert (under <= exact * (1 + 1e-6)).all()
+    assert (value <= under + 1e-6).all()
     assert (exact - value <= risk.diameter / sharpness + 1e-6 * exact).all()
     step = 1e-5 / sharpness
     change = torch.tensor(np.random.default_rng(1).normal(size=losses.shape))
