@@ -66,6 +66,10 @@ def _check_features(asked: Asked) -> None:
 
         with asked.at("export"):
             check_backbone(backbone)
+    for key, address in (("source", section.source), ("weights", section.weights)):
+        if address is not None and address.startswith(hub.SCHEME):
+            with asked.at("extract", key):
+                hub.parse(address)
     if not section.source.startswith(hub.SCHEME) and not Path(section.source).exists():
         hint = (
             " (the contest's solution looked for `train`; name another folder as `data_path`)"
