@@ -152,6 +152,15 @@ def test_the_last_of_two_members_of_one_name_counts(tmp_path: Path) -> None:
             info.size = len(content)
             tar.addfile(info, io.BytesIO(content))
     assert contents(ArchiveSource(tmp_path / "a.tar")) == {"1.jpg": b"second!"}
+    made = tar_with(
+        ("1.jpg", FILE, ""), ("2.jpg", FILE, ""), ("1.jpg", tarfile.FIFOTYPE, ""), ("2.jpg", SYMLINK, "none")
+    )
+    (tmp_path / "b.tar").write_bytes(made)
+    source = ArchiveSource(tmp_path / "b.tar")
+    assert list(source.keys) == ["1.jpg", "2.jpg"]
+    found = contents(source)
+    assert "a named pipe" in str(found["1.jpg"])
+    assert "link to none" in str(found["2.jpg"])
 
 
 def test_names_that_are_no_utf8_and_backslashes_of_windows(tmp_path: Path) -> None:
@@ -302,6 +311,18 @@ def test_a_zip_that_is_cut_off_is_refused_and_a_damaged_member_fails_alone(
     found = contents(ArchiveSource(tmp_path / "bad.zip"))
     assert found.pop(info.filename) == "damaged within the archive"
     assert sum(isinstance(content, bytes) for content in found.values()) == len(found) - 1  # folder.jpg
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+@pytest.mark.parametrize("length", [1, 30_000, 4_000_000])
+def test_the_checksum_of_a_zips_member_is_compared(method: int, length: int, tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", method) as archive:
+        archive.writestr("1.jpg", b"a" * length)
+    made = bytearray(buffer.getvalue())
+    made[made.rindex(b"PK\x01\x02") + 16] ^= 1
+    (tmp_path / "a.zip").write_bytes(made)
+    assert contents(ArchiveSource(tmp_path / "a.zip")) == {"1.jpg": "damaged within the archive"}
 
 
 def test_an_encrypted_zip_and_an_archive_without_images_are_refused(tree: Path, tmp_path: Path) -> None:

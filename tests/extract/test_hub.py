@@ -65,6 +65,8 @@ def test_the_library_itself_finds_what_was_fetched(hub: FakeHub) -> None:
 def test_a_revision_is_asked_for_by_its_name(hub: FakeHub) -> None:
     ours.fetch("hf://someone/net@v1/weights.bin")
     assert hub.asked[0][1] == "someone/net/resolve/v1/weights.bin"
+    sent = [path for method, path, _ in hub.asked if method == "GET"]
+    assert sent[0] == f"someone/net/resolve/{COMMIT}/weights.bin"  # which no later commit changes
     with pytest.raises(RequestError, match="revision 'v2', which someone/net does not have"):
         ours.fetch("hf://someone/net@v2/weights.bin")
 

@@ -72,8 +72,7 @@ class Zip:
             with self._lock:  # which zipfile counts its open members without
                 file = self._zip.open(self._infos[place])
             try:
-                content = file.read(size)
-                file.read(1)  # at the end the checksum is compared
+                content = file.read(size)  # whose checksum is compared at its end
             finally:
                 with self._lock:
                     file.close()
