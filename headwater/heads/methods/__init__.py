@@ -58,6 +58,9 @@ from headwater.heads.methods import hierarchy
 
 # isort: split
 from headwater.heads.methods import hierarchy_sampler
+
+# isort: split
+from headwater.heads.methods import hierarchy_dro
 from headwater.heads.methods.registry import (
     Method,
     Needs,
@@ -90,6 +93,7 @@ __all__ = [
     "find_method",
     "george",
     "hierarchy",
+    "hierarchy_dro",
     "hierarchy_sampler",
     "invariance",
     "jtt",

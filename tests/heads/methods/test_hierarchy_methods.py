@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import headwater as hw
 from headwater.errors import RequestError
+from headwater.heads.bank.head_bank import HeadBank
 from headwater.heads.methods import find_method, plan
 from headwater.heads.methods.hierarchy import balanced_masses
 from headwater.heads.methods.hierarchy_sampler import HierarchicalSampler
@@ -224,3 +225,34 @@ def test_the_head_is_what_plain_pytorch_trains_with_the_sampler(taxa: Task, tmp_
     np.testing.assert_allclose(fitted.head.bias, fc.bias.detach().numpy(), atol=1e-5)
     assert np.abs(fitted.head.weight - start["fc.weight"].numpy()).max() > 0.05
     assert fitted.choices["rows_per_epoch"] == len(sampler)
+
+
+def test_the_worst_groups_are_drawn_toward_their_relatives_in_the_tasks_tree(taxa: Task) -> None:
+    recipe = plan(taxa, "HierDRO", {"share": 0.4, "strength": 3.0, "l2": 0.1}).recipe
+    (spec,) = next(recipe)
+    (head,) = HeadBank(taxa.features, taxa.target, 4).train([spec])
+    train = taxa.splits["train"]
+    logits = head.logits(taxa.features[train]).astype(float)
+    losses = -np.log(
+        (np.exp(logits - logits[np.arange(len(train)), taxa.target[train]][:, None])).sum(1) ** -1
+    )
+    of, counts, sums = taxa.tree.node[taxa.groups[train]], np.zeros(12), np.zeros(12)
+    for leaf, loss in zip(of, losses, strict=True):
+        node = leaf
+        while node >= 0:
+            counts[node] += 1
+            sums[node] += loss
+            node = PARENT[node]
+    drawn = np.zeros(13)
+    drawn[-1] = losses.mean()  # what lies over the roots, their parent -1
+    for node in range(12):
+        drawn[node] = (sums[node] + 3 * drawn[PARENT[node]]) / (counts[node] + 3)
+    worst = np.sort(drawn[5:12])[::-1]
+    expected = (worst[0] + worst[1] + 0.8 * worst[2]) / 2.8
+    scaled = head.weight * taxa.features[train].astype(float).std(axis=0)
+    scaled -= scaled.mean(axis=0)  # of the columns' common part softmax knows nothing
+    assert head.convergence.objective == pytest.approx(expected + 0.05 * (scaled**2).sum(), rel=2e-3)
+    assert head.convergence.converged
+    (single,) = next(plan(taxa, "HierDRO", {"share": 0.0, "strength": 0.0, "l2": 1.0}).recipe)
+    assert single.risk.share is None
+    assert single.risk.shrinking is None
