@@ -215,17 +215,25 @@ def export(
 
 
 def _print_fits(results: Sequence[FitResult], target: str, groups: str) -> None:
+    from headwater.heads.sweeps.selection import MANY  # noqa: PLC0415
+
     rows = []
+    many = any(
+        found["groups_with_rows"] >= MANY for result in results for found in result.info.summary.values()
+    )
     for result in results:
         for place, (split, found) in enumerate(result.info.summary.items()):
-            worst, drawn = found["worst_group"], found["intervals"]["worst_group"] or {}
+            worst = found["worst_group"] and found["worst_group"]["accuracy"]
+            if many:
+                worst = found["worst_curve"] and found["worst_curve"]["area"]
+            drawn = found["intervals"].get("worst_area" if many else "worst_group") or {}
             rows.append(
                 (
                     result.fitted.method if place == 0 else "",
                     f"{split} *" if result.info.in_sample(split) else split,
                     percent(found["overall"]),
                     percent(found["balanced"]),
-                    percent(worst and worst["accuracy"]),
+                    percent(worst),
                     between(drawn.get("low"), drawn.get("high")),
                     f"{result.fitted.seconds:.1f}" if place == 0 else "",
                 )
@@ -234,9 +242,11 @@ def _print_fits(results: Sequence[FitResult], target: str, groups: str) -> None:
     if rows:
         print_table(
             f"Accuracy in %; groups: {made}",
-            ["method", "split", "overall", "balanced", "worst", "95 %", "s"],
+            ["method", "split", "overall", "balanced", "worst K %" if many else "worst", "95 %", "s"],
             rows,
         )
+    if many:
+        print_note("worst K %: accuracy of the worst K % of the groups, the mean over K from 10 to 50")
     for split in ("val", "test"):
         names = [each.fitted.method for each in results if each.info.in_sample(split)]
         if names:

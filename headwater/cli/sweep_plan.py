@@ -86,7 +86,8 @@ def _planned(design: Design, at: SweepProgress) -> str:
     methods = len({each.method for each in design.candidates})
     rows, crossed = len(design.trials), at.recipes - len(design.trials)
     kept = f", {at.ended:,} of them kept from before" if at.ended else ""
-    judging = f", and {crossed:,} more judge on held-out rows what reads val" if crossed else ""
+    what = "of train all of them, for there is no val" if design.folds.of_train else "what reads val"
+    judging = f", and {crossed:,} more judge on held-out rows {what}" if crossed else ""
     return (
         f"{counted(at.recipes, 'recipe')} planned{kept}: {counted(methods, 'method')}, "
         f"{counted(len(design.candidates), 'setting')}, {counted(len(design.seeds), 'seed')}, so "
@@ -117,7 +118,8 @@ def print_plan(design: Design, out: Path, *, replace: bool, as_json: bool) -> No
     columns = ("settings", "heads", "held_out", "recipes", "kept")
     total = ("all", *(sum(mine[name] for mine in plan.values()) for name in columns))
     print_table(
-        "What would be trained, as recipes: heads of the table, and what judges them on held-out rows of val",
+        "What would be trained, as recipes: heads of the table, and what judges them on held-out rows of "
+        + design.folds.split,
         ["method", "settings", "heads", "held out", "recipes", "kept"],
         [
             (*(f"{cell:,}" if isinstance(cell, int) else cell for cell in row),)
