@@ -35,7 +35,16 @@ def test_sides_take_turns():
 
 @pytest.mark.parametrize(
     ("name", "claims"),
-    [("store", 5), ("extract", 5), ("heads", 3), ("pacs", 7), ("grid", 2), ("dfr", 3), ("sweep", 6)],
+    [
+        ("store", 5),
+        ("extract", 5),
+        ("heads", 3),
+        ("pacs", 7),
+        ("grid", 2),
+        ("dfr", 3),
+        ("sweep", 6),
+        ("inat", 15),
+    ],
 )
 def test_a_benchmark_runs(name, claims, tmp_path, capsys):
     pytest.importorskip("openvino")  # the peer of one claim, in the extra `bench`
