@@ -237,3 +237,21 @@ def test_curvature_from_a_sample_of_rows_is_near_that_from_all():
     squares = (slope * mean.weights.values).T @ slope
     exact = loss.curvature(z, mean.weights.values) + 0.1 * squares
     torch.testing.assert_close(Objective(loss, mean).curvature(z), exact, rtol=0.05, atol=1e-2)
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_many_heads_side_by_side_have_the_losses_that_each_has_alone(own):
+    many = 24
+    target = labels(3, ROWS, many) if own else labels(3, ROWS)
+    z = draw(ROWS, 3, many)
+    loss = ShapedLoss(target, 3, Logarithm())
+    before = z.clone()
+    found, slope = loss.at(z)
+    curved = loss.curvature(z, torch.ones(ROWS, many))
+    torch.testing.assert_close(z, before)
+    for head in range(many):
+        alone, place = loss.of(torch.tensor([head])), z[..., [head]]
+        one, derivative = alone.at(place)
+        torch.testing.assert_close(found[:, [head]], one)
+        torch.testing.assert_close(slope[..., [head]], derivative)
+        torch.testing.assert_close(curved[[head]], alone.curvature(place, torch.ones(ROWS, 1)))
