@@ -108,13 +108,17 @@ class Record:
                 return name
         return self.free_name(kind, plain)
 
-    def free_name(self, kind: str, plain: str) -> str:
-        """The first of `plain`, `plain-2`, … that this run does not use; none but the first may be there."""
+    def free_name(self, kind: str, plain: str, *, new: bool = False) -> str:
+        """The first of `plain`, `plain-2`, … that this run does not use; only the first may be there already.
+
+        `new`: not even that.
+        """
         known = self.folders.setdefault(kind, {})
         stem, dot, ending = plain.partition(".")
         for number in range(1, 10_000):
             name = plain if number == 1 else f"{stem}-{number}{dot}{ending}"
-            if name not in known and (number == 1 or not (self.folder / name).exists()):
+            there = (self.folder / name).exists()
+            if name not in known and (not there or (number == 1 and not new)):
                 return name
         raise RequestError(f"{str(self.folder)!r} holds too many runs; choose another `out`")
 

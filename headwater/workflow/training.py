@@ -279,6 +279,9 @@ def _sweep_folder(request: Mapping[str, Any], record: Record) -> Path:
             continue
         return record.folder / name
     name = record.free_name("sweep", "sweep")
-    check_folder(record.folder / name, request)
+    try:
+        check_folder(record.folder / name, request)
+    except RequestError:  # what is there is not this run's
+        name = record.free_name("sweep", "sweep", new=True)
     record.begin("sweep", name, "")
     return record.folder / name

@@ -294,6 +294,10 @@ def test_a_sweep_grows_selects_anew_and_stands_aside(here: Path) -> None:
     assert fewer.heads == Path("run/sweep-2")
     back = ran(plain + "sweep: {methods: [ERM, RWG, RWY], draws: 1, seeds: 1, select: balanced}\n")
     assert (back.heads, back.steps[-1].done) == (Path("run/sweep"), False)
+    Path("other/sweep").mkdir(parents=True)
+    Path("other/sweep/mine.txt").write_text("mine")
+    beside = ran(plain.replace("out: run", "out: other") + "sweep: {methods: RWG, draws: 1, seeds: 1}\n")
+    assert beside.heads == Path("other/sweep-2")
 
 
 @pytest.mark.parametrize(
