@@ -106,7 +106,7 @@ class _Request:
     def fetch(self) -> Path:
         errors = self._hub.errors
         try:
-            known = self._hub.get_hf_file_metadata(self._url(self._file.revision), endpoint=self._endpoint)
+            known = self._hub.get_hf_file_metadata(self._url(self._file.revision))
         except self._failures as error:
             gone = (errors.RepositoryNotFoundError, errors.EntryNotFoundError, errors.RevisionNotFoundError)
             if isinstance(error, gone) or (copy := self._copy()) is None:

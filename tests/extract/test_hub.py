@@ -8,6 +8,7 @@ import tarfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from safetensors.torch import save
@@ -163,7 +164,7 @@ def test_without_the_hub_the_copy_is_taken_at_once_and_else_it_fails_at_once(
 
 
 def _answer_of_no_hub() -> object:
-    return library.HfFileMetadata(commit_hash=None, etag=None, location="", size=None, xet_file_data=None)
+    return SimpleNamespace(commit_hash=None, etag=None, size=None)
 
 
 def test_too_little_room_is_said_before_anything_is_fetched(
