@@ -58,24 +58,28 @@ class GroupMeans:
 
     def at(self, losses: Tensor) -> Tensor:
         """(G, H) float64 from the losses of rows (n, H)."""
+        each = self._each()
+        if len(each) == 1:
+            return each[0][0].means(losses, self.strength, self.count)
         out = torch.empty(self.count, losses.shape[1], dtype=torch.float64, device=losses.device)
-        for grouping, heads in self._each():
+        for grouping, heads in each:
             out[:, heads] = grouping.means(losses[:, heads], self.strength[heads], self.count)
         return out
 
     def back(self, weights: Tensor) -> Tensor:
         """Weights of rows (n, H) from those of groups (G, H)."""
+        each = self._each()
+        if len(each) == 1:
+            return each[0][0].back(weights, self.strength)
         rows = len(self.groupings[0].codes)
         out = torch.empty(rows, weights.shape[1], dtype=weights.dtype, device=weights.device)
-        for grouping, heads in self._each():
+        for grouping, heads in each:
             out[:, heads] = grouping.back(weights[:, heads], self.strength[heads])
         return out
 
-    def _each(self) -> list[tuple[Grouping, slice | Tensor]]:
+    def _each(self) -> list[tuple[Grouping, Tensor]]:
         """Each grouping that heads have, with those."""
         present = torch.unique(self.column).tolist()
-        if len(present) == 1:
-            return [(self.groupings[present[0]], slice(None))]
         return [(self.groupings[each], torch.nonzero(self.column == each).flatten()) for each in present]
 
 
