@@ -39,7 +39,7 @@ def worst_intervals(
 ) -> WorstIntervals:
     """Intervals of the curve of `PERCENTS` for groups with `correct` of `count` (groups,) rows right each."""
     z, random, draws = _prepared(level, seed, len(count))
-    rates = Rates.fitted(correct, count).drawn(draws, random)
+    rates = Rates.fitted(np.stack([correct, count - correct], axis=1)).drawn(draws, random)[..., 0]
     one, other = (worst_shares(random.binomial(count, rates) / count) for _ in range(2))
     curve = worst_shares(correct / count)
     half = z * _spread(one - other)
@@ -75,30 +75,29 @@ def area_difference(
     if not known.any():
         raise RequestError("no row has a known group, so there is no worst-K area to compare")
     _, group = np.unique(groups[known], return_inverse=True)
-    one, two = first[known].astype(bool), second[known].astype(bool)
-    count, right, both, only_second = (
-        np.bincount(group[rows], minlength=int(group.max()) + 1)
-        for rows in (slice(None), one, one & two, ~one & two)
-    )
+    outcome = 2 * ~first[known].astype(bool) + ~second[known].astype(bool)  # both, first, second, neither
+    counts = np.bincount(4 * group + outcome, minlength=4 * (int(group.max()) + 1)).reshape(-1, 4)
+    count = counts.sum(axis=1)
     z, random, draws = _prepared(level, seed, len(count))
-    # The second head's rows are drawn given the first's: among those it gets right, and among the others.
-    rates = [
-        Rates.fitted(*pair).drawn(draws, random)
-        for pair in ((right, count), (both, right), (only_second, count - right))
-    ]
+    rates = Rates.fitted(counts).drawn(draws, random)
 
     def drawn() -> NDArray[np.float64]:
-        mine = random.binomial(count, rates[0])
-        theirs = random.binomial(mine, rates[1]) + random.binomial(count - mine, rates[2])
-        return _area(theirs / count) - _area(mine / count)
+        return _gain(random.multinomial(count, rates))
 
-    estimate = float(_area((both + only_second) / count) - _area(right / count))
+    estimate = float(_gain(counts))
     reach = z * float(_spread(drawn() - drawn()))
     return Interval(estimate, estimate - reach, estimate + reach, level, METHOD)
 
 
 def _area(accuracies: NDArray[np.float64]) -> NDArray[np.float64]:
     return area_of(worst_shares(accuracies, PERCENTS), PERCENTS)
+
+
+def _gain(counts: NDArray[np.int64]) -> NDArray[np.float64]:
+    """The second head's area less the first's, from rows (..., groups, outcomes)."""
+    count = counts.sum(axis=-1)
+    both, first, second = (counts[..., outcome] for outcome in range(3))
+    return _area((both + second) / count) - _area((both + first) / count)
 
 
 def _spread(differences: NDArray[np.float64]) -> NDArray[np.float64]:

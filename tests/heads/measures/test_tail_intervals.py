@@ -91,7 +91,8 @@ def test_the_fitted_rates_are_those_of_the_groups() -> None:
     random = np.random.default_rng(3)
     true = np.where(random.random(4000) < 0.6, 0.9, 0.4)
     count = random.integers(1, 9, 4000)
-    drawn = Rates.fitted(random.binomial(count, true), count).drawn(20, random)
+    right = random.binomial(count, true)
+    drawn = Rates.fitted(np.stack([right, count - right], axis=1)).drawn(20, random)[..., 0]
     assert drawn.mean() == pytest.approx(true.mean(), abs=0.01)
     # What was observed is spread wider than the truth, by the chance that a handful of rows leave.
     assert drawn.std() == pytest.approx(true.std(), rel=0.15)
