@@ -76,7 +76,7 @@ def worlds(draw: Any) -> tuple[Floats, Floats, Ints, GroupTree, Floats]:
     return losses, weights, codes, tree, random.choice([0.0, 0.3, 2.0, 50.0], heads)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(worlds(), st.sampled_from([None, 0.01, 0.3, 0.5, 1.0]), st.booleans())
 def test_the_worst_case_is_a_linear_programme_of_shrunk_losses(
     world: Any, share: float | None, adjusted: bool
@@ -105,7 +105,7 @@ def test_the_worst_case_is_a_linear_programme_of_shrunk_losses(
             assert float(found[head]) == pytest.approx(-direct.fun, rel=1e-6, abs=1e-9)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(worlds(), st.sampled_from([None, 0.2, 0.5]), st.sampled_from([0.1, 5.0, 1e3, 1e6]))
 def test_smoothed_weights_lie_in_the_set_and_are_the_derivative(
     world: Any, share: float | None, sharpness: float
