@@ -318,7 +318,8 @@ def strongest(size: Size) -> Part:
         [
             f"Simulated: {world.dim} features, {world.species:,} species, {world.train - world.val:,} rows "
             f"of train, {world.val:,} of val, {world.test_per_species} of each species on test. Eight "
-            "settings of each method, picked by the same rule on the same val."
+            "settings of each method, picked by the same rule on the same val. "
+            + " ".join(f"{name}: {why}." for name, why in strength.WHY.items()),
         ],
     )
 
