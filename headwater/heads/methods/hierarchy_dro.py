@@ -17,17 +17,21 @@ from headwater.heads.specs.criterion import GroupRisk, GroupTree, Shrinking
 from headwater.heads.specs.spec import Codes
 from headwater.heads.tasks.task import Task
 
+# Relative, between primal and dual: looser than for few groups, since each step is dearer.
+TOLERANCE = 1e-2
+
 
 class HierDROSettings(TrainSettings):
     """`share` 0 is GroupDRO's single worst group.
 
-    `strength` is in images: a group of so many has half of its own loss and half of its parent's.
+    `strength` is in images: a group of so many has half of its own loss and half of its parent's. The
+    defaults were chosen on simulated features, on seeds that the benchmarks do not use.
     """
 
     l2: float = Field(1e-2, ge=0, description="weight decay, beside the worst groups' mean loss")
     share: float = Field(0.3, ge=0, le=1, description="the share of groups, the worst, that count; 0: one")
     strength: float = Field(
-        10.0, ge=0, description="images that a node's parent counts for in its loss; 0: groups stand alone"
+        30.0, ge=0, description="images that a node's parent counts for in its loss; 0: groups stand alone"
     )
 
 
@@ -49,7 +53,7 @@ def group_tree(task: Task) -> tuple[Codes, GroupTree]:
     "Rockafellar & Uryasev 2000, Optimization of conditional value-at-risk",
     space={
         "share": Among((0.1, 0.3, 0.5)),
-        "strength": Among((3.0, 10.0, 30.0)),
+        "strength": Among((3.0, 30.0, 300.0)),
         "l2": LogUniform(3e-3, 0.3),
     },
 )
@@ -57,8 +61,9 @@ def hier_dro(task: Task, settings: HierDROSettings, random: np.random.Generator)
     """GroupDRO for thousands of groups: the worst share of them, tiny ones' losses drawn toward relatives'.
 
     The single worst of many groups is one of few images, and odd: what is learned is that image. Here a
-    group's loss is the mean of its own and its parent's in the tree, whose own is drawn toward its parent's,
-    and the worst share of the groups counts alike.
+    group's loss is drawn toward its parent's in the tree, the more the fewer its images, as the parent's is
+    toward its own parent's, and the worst share of the groups counts alike. It is solved to a gap of a
+    hundredth of the risk.
     """
     codes, tree = group_tree(task)
     groups = int(codes.values.max()) + 1
@@ -69,5 +74,5 @@ def hier_dro(task: Task, settings: HierDROSettings, random: np.random.Generator)
         share=settings.share or None,
         shrinking=Shrinking(tree, strength) if strength else None,
     )
-    (head,) = yield [dataclasses.replace(robust_spec(task, settings, risk), tolerance=1e-2)]
+    (head,) = yield [dataclasses.replace(robust_spec(task, settings, risk), tolerance=TOLERANCE)]
     return Outcome(head)
