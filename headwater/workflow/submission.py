@@ -175,8 +175,9 @@ def _logits(exported: Exported, pixels: NDArray[np.uint8], preparing: Preprocess
     import torch  # noqa: PLC0415
     from torchvision import models  # noqa: PLC0415
 
-    network = models.get_model(exported.architecture, weights=None, num_classes=len(exported.classes))
-    network.load_state_dict(read_submission(exported.path), strict=True)
+    with torch.device("meta"):  # no weights are drawn that would be thrown away at once
+        network = models.get_model(exported.architecture, weights=None, num_classes=len(exported.classes))
+    network.load_state_dict(read_submission(exported.path), strict=True, assign=True)
     mean, std = (torch.tensor(each).reshape(1, 3, 1, 1) for each in (preparing.mean, preparing.std))
     images = (torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255 - mean) / std
     with torch.no_grad():
