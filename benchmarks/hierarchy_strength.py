@@ -35,7 +35,7 @@ GRIDS: dict[str, dict[str, Sequence[Any]]] = {
     "ERM": {"l2": _L2},
     "HierSampler": {"rate": [0.01, 0.1, 0.3, 1.0], "epochs": [20, 200]},
     "RWG": {"l2": _L2},
-    "GroupDRO": {"l2": _STRONGER, "adjustment": [0.0, 2.0]},
+    "GroupDRO": {"l2": [0.05, 0.15, 0.5, 1.5], "adjustment": [0.0, 2.0]},
     SHRUNK: {"l2": _STRONGER, "strength": [30.0, 300.0], "share": [0.0]},
     "HierDRO": {"l2": _STRONGER, "strength": [3.0, 30.0], "share": [0.3]},
     PICK: {"l2": _L2},

@@ -13,18 +13,20 @@ from headwater._version import __version__
 from headwater.errors import HeadwaterError, RequestError
 
 if TYPE_CHECKING:
-    from headwater import extract, heads, report, store, taxonomy
+    from headwater import extract, heads, report, store, taxonomy, workflow
     from headwater.extract import extract_features, register_backbone
     from headwater.report import build_report
     from headwater.store import open_store
+    from headwater.workflow import run_config
 
 _HOMES = {
     "extract_features": "headwater.extract",
     "register_backbone": "headwater.extract",
     "open_store": "headwater.store",
     "build_report": "headwater.report",
+    "run_config": "headwater.workflow",
 }
-_ROOMS = ("extract", "heads", "report", "store", "taxonomy")
+_ROOMS = ("extract", "heads", "report", "store", "taxonomy", "workflow")
 
 __all__ = [
     "HeadwaterError",
@@ -37,8 +39,10 @@ __all__ = [
     "open_store",
     "register_backbone",
     "report",
+    "run_config",
     "store",
     "taxonomy",
+    "workflow",
 ]
 
 
