@@ -76,6 +76,10 @@ BAD = {
     "rate": ({"minibatch": Minibatch(1, 8, 0.0)}, "rate"),
     "momentum": ({"minibatch": Minibatch(1, 8, 0.1, momentum=1.0)}, "momentum"),
     "order": ({"minibatch": Minibatch(1, 8, 0.1, order=Codes([0, N]))}, "20"),
+    "unequal epochs": (
+        {"minibatch": Minibatch(2, 8, 0.1, order=Codes([0, 1, 2]))},
+        "3 places, which 2 epochs",
+    ),
     "mini-batches of another loss": ({"minibatch": Minibatch(1, 8, 0.1), "loss": Focal(2.0)}, "mini-batches"),
     "mini-batches with l1": (
         {"minibatch": Minibatch(1, 8, 0.1), "penalty": Penalty(l1=0.1)},
