@@ -5,8 +5,6 @@ The tree is the task's (`Task.tree`); samplers that balance live in `hierarchy_s
 
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
@@ -23,8 +21,6 @@ EVERY, TARGET = "every", "target"
 
 # Species that only the test split has are no reason to refuse: they weigh nothing.
 GROUPS_OF_TRAIN = Needs(groups_on=("train",), rows_per_group=0)
-# A thousandth of the loss moves far fewer decisions than the choice of any setting.
-TOLERANCE = 1e-3
 
 
 class HierarchySettings(TrainSettings):
@@ -131,8 +127,7 @@ def hier_rw(task: Task, settings: HierarchySettings, random: np.random.Generator
     Equal classes are right too often for rare phyla and too seldom for the many species of large ones; equal
     groups, which is RWG, the other way round. In between both are nearly as well off, and what counts the
     worst groups of all classes gains. Level `every` and `temper` 0: each node shares its weight equally
-    among its children, from the roots down. It stops at a gap of a thousandth of the loss.
+    among its children, from the roots down.
     """
-    spec = train_spec(task, settings, weights=balanced_weights(task, settings))
-    (head,) = yield [dataclasses.replace(spec, tolerance=TOLERANCE)]
+    (head,) = yield [train_spec(task, settings, weights=balanced_weights(task, settings))]
     return Outcome(head)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
@@ -16,9 +14,6 @@ from headwater.heads.methods.registry import Among, LogUniform, method
 from headwater.heads.specs.criterion import GroupRisk, GroupTree, Shrinking
 from headwater.heads.specs.spec import Codes
 from headwater.heads.tasks.task import Task
-
-# Relative, between primal and dual: looser than for few groups, since each step is dearer.
-TOLERANCE = 1e-2
 
 
 class HierDROSettings(TrainSettings):
@@ -62,8 +57,7 @@ def hier_dro(task: Task, settings: HierDROSettings, random: np.random.Generator)
 
     The single worst of many groups is one of few images, and odd: what is learned is that image. Here a
     group's loss is drawn toward its parent's in the tree, the more the fewer its images, as the parent's is
-    toward its own parent's, and the worst share of the groups counts alike. It is solved to a gap of a
-    hundredth of the risk.
+    toward its own parent's, and the worst share of the groups counts alike.
     """
     codes, tree = group_tree(task)
     groups = int(codes.values.max()) + 1
@@ -74,5 +68,5 @@ def hier_dro(task: Task, settings: HierDROSettings, random: np.random.Generator)
         share=settings.share or None,
         shrinking=Shrinking(tree, strength) if strength else None,
     )
-    (head,) = yield [dataclasses.replace(robust_spec(task, settings, risk), tolerance=TOLERANCE)]
+    (head,) = yield [robust_spec(task, settings, risk)]
     return Outcome(head)
