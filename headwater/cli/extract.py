@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -11,7 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from headwater.cli.console import PLAIN_EVERY, console, duration, print_json, progress_console
+from headwater.cli.console import (
+    PLAIN_EVERY,
+    console,
+    duration,
+    print_json,
+    print_warnings,
+    progress_console,
+)
+from headwater.errors import HeadwaterWarning
 from headwater.printable import counted
 
 if TYPE_CHECKING:
@@ -67,15 +76,19 @@ def extract(  # noqa: PLR0917 - the command's options
     from headwater.extract.sources import open_source  # noqa: PLC0415
 
     # Before the live line begins: downloads have a line of their own on a terminal.
-    opened: object = open_source(source, path_column=path_column) if source.startswith(SCHEME) else source
-    if weights is not None and weights.startswith(SCHEME):
-        fetch(weights)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", HeadwaterWarning)
+        opened: object = open_source(source, path_column=path_column) if source.startswith(SCHEME) else source
+        if weights is not None and weights.startswith(SCHEME):
+            fetch(weights)
+    print_warnings(caught)
     screen = progress_console()
     shown: AbstractContextManager[Callable[[Progress], None] | None]
     shown = (
         nullcontext(None) if as_json else _Live(screen) if screen.is_terminal else nullcontext(_Lines(screen))
     )
-    with shown as progress:
+    with shown as progress, warnings.catch_warnings():
+        warnings.simplefilter("ignore", HeadwaterWarning)  # the weights are asked for again
         report = extract_features(
             opened,
             out,

@@ -9,16 +9,17 @@ not compare checksums.
 from __future__ import annotations
 
 import hashlib
-import logging
 import os
+import re
 import shutil
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
 
-from headwater.errors import HeadwaterError, RequestError
+from headwater.errors import HeadwaterError, HeadwaterWarning, RequestError
 from headwater.extract.quiet import quiet
 
 SCHEME = "hf://"
@@ -26,8 +27,8 @@ SCHEME = "hf://"
 _DATASETS = "datasets"
 _ATTEMPTS = 2  # without a byte arriving; each is several of the library's own
 _PIECE = 1 << 20
-
-log = logging.getLogger(__name__)
+_ETAG = re.compile(r"[0-9a-f]{1,128}")  # files in the cache are called so
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 @dataclass(frozen=True)
@@ -61,8 +62,9 @@ def fetch(text: str) -> Path:
     """The path of the file that an `hf://` address names, fetched if it is not in the cache yet.
 
     A download that was cut off goes on where it was; a file whose checksum is not the hub's is thrown away.
-    Where the hub cannot be reached, a copy that was fetched before is taken, at once. `HF_ENDPOINT`,
-    `HF_HUB_CACHE`, `HF_TOKEN` and `HF_HUB_OFFLINE` mean what they mean to the hub's library.
+    Where the hub cannot be reached, a copy that was fetched before is taken, at once. HeadwaterWarning where
+    that may be an older one, and where the hub states no checksum. `HF_ENDPOINT`, `HF_HUB_CACHE`, `HF_TOKEN`
+    and `HF_HUB_OFFLINE` mean what they mean to the hub's library.
 
     Raises:
         RequestError: the address names nothing on the hub, or nothing that may be seen.
@@ -111,9 +113,9 @@ class _Request:
             gone = (errors.RepositoryNotFoundError, errors.EntryNotFoundError, errors.RevisionNotFoundError)
             if isinstance(error, gone) or (copy := self._copy()) is None:
                 raise
-            log.info("the hub cannot be reached (%s); took the copy of %s in the cache", error, self._text)
+            self._say_that_it_may_be_old(error)
             return copy
-        if known.etag is None or known.commit_hash is None:
+        if known.commit_hash is None or known.etag is None or not _ETAG.fullmatch(known.etag):
             raise HeadwaterError(
                 f"{self._endpoint} does not answer as a hub when asked for {self._text!r}; check HF_ENDPOINT"
                 " and the connection, or download the file elsewhere and give its path"
@@ -143,6 +145,16 @@ class _Request:
             repo_type=self._file.repository_type,
         )
         return Path(found) if isinstance(found, str) else None
+
+    def _say_that_it_may_be_old(self, error: Exception) -> None:
+        offline = self._hub.constants.HF_HUB_OFFLINE  # its user knows
+        if not offline and not _COMMIT.fullmatch(self._file.revision or ""):
+            warnings.warn(
+                f"the hub cannot be reached ({_reason(error)}), so {self._text!r} is the copy fetched before,"
+                " and the hub may have a newer one",
+                HeadwaterWarning,
+                stacklevel=2,
+            )
 
     def _from_library(self) -> Path:
         """The path that the library gives, which makes its links to what `_download` has put there."""
@@ -220,8 +232,13 @@ class _Request:
     def _check_sum(self, part: Path, etag: str) -> None:
         """Compare with the etag, which is SHA-256 of large files and Git's SHA-1 of others."""
         lengths = {64: hashlib.sha256, 40: hashlib.sha1}
-        if len(etag) not in lengths or set(etag) - set("0123456789abcdef"):
-            log.info("%s has no checksum on the hub", self._text)
+        if len(etag) not in lengths:
+            warnings.warn(
+                f"{self._endpoint} states no checksum of {self._text!r}, so whether it came unchanged is not"
+                " known; compare it with what its owner says of it",
+                HeadwaterWarning,
+                stacklevel=2,
+            )
             return
         made = lengths[len(etag)]()
         if len(etag) == 40:

@@ -19,8 +19,8 @@ class FakeHub:
 
     `small`: names of those that Git holds itself, whose etag is Git's own hash. `gated`: names of
     repositories that need a login. `cut`: after how many bytes the next transfers are cut off, one each.
-    `spoiled`: whether a byte is changed on the way. `broken`: whether all requests fail. `asked`: (method,
-    path, Range) of all requests.
+    `spoiled`: whether a byte is changed on the way. `broken`: whether all requests fail. `etags`: what is
+    stated by name instead of a checksum. `asked`: (method, path, Range) of all requests.
     """
 
     files: dict[str, bytes] = field(default_factory=dict)
@@ -29,10 +29,13 @@ class FakeHub:
     cut: list[int] = field(default_factory=list)
     spoiled: bool = False
     broken: bool = False
+    etags: dict[str, str] = field(default_factory=dict)
     asked: list[tuple[str, str, str | None]] = field(default_factory=list)
     endpoint: str = ""
 
     def etag(self, name: str) -> str:
+        if name in self.etags:
+            return self.etags[name]
         content = self.files[name]
         if name in self.small:
             return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()

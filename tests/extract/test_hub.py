@@ -6,14 +6,17 @@ import io
 import logging
 import tarfile
 import time
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import typer
 from safetensors.torch import save
 
-from headwater.errors import HeadwaterError, RequestError
+from headwater.cli.extract import register
+from headwater.errors import HeadwaterError, HeadwaterWarning, RequestError
 from headwater.extract import hub as ours
 from headwater.extract.archives import ArchiveSource
 from headwater.extract.sources import open_source
@@ -154,13 +157,51 @@ def test_without_the_hub_the_copy_is_taken_at_once_and_else_it_fails_at_once(
         with pytest.raises(HeadwaterError, match="does not answer as a hub"):
             ours.fetch(f"hf://{MODEL}")
         return
-    assert ours.fetch(f"hf://{MODEL}").read_bytes() == CONTENT
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        assert ours.fetch(f"hf://{MODEL}").read_bytes() == CONTENT
+        ours.fetch(f"hf://someone/net@{COMMIT}/weights.bin")  # which can have no newer copy
+    said = [str(each.message) for each in told if issubclass(each.category, HeadwaterWarning)]
+    assert len(said) == (trouble != "HF_HUB_OFFLINE")
+    assert all(f"'hf://{MODEL}' is the copy fetched before" in each for each in said)
     with pytest.raises(HeadwaterError, match="cannot be fetched from the hub") as caught:
         ours.fetch(f"hf://{DATA}")
     assert caught.value.exit_code == 1
     assert "\n" not in str(caught.value)
     assert time.monotonic() - began < 5
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+def test_a_file_without_a_checksum_is_told_and_etags_that_no_file_can_have_are_refused(
+    hub: FakeHub, tmp_path: Path
+) -> None:
+    hub.etags = {MODEL: "d41d8cd98f00b204e9800998ecf8427e"}
+    with pytest.warns(HeadwaterWarning, match=f"states no checksum of 'hf://{MODEL}'"):
+        assert ours.fetch(f"hf://{MODEL}").read_bytes() == CONTENT
+    before = set(tmp_path.rglob("*"))
+    for etag in ("../../../../escaped", "/escaped", "a b", "..", "g" * 64):
+        hub.etags = {DATA: etag}
+        with pytest.raises(HeadwaterError, match="does not answer as a hub"):
+            ours.fetch(f"hf://{DATA}")
+    assert set(tmp_path.rglob("*")) == before
+
+
+def test_the_command_tells_once_that_a_copy_may_be_old(
+    hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = MODEL.replace(".bin", ".npz")
+    hub.files[name] = b"no weights"
+    ours.fetch(f"hf://{name}")
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    command = typer.Typer()
+    register(command)
+    with pytest.raises(HeadwaterError):  # since these are no weights
+        command(
+            [str(tmp_path), "--out", str(tmp_path / "s"), "--weights", f"hf://{name}"], standalone_mode=False
+        )
+    told = capsys.readouterr().err
+    assert told.startswith("warning: the hub cannot be reached (")
+    assert told.count("warning: ") == 1
 
 
 def _answer_of_no_hub() -> object:

@@ -16,10 +16,12 @@ MOST_TIMES = 200
 FREE_BYTES = 1 << 30
 """An archive that unpacks to over FREE_BYTES and MOST_TIMES its size holds no pictures that anyone made."""
 
+LZMA_MEMORY = 512 << 20
+"""Bytes that unpacking LZMA may take; a head can ask for any number."""
+
 _HISTORY = 1 << 10  # bytes behind the place of reading that tarfile may step back over: two blocks of a tar
 _MOST_AT_ONCE = 64 << 20  # no header of a tar is longer, unless it lies about its length
 _PIECE = 1 << 20
-_LZMA_MEMORY = 512 << 20
 
 MAGIC = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\x00": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
 """How compressed files begin."""
@@ -58,7 +60,7 @@ def pieces(path: Path, compression: str) -> Iterator[bytes]:
 
 
 def _lzma() -> lzma.LZMADecompressor:
-    return lzma.LZMADecompressor(memlimit=_LZMA_MEMORY)
+    return lzma.LZMADecompressor(memlimit=LZMA_MEMORY)
 
 
 class Forward:
