@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from headwater.errors import HeadwaterWarning, RequestError
 from headwater.heads.checkpoint import HeadInfo, load_head
 from headwater.heads.measures.metrics import GroupReport, Level
-from headwater.heads.measures.nodes import Places
 from headwater.heads.specs.head import LinearHead
 from headwater.heads.tasks.columns import coded, listed, nearest
 from headwater.heads.tasks.task import SCORES_AT_ONCE, Task
@@ -40,7 +39,7 @@ def report_on(
         "group_names": task.group_names,
         "train_counts": task.group_counts("train") if "train" in task.splits else None,
         "levels": levels,
-        "places": None if task.hierarchy is None else Places(task.hierarchy.tree, task.hierarchy.node),
+        "hierarchy": task.hierarchy,
     }
     reports = []
     at_once = SCORES_AT_ONCE // (len(rows) * len(task.classes))

@@ -7,7 +7,6 @@ smoothed.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any
@@ -17,7 +16,6 @@ from numpy.typing import NDArray
 
 from headwater.errors import RequestError
 
-_BLOCK = 4_000_000  # resampled accuracies held at once
 _DRAWN = 128  # strata of a sum that are drawn one by one
 
 
@@ -70,34 +68,6 @@ def lowest(correct: NDArray[Any], count: NDArray[Any], level: float = 0.95) -> I
     return Interval(float((correct / count).min()), float(lower.min()), float(upper.min()), level, method)
 
 
-def resampled(
-    statistic: Callable[[NDArray[np.float64]], NDArray[np.float64]],
-    correct: NDArray[np.int64],
-    count: NDArray[np.int64],
-    *,
-    level: float = 0.95,
-    resamples: int = 1000,
-    seed: int = 0,
-) -> Interval:
-    """A stratified percentile bootstrap of a number made of the strata's accuracies.
-
-    `statistic` takes accuracies (draws, strata) to numbers (draws,).
-
-    Resampling n rows of which c are right, with replacement, is a binomial draw, so no row is touched. Each
-    stratum's noise is drawn at the smoothed rate (c + ½)/(n + 1) and centred on the observed rate c/n: the
-    bootstrap's interval in large strata, a width that does not vanish in strata that are all right or wrong,
-    and no pull towards the middle in sums over thousands of tiny strata.
-    """
-    random = _random(level, resamples, seed)
-    observed = correct / count
-    block = max(1, _BLOCK // len(count))
-    drawn = np.empty(resamples)
-    for first in range(0, resamples, block):
-        here = min(block, resamples - first)
-        drawn[first : first + here] = statistic(observed + _noise(correct, count, here, random))
-    return _percentile(float(statistic(observed[None, :])[0]), drawn, level)
-
-
 def resampled_sum(
     weights: NDArray[np.float64],
     correct: NDArray[np.int64],
@@ -107,7 +77,12 @@ def resampled_sum(
     resamples: int = 1000,
     seed: int = 0,
 ) -> Interval:
-    """What `resampled` gives for Σ weights·accuracies, in a time that does not grow with the strata.
+    """A stratified percentile bootstrap of Σ weights·accuracies, in a time that no number of strata raises.
+
+    Resampling n rows of which c are right, with replacement, is a binomial draw, so no row is touched. Each
+    stratum's noise is drawn at the smoothed rate (c + ½)/(n + 1) and centred on the observed rate c/n: the
+    bootstrap's interval in large strata, a width that does not vanish in strata that are all right or wrong,
+    and no pull towards the middle in sums over thousands of tiny strata.
 
     Only the strata with the largest part in the spread are drawn; the many small parts that remain add up to
     a normal number, whose variance is known.

@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from headwater.errors import RequestError
 from headwater.heads.measures.grouped import Grouped
 from headwater.heads.measures.scores import auroc, blocks, calibration_error, check_logits, scored
-from headwater.heads.measures.tail import area_of, worst_shares
+from headwater.heads.measures.tail import worst_area
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def _measured(
 
 def worst_areas(by_group: NDArray[np.float64]) -> NDArray[np.float64]:
     """The areas (heads,) of worst-K curves of accuracies (heads, groups), over the groups that have rows."""
-    return _over_present(lambda present, axis: area_of(worst_shares(present)), by_group)
+    return _over_present(lambda present, axis: worst_area(present), by_group)
 
 
 def _over_present(statistic: Any, accuracies: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -16,12 +16,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from headwater.errors import RequestError
 from headwater.heads.measures.accuracy import GroupAccuracy, plain, tally
-from headwater.heads.measures.intervals import Interval, lowest, resampled, resampled_sum
-from headwater.heads.measures.nodes import LevelAccuracy, Places, by_levels
+from headwater.heads.measures.intervals import Interval, lowest, resampled_sum
+from headwater.heads.measures.nodes import LevelAccuracy, by_levels
 from headwater.heads.measures.score_report import ScoreReport, scored_rows
 from headwater.heads.measures.scores import Floats
-from headwater.heads.measures.tail import PERCENTS, WorstCurve, worst_curve
-from headwater.heads.measures.tail_intervals import WorstIntervals, worst_intervals
+from headwater.heads.measures.tail import PERCENTS, WorstCurve, lowest_mean, worst_curve
+from headwater.heads.measures.tail_intervals import WorstIntervals, worst_intervals, worst_k_interval
+from headwater.heads.tasks.hierarchy import Hierarchy
 
 Average = Literal["overall", "balanced", "train_weighted", "worst_group", "worst_k", "worst_area"]
 AVERAGES: tuple[Average, ...] = ("overall", "balanced", "train_weighted", "worst_group")
@@ -46,7 +47,7 @@ class GroupReport:
     code; a name without rows is a missing class or group and is shown as such. `train_counts`: rows per group
     in train, for `train_weighted`. `logits` (rows, classes), or blocks of its rows, are read for `scores` and
     not kept; they may stand in for `y_pred`. `levels`: coarser levels of the classes by name, for `by_level`;
-    `places`: where the groups stand in a tree, for `by_node`.
+    `hierarchy`: the tree that the groups are nodes of, for `by_node`.
 
     The three averages of the papers have three names here, and "average accuracy" is never used alone:
     `overall` (every row counts the same), `balanced` (every group counts the same), `train_weighted` (every
@@ -64,7 +65,7 @@ class GroupReport:
         train_counts: ArrayLike | None = None,
         logits: Floats | Iterable[Floats] | None = None,
         levels: Mapping[str, Level] | None = None,
-        places: Places | None = None,
+        hierarchy: Hierarchy | None = None,
     ) -> None:
         true = np.asarray(y_true, dtype=np.int64)
         if not true.size:
@@ -89,7 +90,7 @@ class GroupReport:
         if counts is not None and counts.shape != (len(self.group_names),):
             raise RequestError(f"{len(counts)} train counts for {len(self.group_names)} groups")
         self._train_counts = counts
-        self._places = places
+        self._hierarchy = hierarchy
 
         # Everything below depends on the rows only through how many of each (class, group) pair there are and
         # how many of those are right, so that is all that is kept.
@@ -125,10 +126,10 @@ class GroupReport:
 
     @cached_property
     def by_node(self) -> tuple[LevelAccuracy, ...]:
-        """Accuracy by node at every level above the groups, from the root; none without `places`."""
-        if self._places is None:
+        """Accuracy by node at every level above the groups, from the root; none without `hierarchy`."""
+        if self._hierarchy is None:
             return ()
-        return by_levels(self._places, self._group_count, self._group_correct)
+        return by_levels(self._hierarchy, self._group_count, self._group_correct)
 
     @cached_property
     def _group_count(self) -> NDArray[np.float64]:
@@ -179,7 +180,7 @@ class GroupReport:
     def worst_k(self, k: int) -> float:
         """The mean accuracy of the k groups with the lowest accuracies."""
         _, accuracies = self._present(k)
-        return float(np.partition(accuracies, k - 1)[:k].mean())
+        return float(lowest_mean(accuracies, k))
 
     def worst_curve(self, percents: Sequence[float] = PERCENTS) -> WorstCurve:
         """The mean accuracy of the worst K % of the groups that have rows, for K over a range, and its area.
@@ -231,11 +232,10 @@ class GroupReport:
     ) -> Interval | None:
         """An interval around one of the numbers; None where the number is None. `k` is for `worst_k`.
 
-        `worst_group` gets `intervals.lowest`, `worst_area` (the area of `worst_curve`) what
-        `worst_intervals` says, the others a bootstrap within every (class, group) pair, see
-        `intervals.resampled`. For `worst_k` the groups are picked anew in each resample; where they are a
-        small share of many small groups, such an interval lies too low. The intervals of `log_loss`, `ece`,
-        `auroc` are those of `scores`.
+        `worst_group` gets `intervals.lowest`, `worst_area` (the area of `worst_curve`) and `worst_k` those of
+        `tail_intervals`, which have draws of their own and no `resamples`, the others a bootstrap within
+        every (class, group) pair, see `intervals.resampled_sum`. The intervals of `log_loss`, `ece`, `auroc`
+        are those of `scores`.
         """
         return self.intervals([what], k=k, level=level, resamples=resamples, seed=seed)[what]
 
@@ -262,22 +262,17 @@ class GroupReport:
             elif what not in (*AVERAGES, "worst_k", "worst_area"):
                 raise RequestError(f"no interval is known for {what!r}")
             elif self.has_groups and what == "worst_group":
-                present, _ = self._present()
-                found[what] = lowest(self._group_correct[present], self._group_count[present], level)
+                found[what] = lowest(*self._whole(), level)
             elif self.has_groups and what == "worst_area":
                 found[what] = self.worst_intervals(level=level, seed=seed).area
             elif self.has_groups and what == "worst_k":
-                found[what] = self._of_worst(k, level=level, resamples=resamples, seed=seed)
+                found[what] = worst_k_interval(*self._whole(k), k, level=level, seed=seed)
         return found
 
     def worst_intervals(self, *, level: float = 0.95, seed: int = 0) -> WorstIntervals:
         """Intervals of `worst_curve`, K by K, and of its area; see `tail_intervals` for what they mean."""
         if (level, seed) not in self._drawn:
-            present, _ = self._present()
-            correct, count = (
-                each[present].astype(np.int64) for each in (self._group_correct, self._group_count)
-            )
-            self._drawn[level, seed] = worst_intervals(correct, count, level=level, seed=seed)
+            self._drawn[level, seed] = worst_intervals(*self._whole(), level=level, seed=seed)
         return self._drawn[level, seed]
 
     @cached_property
@@ -292,21 +287,6 @@ class GroupReport:
             sums["balanced"] = self._spread_over_groups(np.full(len(self.group_names), 1 / len(present)))
         weights = self._train_weights()
         return sums if weights is None else {**sums, "train_weighted": weights}
-
-    def _of_worst(self, k: int, **how: Any) -> Interval:
-        self._present(k)
-        order = np.argsort(self._stratum_group, kind="stable")
-        order = order[self._stratum_group[order] >= 0]
-        _, first = np.unique(self._stratum_group[order], return_index=True)
-        count = self._count[order]
-        in_group = np.add.reduceat(count, first)
-
-        def statistic(accuracies: NDArray[np.float64]) -> NDArray[np.float64]:
-            by_group = np.add.reduceat(accuracies * count, first, axis=1) / in_group
-            lowest_k: NDArray[np.float64] = np.partition(by_group, k - 1, axis=1)[:, :k].mean(axis=1)
-            return lowest_k
-
-        return resampled(statistic, self._correct[order], count, **how)
 
     def to_dict(
         self,
@@ -371,6 +351,11 @@ class GroupReport:
         if not 1 <= k <= len(present):
             raise RequestError(f"k must be between 1 and the {len(present)} groups that have rows, not {k}")
         return present, self._group_correct[present] / self._group_count[present]
+
+    def _whole(self, k: int = 1) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Right rows and all rows of the groups that have any."""
+        present, _ = self._present(k)
+        return self._group_correct[present].astype(np.int64), self._group_count[present].astype(np.int64)
 
     def _train_weights(self) -> NDArray[np.float64] | None:
         """The weight of each stratum in `train_weighted`."""

@@ -13,17 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headwater.heads.measures.accuracy import GroupAccuracy, plain
-from headwater.taxonomy import Taxonomy
+from headwater.heads.tasks.hierarchy import Hierarchy
 
 _LISTED = 10  # worst nodes of each level in plain data
-
-
-@dataclass(frozen=True, eq=False)
-class Places:
-    """Where groups stand: `nodes` (groups,) of `tree`, -1 for one that stands nowhere."""
-
-    tree: Taxonomy
-    nodes: NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,22 +69,22 @@ class LevelAccuracy:
 
 
 def by_levels(
-    places: Places, count: NDArray[np.float64], correct: NDArray[np.float64]
+    hierarchy: Hierarchy, count: NDArray[np.float64], correct: NDArray[np.float64]
 ) -> tuple[LevelAccuracy, ...]:
     """Every level above the groups, from the root, from rows and right rows (groups,) of each group.
 
     A level at which every node is a group by itself says no more than the groups do, and is left out.
     """
-    tree = places.tree
-    known = places.nodes >= 0
+    tree = hierarchy.tree
+    known = hierarchy.node >= 0
     own = np.zeros((len(tree), 3))
     values = np.stack([count > 0, count, correct], axis=1)
-    np.add.at(own, places.nodes[known], values[known])
+    np.add.at(own, hierarchy.node[known], values[known])
     total = tree.up(own).astype(np.int64)
     found = []
     for number, level in enumerate(tree.level_names, start=1):
         nodes = np.flatnonzero((tree.level == number) & (total[:, 1] > 0))
-        inner = ~np.isin(nodes, places.nodes)
+        inner = ~np.isin(nodes, hierarchy.node)
         if not inner.any():
             continue
         groups, rows, right = total[nodes].T

@@ -80,6 +80,17 @@ def area_of(shares: NDArray[np.float64], percents: Sequence[float] = PERCENTS) -
     return area
 
 
+def worst_area(accuracies: NDArray[np.float64], percents: Sequence[float] = PERCENTS) -> NDArray[np.float64]:
+    """The areas (...) of the worst-K curves of accuracies (..., groups)."""
+    return area_of(worst_shares(accuracies, percents), percents)
+
+
+def lowest_mean(accuracies: NDArray[np.float64], k: int) -> NDArray[np.float64]:
+    """The means (...) of the k lowest of accuracies (..., groups)."""
+    means: NDArray[np.float64] = np.partition(accuracies, k - 1, axis=-1)[..., :k].mean(axis=-1)
+    return means
+
+
 def worst_curve(accuracies: NDArray[np.float64], percents: Sequence[float] = PERCENTS) -> WorstCurve:
     """The curve of one head from the accuracies (groups,) of the groups that have rows."""
     shares = worst_shares(accuracies, percents)

@@ -10,6 +10,7 @@ set about its mean, √2 times, and no bias.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from headwater.errors import RequestError
 from headwater.heads.measures.intervals import Interval, check_level
 from headwater.heads.measures.rates import Rates
-from headwater.heads.measures.tail import PERCENTS, area_of, worst_shares
+from headwater.heads.measures.tail import area_of, lowest_mean, worst_area, worst_shares
 
 METHOD = "other rows of the same groups, rates from their posterior"
 _DRAWN, _FEWEST, _MOST = 300_000, 60, 500  # groups drawn in all, and bounds on how often
@@ -38,9 +39,8 @@ def worst_intervals(
     correct: NDArray[np.int64], count: NDArray[np.int64], *, level: float = 0.95, seed: int = 0
 ) -> WorstIntervals:
     """Intervals of the curve of `PERCENTS` for groups with `correct` of `count` (groups,) rows right each."""
-    z, random, draws = _prepared(level, seed, len(count))
-    rates = Rates.fitted(np.stack([correct, count - correct], axis=1)).drawn(draws, random)[..., 0]
-    one, other = (worst_shares(random.binomial(count, rates) / count) for _ in range(2))
+    z, drawn = _drawn_twice(correct, count, level, seed)
+    one, other = (worst_shares(accuracies) for accuracies in drawn)
     curve = worst_shares(correct / count)
     half = z * _spread(one - other)
     area = float(area_of(curve))
@@ -50,6 +50,17 @@ def worst_intervals(
         tuple(np.clip(curve - half, 0, 1).tolist()),
         tuple(np.clip(curve + half, 0, 1).tolist()),
     )
+
+
+def worst_k_interval(
+    correct: NDArray[np.int64], count: NDArray[np.int64], k: int, *, level: float = 0.95, seed: int = 0
+) -> Interval:
+    """The interval of the mean accuracy of the k worst of groups with `correct` of `count` (groups,) rows."""
+    z, drawn = _drawn_twice(correct, count, level, seed)
+    one, other = (lowest_mean(accuracies, k) for accuracies in drawn)
+    estimate = float(lowest_mean(correct / count, k))
+    reach = z * float(_spread(one - other))
+    return Interval(estimate, max(0.0, estimate - reach), min(1.0, estimate + reach), level, METHOD)
 
 
 def area_difference(
@@ -89,15 +100,20 @@ def area_difference(
     return Interval(estimate, estimate - reach, estimate + reach, level, METHOD)
 
 
-def _area(accuracies: NDArray[np.float64]) -> NDArray[np.float64]:
-    return area_of(worst_shares(accuracies, PERCENTS), PERCENTS)
+def _drawn_twice(
+    correct: NDArray[np.int64], count: NDArray[np.int64], level: float, seed: int
+) -> tuple[float, Iterator[NDArray[np.float64]]]:
+    """The normal quantile, and accuracies (draws, groups) on two sets of other rows of the same rates."""
+    z, random, draws = _prepared(level, seed, len(count))
+    rates = Rates.fitted(np.stack([correct, count - correct], axis=1)).drawn(draws, random)[..., 0]
+    return z, (random.binomial(count, rates) / count for _ in range(2))
 
 
 def _gain(counts: NDArray[np.int64]) -> NDArray[np.float64]:
     """The second head's area less the first's, from rows (..., groups, outcomes)."""
     count = counts.sum(axis=-1)
     both, first, second = (counts[..., outcome] for outcome in range(3))
-    return _area((both + second) / count) - _area((both + first) / count)
+    return worst_area((both + second) / count) - worst_area((both + first) / count)
 
 
 def _spread(differences: NDArray[np.float64]) -> NDArray[np.float64]:

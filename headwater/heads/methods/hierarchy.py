@@ -84,7 +84,7 @@ def balanced_weights(task: Task, settings: HierarchySettings) -> Weights:
     node = nodes_of_train(task)
     hierarchy = task.tree
     rows = np.bincount(node, minlength=len(hierarchy.tree)).astype(np.float64)
-    level = hierarchy.target_level if settings.level == TARGET else _level(task, settings.level)
+    level = hierarchy.target_level if settings.level == TARGET else settings.level
     images = rows / (task.views + 1)
     mass = balanced_masses(hierarchy.tree, images, level, settings.temper, settings.smoothing)
     return Weights(mass[node] / rows[node])
@@ -100,13 +100,6 @@ def nodes_of_train(task: Task) -> NDArray[np.int64]:
             f"the group {name!r} has no place in the taxonomy; name its levels, or leave it out"
         )
     return np.asarray(node)
-
-
-def _level(task: Task, level: int | str) -> int | str:
-    """Numbers may come as text, from a command line."""
-    if isinstance(level, str) and level not in task.tree.tree.level_names and level.isdecimal():
-        return int(level)
-    return level
 
 
 @method(

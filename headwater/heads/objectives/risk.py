@@ -15,10 +15,18 @@ from headwater.heads.specs.criterion import ChiSquare, CVaR, GroupRisk, Risk
 
 
 def risk_of(risks: Sequence[Risk], weights: RowWeights, codes: RowCodes | None) -> WorstCase:
-    """The risks, all of one kind, of a stack of heads; `codes` are the groups' of a GroupRisk."""
+    """The risks, all of one kind, of a stack of heads; `codes` are the groups' of a GroupRisk.
+
+    TypeError for risks of more kinds than one, and ValueError for a GroupRisk without codes: a caller's slip.
+    """
+    kinds = {type(risk) for risk in risks}
+    if len(kinds) != 1:
+        raise TypeError(f"a stack has risks of one kind, not {sorted(kind.__name__ for kind in kinds)}")
     device = weights.values.device
     groups = [risk for risk in risks if isinstance(risk, GroupRisk)]
-    if groups and codes is not None:
+    if groups:
+        if codes is None:
+            raise ValueError("a GroupRisk needs the codes of its groups")
         return WorstGroup.of_groups(groups, weights, codes)
     if isinstance(risks[0], CVaR):
         shares = [risk.share for risk in risks if isinstance(risk, CVaR)]

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headwater.heads.measures.many import ManyFigures, measure_many, worst_areas
-from headwater.heads.measures.shrunk import Shrinking
+from headwater.heads.measures.shrunk import shrunk_areas
 from headwater.heads.specs.head import LinearHead
 from headwater.heads.sweeps.calibrated import or_accuracy, worst_group_likelihood
 from headwater.heads.sweeps.folds import Folds
@@ -137,9 +137,8 @@ def _shrunk(task: Task, rows: NDArray[np.int64], by_group: NDArray[np.float64]) 
     known = count > 0
     if "train" in task.splits:
         known |= task.group_counts("train") > 0
-    shrinking = Shrinking(task.tree.tree, task.tree.node, known)
     parts = (by_group[first : first + _AT_ONCE] for first in range(0, len(by_group), _AT_ONCE))
-    return np.concatenate([shrinking.areas(part, count) for part in parts])
+    return np.concatenate([shrunk_areas(task.tree, known, part, count) for part in parts])
 
 
 def _lowest(accuracies: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from headwater.heads.measures.metrics import GroupReport
-from headwater.heads.measures.nodes import Places
+from headwater.heads.tasks.hierarchy import Hierarchy
 from headwater.taxonomy import from_columns
 
 
@@ -26,7 +26,7 @@ def test_every_node_counts_the_rows_below_it() -> None:
         groups=group,
         classes=("a", "b"),
         group_names=names["kind"],
-        places=Places(tree, nodes),
+        hierarchy=Hierarchy(tree, nodes, 1),
     )
     assert [each.level for each in report.by_node] == ["order", "family"]  # and no level of single groups
     for level in report.by_node:

@@ -8,8 +8,8 @@ import pytest
 from headwater.errors import RequestError
 from headwater.heads.measures.metrics import GroupReport
 from headwater.heads.measures.rates import Rates
-from headwater.heads.measures.tail import area_of, worst_shares
-from headwater.heads.measures.tail_intervals import area_difference, worst_intervals
+from headwater.heads.measures.tail import worst_area
+from headwater.heads.measures.tail_intervals import area_difference, worst_intervals, worst_k_interval
 
 GROUPS, TRIALS = 60, 40
 
@@ -24,7 +24,7 @@ def _worlds(random: np.random.Generator) -> list[tuple[np.ndarray, np.ndarray]]:
 
 
 def _areas(correct: np.ndarray, count: np.ndarray) -> np.ndarray:
-    return area_of(worst_shares(correct / count))
+    return worst_area(correct / count)
 
 
 def test_the_area_of_tiny_groups_is_covered_as_often_as_it_says() -> None:
@@ -40,6 +40,27 @@ def test_the_area_of_tiny_groups_is_covered_as_often_as_it_says() -> None:
     assert 0.88 <= np.mean(held) <= 0.99
     # A width of nothing and one of everything would both be found out here.
     assert np.mean(widths) == pytest.approx(np.mean(spreads), rel=0.12)
+
+
+def test_the_mean_of_the_worst_k_is_covered_although_they_are_a_small_share_of_tiny_groups() -> None:
+    random = np.random.default_rng(5)
+    held = []
+    for rates, count in _worlds(random):
+
+        def worst(right: np.ndarray, count=count) -> np.ndarray:
+            return np.sort(right / count, axis=-1)[..., :6].mean(axis=-1)
+
+        true = worst(random.binomial(count, rates, size=(1000, GROUPS))).mean()
+        for trial in range(TRIALS):
+            right = random.binomial(count, rates)
+            of = np.repeat(np.arange(GROUPS), count)
+            wrong = np.concatenate([np.arange(n) >= k for n, k in zip(count, right, strict=True)])
+            report = GroupReport(y_true=np.zeros(len(of)), y_pred=wrong, groups=of)
+            found = report.interval("worst_k", k=6, seed=trial)
+            assert trial or found == worst_k_interval(right, count, 6, seed=trial)
+            assert found.estimate == pytest.approx(worst(right))
+            held.append(found.low <= true <= found.high)
+    assert 0.88 <= np.mean(held) <= 0.99
 
 
 def test_the_difference_of_two_heads_is_covered_and_knows_that_they_share_their_rows() -> None:

@@ -276,3 +276,11 @@ def test_what_bends_a_worst_group_is_its_second_derivative() -> None:
     up, down = (risk.at(losses + step * change)[1] for step in (1e-5, -1e-5))
     expected = torch.einsum("nhr,mhr,mh->nh", directions, directions, change)
     np.testing.assert_allclose((up - down) / 2e-5, expected, rtol=1e-4, atol=1e-8)
+
+
+def test_a_slip_of_the_caller_is_no_other_risk() -> None:
+    weights = _weights(np.ones(4), 1)
+    with pytest.raises(ValueError, match="codes of its groups"):
+        risk_of([GroupRisk(Codes(np.array([0, 0, 1, 1])), (0.0, 0.0))], weights, None)
+    with pytest.raises(TypeError, match="one kind"):
+        risk_of([CVaR(0.3), ChiSquare(0.4)], _weights(np.ones(4), 2), None)

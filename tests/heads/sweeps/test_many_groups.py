@@ -11,9 +11,10 @@ from pyarrow import parquet
 
 from headwater.errors import RequestError
 from headwater.heads import Task, fit, load_sweep, sweep
-from headwater.heads.measures.shrunk import STRENGTH, Shrinking
+from headwater.heads.measures.shrunk import STRENGTH, shrunk_areas
 from headwater.heads.measures.tail import worst_curve
 from headwater.heads.sweeps.folds import cross_fits
+from headwater.heads.tasks.hierarchy import Hierarchy
 from headwater.taxonomy import from_columns
 from tests.heads.sweeps.conftest import Bank
 
@@ -113,7 +114,7 @@ def test_shrunk_areas_are_those_of_walking_the_tree() -> None:
     right = random.binomial(count, 0.7, size=(3, 40))
     judged = random.random(40) < 0.9
     shares = np.where(count > 0, right / np.maximum(count, 1), np.nan)
-    found = Shrinking(tree, nodes, judged).areas(shares, count)
+    found = shrunk_areas(Hierarchy(tree, nodes, 1), judged, shares, count)
 
     def rate(head: int, node: int) -> float:
         if node < 0:
