@@ -19,7 +19,7 @@ from headwater.cli.console import (
     print_table,
 )
 from headwater.errors import HeadwaterWarning, RequestError
-from headwater.printable import escaped
+from headwater.printable import escaped, nearest
 
 if TYPE_CHECKING:
     from headwater.heads.measures.intervals import Interval
@@ -121,8 +121,6 @@ def evaluate(
 
 def _level(report: GroupReport, name: str) -> LevelAccuracy:
     """The level of that name; RequestError where the groups stand below no such level."""
-    from headwater.heads.tasks.columns import nearest  # noqa: PLC0415
-
     known = {each.level: each for each in report.by_node}
     if name not in known:
         raise RequestError(

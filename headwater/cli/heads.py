@@ -28,7 +28,7 @@ from headwater.cli.console import (
     shown,
 )
 from headwater.errors import HeadwaterWarning, RequestError
-from headwater.printable import counted, escaped
+from headwater.printable import counted, escaped, listed, nearest
 
 if TYPE_CHECKING:
     from headwater.heads import FitResult
@@ -133,7 +133,6 @@ def fit(
     """Fit one or several methods, save their heads, and show how they do on val and test."""
     from headwater.heads.fitting import fit_many, run_paths  # noqa: PLC0415
     from headwater.heads.methods import find_method, methods  # noqa: PLC0415
-    from headwater.heads.tasks.columns import listed  # noqa: PLC0415
 
     names = (
         list(methods())
@@ -286,7 +285,6 @@ def _fit_record(result: FitResult) -> dict[str, Any]:
 def _settings_by_method(names: Sequence[str], given: Sequence[str]) -> list[dict[str, str]]:
     """Each method's share of the `--set` options; a plain key goes to every method that has it."""
     from headwater.heads.methods import find_method  # noqa: PLC0415
-    from headwater.heads.tasks.columns import nearest  # noqa: PLC0415
 
     known: Mapping[str, list[str]] = {name: list(find_method(name).settings.model_fields) for name in names}
     shares: dict[str, dict[str, str]] = {name: {} for name in names}

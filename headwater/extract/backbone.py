@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -46,12 +45,3 @@ class Backbone:
     default_weights: str | None = None
     unused: tuple[str, ...] = ()
     rename: Callable[[str], str] | None = None
-
-
-def nearest(name: str, names: list[str]) -> str:
-    """The end of a message about an unknown name: the names it may have meant."""
-    key = name.lower().replace("-", "_")
-    near = difflib.get_close_matches(key, names, n=4, cutoff=0.6)
-    inside = [other for other in names if len(key) > 2 and key in other.lower()]
-    found = list(dict.fromkeys([*near, *inside]))[:5] or names[:5]
-    return "did you mean " + " or ".join(repr(other) for other in found) + "?"

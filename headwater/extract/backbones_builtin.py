@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from headwater.errors import RequestError
-from headwater.extract.backbone import Backbone, PretrainedWeights, nearest
+from headwater.extract.backbone import Backbone, PretrainedWeights
 from headwater.extract.efficientnet_lite0 import FEATURES, EfficientNetLite0
 from headwater.extract.transform import Preprocessing
+from headwater.printable import nearest
 
 
 def pixels() -> Backbone:
@@ -72,7 +73,7 @@ def timm_backbone(name: str) -> Backbone:
     if not timm.is_model(name):
         known = timm.list_models(pretrained=False)
         raise RequestError(
-            f"timm has no model named {name!r}; {nearest(name.split('.', maxsplit=1)[0], known)}"
+            f"timm has no model named {name!r}{nearest(name.split('.', maxsplit=1)[0], known, 5)}"
         )
     build = partial(timm.create_model, name, pretrained=False, num_classes=0)
     with torch.device("meta"):

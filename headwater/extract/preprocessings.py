@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 from headwater.errors import RequestError
 from headwater.extract.augmentation import PaddedCrop
-from headwater.extract.backbone import nearest
 from headwater.extract.transform import Preprocessing
+from headwater.printable import nearest
 
 PREPROCESSINGS: Mapping[str, Preprocessing] = {
     # torchvision's first recipe for ImageNet
@@ -27,5 +27,5 @@ PREPROCESSINGS: Mapping[str, Preprocessing] = {
 def find_preprocessing(name: str) -> Preprocessing:
     """The preprocessing of that name; RequestError where there is none."""
     if name.lower() not in PREPROCESSINGS:
-        raise RequestError(f"there is no preprocessing {name!r}; {nearest(name, list(PREPROCESSINGS))}")
+        raise RequestError(f"there is no preprocessing {name!r}{nearest(name, PREPROCESSINGS, 5)}")
     return PREPROCESSINGS[name.lower()]

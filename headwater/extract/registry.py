@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from headwater.errors import RequestError
 from headwater.extract import backbones_builtin, backbones_torchvision
-from headwater.extract.backbone import Backbone, nearest
+from headwater.extract.backbone import Backbone
+from headwater.printable import nearest
 
 _registered: dict[str, Callable[[], Backbone]] = {}
 
@@ -60,7 +61,7 @@ def find_backbone(name: str) -> Backbone:
         return backbones_builtin.timm_backbone(name.removeprefix("timm:"))
     if name in backbones_torchvision.names():
         return backbones_torchvision.torchvision_backbone(name)
-    raise RequestError(f"no backbone is named {name!r}; {nearest(name, backbone_names())}")
+    raise RequestError(f"no backbone is named {name!r}{nearest(name, backbone_names(), 5)}")
 
 
 @dataclass(frozen=True)

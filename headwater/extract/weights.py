@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from headwater.checkpoints import load_state_dict, state_dict_digest
 from headwater.errors import HeadwaterError, RequestError
 from headwater.extract import hub
-from headwater.extract.backbone import Backbone, nearest
+from headwater.extract.backbone import Backbone
+from headwater.printable import nearest
 
 if TYPE_CHECKING:
     from headwater.extract.transform import Preprocessing
@@ -126,7 +127,7 @@ def _unknown(backbone: Backbone, text: str) -> str:
         return f"no checkpoint at {text!r}; give the path of a .pth or .safetensors file"
     if not backbone.weights:
         return f"{backbone.name!r} has no named weights such as {text!r}; give a .pth or .safetensors file"
-    return f"{backbone.name!r} has no weights named {text!r}; {nearest(text, [*backbone.weights, RANDOM])}"
+    return f"{backbone.name!r} has no weights named {text!r}{nearest(text, [*backbone.weights, RANDOM], 5)}"
 
 
 def _obtain(backbone: Backbone, name: str, load: Callable[[], Mapping[str, Tensor]]) -> Mapping[str, Tensor]:

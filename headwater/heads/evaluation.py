@@ -14,8 +14,9 @@ from headwater.errors import HeadwaterWarning, RequestError
 from headwater.heads.checkpoint import HeadInfo, load_head
 from headwater.heads.measures.metrics import GroupReport, Level
 from headwater.heads.specs.head import LinearHead
-from headwater.heads.tasks.columns import coded, listed, nearest
+from headwater.heads.tasks.columns import coded
 from headwater.heads.tasks.task import SCORES_AT_ONCE, Task
+from headwater.printable import listed, nearest
 
 if TYPE_CHECKING:
     from headwater.store import Store

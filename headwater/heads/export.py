@@ -22,7 +22,7 @@ from headwater.checkpoints import load_state_dict, state_dict_digest
 from headwater.errors import HeadwaterError, HeadwaterWarning, RequestError
 from headwater.heads.checkpoint import SUFFIX, HeadInfo, check_place, load_head
 from headwater.heads.specs.head import LinearHead
-from headwater.heads.tasks.columns import listed
+from headwater.printable import listed
 from headwater.store.files import make_folder_of, write_whole
 
 if TYPE_CHECKING:

@@ -6,13 +6,12 @@ knows files of a store.
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import unicodedata
 from collections.abc import Iterable, Sequence
 
 from headwater.errors import RequestError
-from headwater.printable import escaped
+from headwater.printable import alike, escaped
 
 
 def encode_key(key: str) -> bytes:
@@ -135,5 +134,4 @@ def nearest(key: str, known: Sequence[str]) -> str | None:
         return same
     name = form.rpartition("/")[2]
     candidates = [other for other in known if other.endswith(name)][:5000] or list(known[:5000])
-    found = difflib.get_close_matches(key, candidates, n=1)
-    return found[0] if found else None
+    return next(iter(alike(key, candidates)), None)

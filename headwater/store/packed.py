@@ -18,7 +18,7 @@ from headwater.store.annotations import ANNOTATE_AGAIN, ANNOTATIONS, fill_annota
 from headwater.store.features import Part
 from headwater.store.files import refuse_unwritable
 from headwater.store.plan import FORMAT, render_plan
-from headwater.store.reader import Store, open_store
+from headwater.store.reader import CONTENT, Store, open_store
 from headwater.store.sealed import (
     broken_seal,
     new_dataset,
@@ -51,6 +51,7 @@ def pack(path: str | os.PathLike[str], out: str | os.PathLike[str]) -> Path:
     with writing_sealed(target, "packed") as file:
         file.attrs["format"] = np.int32(FORMAT)
         file.attrs["fingerprint"] = np.bytes_(store.fingerprint)
+        file.attrs[CONTENT] = np.bytes_(store.content)
         _text(file, "plan", render_plan(store.plan))
         _text(file, "runs", b"".join(json.dumps(run).encode() + b"\n" for run in store.runs))
         columns = store.annotations

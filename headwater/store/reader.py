@@ -5,6 +5,7 @@ Writing, checking and converting stores live elsewhere.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -20,14 +21,16 @@ from headwater.store.annotations import ANNOTATIONS, PACK_AGAIN, Annotations, re
 from headwater.store.features import Features, Part, Parts
 from headwater.store.files import NotPermittedError, explained_reading
 from headwater.store.keys import difference, hash_keys, join_keys, nearest, show_key, split_keys
-from headwater.store.plan import Plan, parse_plan
-from headwater.store.sealed import read_seal, reading_sealed
+from headwater.store.plan import Plan, canonical_json, parse_plan
+from headwater.store.sealed import checked_seal, read_seal, reading_sealed
 from headwater.store.shard import ROW_OK, shard_name
 
 PLAN = "plan.json"
 KEYS = "plan.keys"
 RUNS = "runs.jsonl"
 INDEX = "index.h5"
+CONTENT = "content"
+"""The attribute of a packed file that holds `Store.content` of the folder it was made from."""
 
 FINISH = "run the same extract command again to finish"
 
@@ -42,6 +45,7 @@ class _Layout(Protocol):
     def keys_content(self) -> bytes: ...
     def runs(self) -> list[dict[str, Any]]: ...
     def annotations(self) -> Annotations: ...
+    def content(self) -> str: ...
 
 
 class _Folder:
@@ -73,6 +77,11 @@ class _Folder:
         self._annotations = read_annotations(self.path / ANNOTATIONS, self.plan, self._annotations)
         return self._annotations
 
+    def content(self) -> str:
+        seals = [part.path and checked_seal(part.path, part.kind, part.way_out) for part in self.parts]
+        identity = [self.plan.keys_sha256, [seal and seal.checksum for seal in seals]]
+        return hashlib.sha256(canonical_json(identity)).hexdigest()
+
 
 class _Packed:
     def __init__(self, path: Path) -> None:
@@ -95,6 +104,11 @@ class _Packed:
     def annotations(self) -> Annotations:
         self._annotations = read_annotations(self.path, self.plan, self._annotations, packed=True)
         return self._annotations
+
+    def content(self) -> str:
+        with reading_sealed(self.path, "packed", PACK_AGAIN) as file:
+            said = bytes(file.attrs.get(CONTENT, b"")).decode()
+        return said or checked_seal(self.path, "packed", PACK_AGAIN).checksum
 
 
 def open_store(path: str | os.PathLike[str], *, unfinished: bool = False) -> Store:
@@ -172,6 +186,15 @@ class Store:
     def fingerprint(self) -> str:
         """The plan's fingerprint: equal for equal recipes."""
         return self.plan.fingerprint
+
+    @cached_property
+    def content(self) -> str:
+        """An id, in hex, of all rows, their keys and features; the same for a copy, one moved, one packed.
+
+        Made of the checksums that the store's files carry, so that no features are read. HeadwaterError where
+        one of them is damaged.
+        """
+        return self._layout.content()
 
     @property
     def runs(self) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ from headwater.taxonomy.build import (
     read_table,
 )
 from headwater.taxonomy.show import TreeRow, tree_rows
-from headwater.taxonomy.stored import levels_of, stored_tree
+from headwater.taxonomy.stored import levels_among, levels_of, stored_tree
 from headwater.taxonomy.tree import LEVELS, Taxonomy, level_number
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "from_edges",
     "from_folders",
     "level_number",
+    "levels_among",
     "levels_of",
     "names_in",
     "read_table",

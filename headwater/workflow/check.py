@@ -12,13 +12,13 @@ from headwater.extract.preprocessings import find_preprocessing
 from headwater.extract.registry import find_backbone
 from headwater.heads.methods import find_method, methods, parse_settings
 from headwater.heads.sweeps.selection import find_rule
-from headwater.heads.tasks.columns import nearest
 from headwater.heads.tasks.levels import column_called, place
+from headwater.printable import nearest
 from headwater.store import open_store, read_table
 from headwater.store.files import refuse_unwritable
-from headwater.taxonomy import LEVELS
+from headwater.taxonomy import levels_among
 from headwater.workflow.config import Asked
-from headwater.workflow.features import Images, finished_store
+from headwater.workflow.features import Images, begun_store, finished_store
 from headwater.workflow.record import Record
 from headwater.workflow.training import chosen_method, wanted_methods
 
@@ -156,13 +156,16 @@ def _check_columns(asked: Asked, record: Record, images: Images) -> None:
         with asked.at("extract", "source"):
             columns = images.source.annotations
             names, levels, views = list(columns), (), section.views
+        begun = begun_store(asked, record)
+        if begun is not None:  # to which its user may have added columns
+            names += [name for name in begun.annotations if name not in columns]
+            levels = begun.annotations.levels
     for number, each in enumerate(config.annotate):
         if each.table is not None:
             with asked.at("annotate", number):
                 names += [name for name in read_table(each.table, key=each.joins) if name != each.joins]
         levels = tuple(each.levels) or levels
-    if not levels and all(name in names for name in LEVELS):
-        levels = LEVELS
+    levels = levels_among(names, levels)
     for key, name in (("target", config.target), *(("groups", each) for each in config.groups)):
         with asked.at(key):
             column = column_called(name, names, levels)

@@ -15,9 +15,9 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from headwater.errors import RequestError
+from headwater.printable import meant
 from headwater.workflow.contest import in_full, is_contest, own_place
 from headwater.workflow.marked import Marked, Place, read_marked
-from headwater.workflow.words import nearest
 
 
 def _names(value: Any) -> Any:
@@ -333,7 +333,7 @@ def _sentence(first: Any, place: Place) -> str:
     where = f" in {section}" if section else ""
     if kind == "extra_forbidden":
         known = _keys_of(loc[:-1])
-        hint = nearest(str(loc[-1]), known) or f"; there is {', '.join(known)}"
+        hint = meant(str(loc[-1]), known) or f"; there is {', '.join(known)}"
         return f"there is no key {str(loc[-1])!r}{where}{hint}"
     if kind == "missing":
         return f"the key {str(loc[-1])!r}{where} is missing"

@@ -12,8 +12,8 @@ from contextlib import suppress
 from typing import Any
 
 from headwater.checkpoints import load_state_dict
+from headwater.printable import meant
 from headwater.workflow.marked import Marked, Place
-from headwater.workflow.words import nearest
 
 KEYS = ("num_epochs", "lr", "batch_size", "logs_dir", "num_workers", "checkpoint_path")
 SOURCE_KEYS = ("data_path", "train_path")
@@ -39,7 +39,7 @@ def is_contest(marked: Marked) -> bool:
         own = next(key for key in keys if key not in foreign)
         raise marked.error(
             (foreign[0],),
-            f"{foreign[0]!r} cannot stand beside {own!r}{nearest(foreign[0], (*KEYS, *SOURCE_KEYS))}; a file "
+            f"{foreign[0]!r} cannot stand beside {own!r}{meant(foreign[0], (*KEYS, *SOURCE_KEYS))}; a file "
             f"in the contest's own form holds {', '.join(KEYS)} and {SOURCE_KEYS[0]} alone",
         )
     return True

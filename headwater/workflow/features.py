@@ -111,6 +111,17 @@ def finished_store(asked: Asked, record: Record) -> Path | None:
     return place
 
 
+def begun_store(asked: Asked, record: Record) -> Store | None:
+    """The store that this extraction would go on with, done or not; None where there is none."""
+    section = asked.config.extract
+    if section is None:
+        return None
+    try:
+        return open_store(_place(section, record), unfinished=True)
+    except HeadwaterError:
+        return None
+
+
 def _place(section: Extract, record: Record) -> Path:
     if section.out is not None:
         return section.out

@@ -143,6 +143,11 @@ def file_digest(path: Path) -> str:
     return digest.hexdigest()
 
 
+def content_of(text: str) -> str | None:
+    """Sha256 of the file that a text names; None where it names none on this machine."""
+    return file_digest(Path(text)) if "\0" not in text and Path(text).is_file() else None
+
+
 def column_digest(column: Column) -> str:
     """A digest of a column's values, whatever its categories' order."""
     return digest_of(column.kind, column.texts())

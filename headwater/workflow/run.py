@@ -24,7 +24,7 @@ from headwater.workflow.features import Images, extract_store, images_of
 from headwater.workflow.figures import Figures, measure, read_figures, write_figures
 from headwater.workflow.record import FILE as RECORD
 from headwater.workflow.record import Record, digest_of, file_digest
-from headwater.workflow.training import Trained, task_of, train
+from headwater.workflow.training import Trained, identity_of, task_of, train
 
 if TYPE_CHECKING:
     from headwater.extract import Progress
@@ -176,7 +176,7 @@ def _split(asked: Asked, store: Path, record: Record, telling: Telling) -> None:
 def _figures(task: Task, trained: Trained, record: Record) -> tuple[list[Figures], Path]:
     table = record.folder / RESULTS
     files = {name: file_digest(path) for name, path in trained.heads.items()}
-    request = digest_of(files, {name: rows.tolist() for name, rows in task.splits.items()})
+    request = digest_of(files, identity_of(task))
     if record.is_done("results", request, table):
         return read_figures(table), table
     found = measure(task, trained.heads)
@@ -198,8 +198,9 @@ def _report(asked: Asked, trained: Trained, store: Path, record: Record) -> tupl
         *store.glob("annotations.h5"),
     ]
     made_of += list(trained.folder.glob("selection.json"))
+    opened = open_store(store)
     request = digest_of(
-        [file_digest(path) for path in made_of], open_store(store).fingerprint, section.images
+        [file_digest(path) for path in made_of], opened.fingerprint, opened.content, section.images
     )
     if record.is_done("report", request, out):
         return out, False

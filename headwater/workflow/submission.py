@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 import zipfile
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,13 +21,15 @@ from headwater.extract.rows import RowError
 from headwater.extract.transform import Preprocessing
 from headwater.extract.weights import load_backbone
 from headwater.heads import export_head, load_head
+from headwater.heads.checkpoint import check_place
 from headwater.heads.export import ARCHIVED_NAME
 from headwater.printable import counted
 from headwater.store import Store, open_store
+from headwater.store.files import explained, make_folder_of
 from headwater.workflow.check import SUBMISSION
 from headwater.workflow.config import Asked
 from headwater.workflow.features import Images, images_of, local
-from headwater.workflow.record import Record, digest_of, file_digest
+from headwater.workflow.record import Record, content_of, digest_of, file_digest
 
 if TYPE_CHECKING:
     from headwater.heads.export import Exported
@@ -56,10 +59,9 @@ class Trial:
 
 @dataclass(frozen=True)
 class Submitted:
-    """What was written, if it had to be, and how it did on images."""
+    """What was written, and how it did on images; `exported` is None where it was there already."""
 
     path: Path
-    done: bool
     exported: Exported | None = None
     trial: Trial = Trial()
 
@@ -85,23 +87,40 @@ def submit(asked: Asked, head: Path, store: Path, record: Record, images: Images
     out = section.out or record.folder / SUBMISSION
     opened = open_store(store)
     weights = section.weights or _own_weights(asked, opened)
-    request = digest_of(file_digest(head), opened.fingerprint, weights, section.images)
+    content = None if weights is None else content_of(weights)
+    made_of = (file_digest(head), opened.fingerprint, opened.content, weights, content)
+    request = digest_of(*made_of, section.images)
     if record.is_done("export", request, out):
-        return Submitted(out, False)
-    with asked.at("export", "weights" if section.weights else "export"):
-        exported = _export(head, weights, str(opened.plan.recipe.get("backbone", "resnet50")), out, record)
+        return Submitted(out)
     if asked.config.extract is None:
         images = images_of(asked, opened)
-    trial = _try_on_images(exported, head, opened, images, section.images)
-    if trial.excess > 1:
-        out.unlink()
-        raise HeadwaterError(
-            f"on {counted(trial.images, 'image')} the merged network's logits differ from the head's on the "
-            f"kept features by {trial.gap:.1e} of the largest, {trial.excess:.1f} times what rounding "
-            f"explains, so {str(out)!r} was not kept; have the images changed since they were extracted?"
-        )
+    with asked.at("export"):
+        check_place(out, replace=True)
+    make_folder_of(out)
+    # Tried before it takes the place of what is there, which may be its user's.
+    backbone = str(opened.plan.recipe.get("backbone", "resnet50"))
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=".export") as folder:
+        with asked.at("export", "weights" if section.weights else "export"):
+            exported = _export(head, weights, backbone, Path(folder) / out.name)
+        trial = _try_on_images(exported, head, opened, images, section.images)
+        if not trial.excess <= 1:
+            raise HeadwaterError(_disagreement(trial, out))
+        record.expect("export", out)
+        with explained(out):
+            exported.path.replace(out)
     record.remember("export", request, out)
-    return Submitted(out, True, exported, trial)
+    return Submitted(out, replace(exported, path=out), trial)
+
+
+def _disagreement(trial: Trial, out: Path) -> str:
+    tried = f"on {counted(trial.images, 'image')} the merged network's logits"
+    if not math.isfinite(trial.gap):
+        return f"{tried} are not all finite, so {str(out)!r} was not written; are its weights sound?"
+    return (
+        f"{tried} differ from the head's on the kept features by {trial.gap:.1e} of the largest, "
+        f"{trial.excess:.1f} times what rounding explains, so {str(out)!r} was not written; have the images "
+        "changed since they were extracted?"
+    )
 
 
 def _own_weights(asked: Asked, store: Store) -> str | None:
@@ -117,17 +136,14 @@ def _own_weights(asked: Asked, store: Store) -> str | None:
     return str(said)
 
 
-def _export(head: Path, weights: str | None, backbone: str, out: Path, record: Record) -> Exported:
-    record.expect("export", out)
+def _export(head: Path, weights: str | None, backbone: str, made: Path) -> Exported:
     if weights is not None and Path(file := local(weights)).is_file():
-        return export_head(head, file, out, replace=True)
+        return export_head(head, file, made)
     import torch  # noqa: PLC0415
 
-    network = load_backbone(find_backbone(backbone), weights).network
-    with tempfile.TemporaryDirectory(dir=record.folder, prefix=".weights") as folder:
-        whole = Path(folder) / "weights.pth"
-        torch.save(network.state_dict(), whole)
-        return export_head(head, whole, out, replace=True)
+    whole = made.with_name(f"weights of {made.name}.pth")
+    torch.save(load_backbone(find_backbone(backbone), weights).network.state_dict(), whole)
+    return export_head(head, whole, made)
 
 
 def _try_on_images(exported: Exported, head: Path, store: Store, images: Images, count: int) -> Trial:

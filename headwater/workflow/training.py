@@ -16,13 +16,12 @@ from headwater.heads.methods import find_method, methods, parse_settings
 from headwater.heads.sweeps.design import TRAINING
 from headwater.heads.sweeps.run_folder import check_folder
 from headwater.heads.sweeps.sweeping import SweepProgress, design_sweep, run_design
-from headwater.heads.tasks.columns import nearest
-from headwater.printable import counted
+from headwater.printable import counted, nearest
 from headwater.store import open_store
 from headwater.workflow.config import Asked, Fit, Sweep
 from headwater.workflow.contest import METHOD, check_start
 from headwater.workflow.features import local
-from headwater.workflow.record import Record, digest_of
+from headwater.workflow.record import Record, content_of, digest_of
 
 if TYPE_CHECKING:
     from headwater.heads.sweeps.results import SweepResult
@@ -123,7 +122,7 @@ def _fit(asked: Asked, task: Task, record: Record, now: Now) -> Trained:
     wanted = wanted_methods(asked)
     if asked.contest:
         wanted[METHOD]["start"] = local(wanted[METHOD]["start"])
-    identity = digest_of(_identity(task), section.views)
+    identity = digest_of(identity_of(task), section.views)
     name = record.place_for("heads", identity, "heads")
     folder = record.folder / name
     record.begin("heads", name, identity)
@@ -201,29 +200,23 @@ def _key(path: Path, record: Record) -> str:
     return str(path.relative_to(record.folder))
 
 
-def _identity(task: Task) -> str:
-    """A digest of all that a head depends on besides its method, settings and seed."""
+def identity_of(task: Task) -> str:
+    """A digest of all that a head, or its figures, depend on besides its method, settings and seed."""
     digest = hashlib.sha256()
     for array in (task.target, task.groups, *(task.splits[name] for name in sorted(task.splits))):
         digest.update(array.tobytes())
     columns = (task.target_name, task.group_columns, task.split_name, sorted(task.splits))
     names = (task.classes, task.group_names)
-    return digest_of(digest.hexdigest(), columns, names, task.origin.fingerprint, TRAINING)
+    return digest_of(digest.hexdigest(), columns, names, task.origin.fingerprint, task.content, TRAINING)
 
 
 def _full(method: str, given: Mapping[str, Any]) -> dict[str, Any]:
     return parse_settings(find_method(method), given).model_dump(mode="json")
 
 
-def _contents(given: Mapping[str, Any]) -> list[float]:
-    """When files that settings name were last changed, such as a checkpoint to start from."""
-    return [
-        Path(value).stat().st_mtime for value in given.values() if isinstance(value, str) and _is_file(value)
-    ]
-
-
-def _is_file(text: str) -> bool:
-    return "\0" not in text and Path(text).is_file()
+def _contents(given: Mapping[str, Any]) -> list[str | None]:
+    """What is in files that settings name, such as a checkpoint to start from."""
+    return [content_of(value) for value in given.values() if isinstance(value, str)]
 
 
 def _sweep(asked: Asked, task: Task, record: Record, now: Now) -> Trained:

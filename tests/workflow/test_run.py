@@ -136,7 +136,7 @@ def test_a_submission_that_disagrees_with_the_kept_features_is_not_kept(here: Pa
     for image in (here / "images").rglob("*.png"):
         Image.effect_mandelbrot((64, 64), (-2, -1, 1, 1), 40).save(image)
     Path("merged.pth").unlink()
-    with pytest.raises(HeadwaterError, match=r"times what rounding explains, so 'merged\.pth' was not kept"):
+    with pytest.raises(HeadwaterError, match=r"times what rounding explains, so 'merged\.pth' was not written"):
         ran(config + "export: {out: merged.pth, images: 3}\n")
     assert not Path("merged.pth").exists()
     shutil.rmtree("images")

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from headwater.errors import RequestError
 from headwater.heads.methods import Needs
-from headwater.heads.tasks.columns import CodedColumn, coded, crossed, listed
+from headwater.heads.tasks.columns import CodedColumn, coded, crossed
 from headwater.heads.tasks.task import Task
+from headwater.printable import listed
 
 
 def on_host(array: Any) -> Any:

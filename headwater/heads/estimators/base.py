@@ -21,8 +21,9 @@ from headwater.errors import RequestError
 from headwater.heads.estimators.arrays import as_task, group_columns, held_out, joined, on_host
 from headwater.heads.methods import find_method, parse_settings, plan
 from headwater.heads.methods.recipes import run_recipes
-from headwater.heads.tasks.columns import CodedColumn, listed
+from headwater.heads.tasks.columns import CodedColumn
 from headwater.heads.tasks.task import Task
+from headwater.printable import listed
 
 _DTYPES = (np.float64, np.float32, np.float16)  # others become the first
 

@@ -19,9 +19,9 @@ from headwater.errors import RequestError
 from headwater.heads.methods.domains import domains
 from headwater.heads.methods.recipes import Planned, Recipe
 from headwater.heads.methods.spaces import Among, Integers, Linspace, LogUniform, Space, Uniform
-from headwater.heads.tasks.columns import FRACTIONS, listed, nearest
+from headwater.heads.tasks.columns import FRACTIONS
 from headwater.heads.tasks.task import Task
-from headwater.printable import counted
+from headwater.printable import counted, listed, nearest
 
 __all__ = [
     "Among",

@@ -14,8 +14,8 @@ from headwater.errors import RequestError
 from headwater.heads.methods import Method, draw_settings, find_method, methods, parse_settings, random_for
 from headwater.heads.methods.registry import Settings, check_needs
 from headwater.heads.sweeps.folds import Folds
-from headwater.heads.tasks.columns import listed, nearest
 from headwater.heads.tasks.task import Task
+from headwater.printable import listed, nearest
 
 ALL = "all"
 

@@ -9,7 +9,7 @@ from headwater.errors import RequestError
 from headwater.heads.sweeps.design import Design
 from headwater.heads.sweeps.measuring import LIKELIHOOD, MOST_GROUPS
 from headwater.heads.sweeps.selection import Aim, aim_of, default_rule, find_rule
-from headwater.heads.tasks.columns import listed
+from headwater.printable import listed
 
 
 def judged_on(design: Design) -> str:

@@ -16,8 +16,8 @@ from headwater.heads.evaluation import small_groups, without_group
 from headwater.heads.sweeps.candidates import ALL, Candidate, Skipped, Wanted, candidates
 from headwater.heads.sweeps.folds import Folds, cross_fits
 from headwater.heads.sweeps.measuring import MEASURING
-from headwater.heads.tasks.columns import listed
 from headwater.heads.tasks.task import Task
+from headwater.printable import listed
 
 TRAINING = 3
 """Raised by whoever changes which head a recipe comes to, so that a sweep that goes on mixes no two kinds."""
@@ -80,6 +80,7 @@ class Design:
             "measuring": MEASURING,
             "store": task.origin.path,
             "fingerprint": task.origin.fingerprint,
+            "content": task.content,
             "target": task.target_name,
             "groups": list(task.group_columns),
             "split": task.split_name,

@@ -21,7 +21,8 @@ from headwater.store.lock import holding
 _LOCK = "sweep"
 # What must agree for a sweep to go on, and what to call it.
 _SAME = {
-    "fingerprint": "the store's features",
+    "fingerprint": "how the features were made",
+    "content": "the rows and their features",
     "target": "target",
     "groups": "groups",
     "split": "split",
@@ -51,6 +52,8 @@ def check_folder(folder: Path, request: Mapping[str, Any], *, replace: bool = Fa
     asked = _plain(request)
     try:
         there = _there(folder)
+        # Sweeps of earlier revisions do not say it; those of the same store are taken on trust.
+        there.setdefault("content", asked["content"] if there["store"] == asked["store"] else "")
         lost = _trials(there) - _trials(asked)
         differing = [what for key, what in _SAME.items() if there[key] != asked[key]]
         if lost:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from headwater.errors import RequestError
 from headwater.heads.sweeps.folds import SMALL
-from headwater.heads.tasks.columns import nearest
+from headwater.printable import nearest
 
 Aim = Literal["worst_group", "worst_area"]
 AREA: Aim = "worst_area"

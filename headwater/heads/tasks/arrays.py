@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import xxhash
 from numpy.typing import ArrayLike, NDArray
 
 from headwater.errors import RequestError
@@ -49,3 +50,11 @@ def check_finite(features: Any, rows: NDArray[np.int64], split: str) -> None:
                 f"row {here[row]} of split {split!r} holds NaN or an infinite value (in feature {column}); "
                 "leave such rows out"
             )
+
+
+def digest_of(features: Any) -> str:
+    """A digest, in hex, of shape, type and values of features (rows, dim)."""
+    digest = xxhash.xxh3_128(f"{tuple(features.shape)} {features.dtype}".encode())
+    for first in range(0, int(features.shape[0]), _BLOCK):
+        digest.update(np.asarray(features[first : first + _BLOCK]).tobytes())
+    return digest.hexdigest()

@@ -5,9 +5,8 @@ The sentences for columns that cannot play their part are here; which column pla
 
 from __future__ import annotations
 
-import difflib
-import math
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headwater.errors import RequestError
+from headwater.printable import listed
+from headwater.store.labels import labels_in
 
 SPLITS = ("train", "val", "test")
 _MANY = 32  # so many groups are never too many, however few rows there are
@@ -56,47 +57,8 @@ class CodedColumn:
 
 
 def coded(name: str, column: Any) -> CodedColumn:
-    """Read a store's column, or an array of strings or whole numbers, as categories.
-
-    Missing are None, "", NaN and -1. Raises RequestError for fractional numbers.
-    """
-    if hasattr(column, "codes"):
-        if column.categories is None:
-            return _from_array(name, np.asarray(column.values))
-        codes, names = column.codes()
-        return CodedColumn(name, np.asarray(codes, dtype=np.int64), tuple(names))
-    return _from_array(name, np.asarray(column))
-
-
-def _from_array(name: str, values: NDArray[Any]) -> CodedColumn:
-    if values.ndim != 1:
-        raise RequestError(f"column {name!r} must have one value per row, not the shape {values.shape}")
-    kind = values.dtype.kind
-    if kind == "f":
-        missing = np.isnan(values)
-        whole = np.where(missing, -1, values)
-        if (whole != np.floor(whole)).any():
-            example = whole[whole != np.floor(whole)][0]
-            raise RequestError(
-                f"column {name!r} holds fractional numbers such as {example:g}, and categories are needed; "
-                "give a column of names or whole numbers"
-            )
-        values, kind = whole.astype(np.int64), "i"
-    if kind in "iub":
-        numbers = values.astype(np.int64)
-        missing = (numbers == -1) | (numbers == np.iinfo(np.int64).min)
-        unique, inverse = np.unique(numbers[~missing], return_inverse=True)
-        codes = np.full(len(values), -1, dtype=np.int64)
-        codes[~missing] = inverse
-        return CodedColumn(name, codes, tuple(str(number) for number in unique.tolist()))
-    texts = ["" if _is_missing(value) else str(value) for value in values.tolist()]
-    names = sorted(set(texts) - {""})
-    place = {"": -1, **{text: code for code, text in enumerate(names)}}
-    return CodedColumn(name, np.fromiter((place[text] for text in texts), np.int64, len(texts)), tuple(names))
-
-
-def _is_missing(value: Any) -> bool:
-    return value is None or value == "" or (isinstance(value, float) and math.isnan(value))
+    """A store's column, or an array of strings or whole numbers, as categories, see `labels_in`."""
+    return CodedColumn(name, *labels_in(name, column))
 
 
 def combine(columns: Sequence[CodedColumn]) -> tuple[NDArray[np.int64], tuple[str, ...]]:
@@ -150,6 +112,13 @@ def refuse_single_rows(codes: NDArray[np.int64], made: int, columns: Sequence[Co
         )
 
 
+def refuse_twins(names: Sequence[str], what: str) -> None:
+    """RequestError for two classes or groups of one name, which no table could tell apart."""
+    if len(set(names)) < len(names):
+        twice = next(name for name, count in Counter(names).items() if count > 1)
+        raise RequestError(f"two {what} are both called {twice!r}, path and all; rename one")
+
+
 def check_classes(target: CodedColumn) -> None:
     """Refuse a target that is an id: with nearly a class for every row there is nothing to learn."""
     rows, classes = int((target.codes >= 0).sum()), len(target.names)
@@ -176,19 +145,3 @@ def split_names(column: CodedColumn) -> dict[str, int]:
             "use train, val and test, and leave the cell empty for rows in none"
         )
     return {name: names.index(name) for name in SPLITS if name in present}
-
-
-def listed(names: Iterable[str], most: int = 5) -> str:
-    """Names in quotes for a message, cut after a few."""
-    names = list(names)
-    shown = ", ".join(repr(name) for name in names[:most])
-    return f"{shown} and {len(names) - most} more" if len(names) > most else shown or "none"
-
-
-def nearest(name: str, names: Iterable[str]) -> str:
-    """What to add, in brackets, after a name that does not exist: the nearest one, or what there is."""
-    names = list(names)
-    close = difflib.get_close_matches(name.lower(), [other.lower() for other in names], n=1)
-    if close:
-        return f" (did you mean {next(other for other in names if other.lower() == close[0])!r}?)"
-    return f" (there is {listed(names)})"

@@ -16,7 +16,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from headwater.errors import RequestError
 from headwater.heads.specs.spec import Rows
-from headwater.heads.tasks.arrays import check_finite, check_rows, checked_features, checked_views
+from headwater.heads.tasks.arrays import (
+    check_finite,
+    check_rows,
+    checked_features,
+    checked_views,
+    digest_of,
+)
 from headwater.heads.tasks.columns import (
     FRACTIONS,
     SPLITS,
@@ -24,14 +30,13 @@ from headwater.heads.tasks.columns import (
     check_classes,
     coded,
     crossed,
-    listed,
-    nearest,
+    refuse_twins,
     split_names,
 )
 from headwater.heads.tasks.hierarchy import Hierarchy, two_levels
 from headwater.heads.tasks.levels import LevelsGiven, Placed, asked_levels, column_called, place
 from headwater.heads.tasks.views import WithViews
-from headwater.printable import counted
+from headwater.printable import counted, listed, nearest
 from headwater.taxonomy import levels_of
 
 if TYPE_CHECKING:
@@ -47,11 +52,12 @@ SCORES_AT_ONCE = 32_000_000
 
 @dataclass(frozen=True)
 class Origin:
-    """Where the features came from, kept with every head trained on them."""
+    """Where the features came from, kept with every head trained on them; `content` is the store's."""
 
     path: str = ""
     fingerprint: str = ""
     recipe: Mapping[str, Any] = field(default_factory=dict)
+    content: str = ""
 
 
 @dataclass(frozen=True)
@@ -83,8 +89,9 @@ class Task:
     A group is a combination of the target and the group columns that occurs in the data, so each group lies
     within one class; `domains` (rows,) are codes of what the group columns alone say, -1 where unknown.
     `hierarchy` is the tree that the groups are leaves of, where the target is a level of one; `tree` has one
-    for every task. With augmented `views`, row r + v·images is view v of image r, and train holds all of
-    them; other splits hold images alone. Build a task with `from_store` or `from_arrays`.
+    for every task. `groups_may_lack_rows`: no method refuses the task because a split has no row of a group,
+    as many have none of thousands of species. With augmented `views`, row r + v·images is view v of image r,
+    and train holds all of them; other splits hold images alone. `from_store` and `from_arrays` build a task.
     """
 
     features: Any
@@ -101,6 +108,7 @@ class Task:
     origin: Origin = Origin()
     hierarchy: Hierarchy | None = None
     views: int = 0
+    groups_may_lack_rows: bool = False
 
     @classmethod
     def from_store(
@@ -161,6 +169,7 @@ class Task:
                 path=str(store.path),
                 fingerprint=store.fingerprint,
                 recipe=dict(store.plan.recipe),
+                content=store.content,
             ),
             placed=placed,
             views=[store.augmented(view) for view in range(1, store.views + 1)] if views else (),
@@ -257,6 +266,7 @@ class Task:
             if classes is None:
                 check_classes(target)
             made, hierarchy = crossed(target, [column.only(taking_part) for column in groups]), None
+        refuse_twins(made.names, "groups")
         named = split_names(split)
         splits = {
             name: np.flatnonzero(taking_part & (split.codes == code)).astype(np.int64)
@@ -280,6 +290,7 @@ class Task:
             origin=origin or Origin(),
             hierarchy=hierarchy,
             views=len(views),
+            groups_may_lack_rows=hierarchy is not None,
         )
 
     @property
@@ -291,6 +302,11 @@ class Task:
     def images(self) -> int:
         """How many rows there are that are no augmented views; row r shows image r modulo this."""
         return len(self.target) // (self.views + 1)
+
+    @cached_property
+    def content(self) -> str:
+        """An id of the features: their store's, which knows the keys, too, else a digest of the array."""
+        return self.origin.content or digest_of(self.features)
 
     @cached_property
     def tree(self) -> Hierarchy:
