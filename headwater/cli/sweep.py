@@ -254,12 +254,13 @@ def _methods(result: SweepResult) -> list[str]:
 
 def _counts(result: SweepResult, method: str) -> tuple[str, str, str]:
     """Rows of a method, how many of them did not converge, and seconds with those of cross-fitting."""
-    names = ("method", "converged", "seconds", "cv.seconds")
+    names = ("method", "converged", "unconverged", "seconds", "cv.seconds")
     columns = [result.table[name].to_pylist() for name in names]
     mine = [row[1:] for row in zip(*columns, strict=True) if row[0] == method]
-    left = sum(converged is False for converged, _, _ in mine)
-    took = sum((own or 0.0) + (cross or 0.0) for _, own, cross in mine)
-    return f"{len(mine):,}", f"{left:,}" if left else "", f"{took:.1f}"
+    left = sum(bool(unconverged) for _, unconverged, _, _ in mine)
+    stepped = "stepped" if any(converged is False for converged, *_ in mine) else ""
+    took = sum((own or 0.0) + (cross or 0.0) for *_, own, cross in mine)
+    return f"{len(mine):,}", f"{left:,}" if left else stepped, f"{took:.1f}"
 
 
 def _record(result: SweepResult) -> dict[str, Any]:

@@ -51,8 +51,9 @@ class MethodResult:
     `name` is unique within the report. `worst` is the accuracy of the group `worst_group`. The three averages
     keep the names of `heads.measures.metrics`: `overall` (rows count the same), `balanced` (groups do),
     `train_weighted` (groups count by their share of train). `in_sample`: why the figures are not of rows that
-    are new to the head; empty where they are. `area` and `curve` of the worst K % of the groups are there
-    where these are many and small, so that their single worst one says little.
+    are new to the head; empty where they are. `stepped`: trained for a set number of epochs, `iterations`,
+    and to no optimum. `area` and `curve` of the worst K % of the groups are there where these are many and
+    small, so that their single worst one says little.
     """
 
     name: str
@@ -73,6 +74,7 @@ class MethodResult:
     settings: str
     choices: str
     in_sample: str = ""
+    stepped: bool = False
     area: Estimate | None = None
     curve: Curve | None = None
 
@@ -221,7 +223,8 @@ class Sweep:
 
     `aim` names what `worst` is of in its parts. `lowest_overall` is where the drawings begin; `skipped`:
     methods that could not be run, and why; `fewer`: methods with fewer settings to try than the `draws` asked
-    for. `warning`: of a choice that is no result.
+    for. `stepped` heads were trained for a set number of epochs, and are none of the `unconverged`.
+    `warning`: of a choice that is no result.
     """
 
     methods: tuple[MethodTried, ...]
@@ -240,6 +243,7 @@ class Sweep:
     draws: int | None = None
     fewer: tuple[tuple[str, int], ...] = ()
     aim: str = "worst group"
+    stepped: int = 0
 
 
 @dataclass(frozen=True)

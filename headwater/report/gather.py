@@ -191,6 +191,7 @@ def _method(name: str, each: RunHead, report: GroupReport, split: str, *, many: 
         settings=settings(info.settings),
         choices=settings(info.choices),
         in_sample=shown(info.in_sample(split)),
+        stepped=ending.stepped and not ending.converged and not info.unconverged,
         area=estimate("worst_area", report.worst_curve().area) if many else None,
         curve=curve_of(report, LEVEL) if many else None,
     )

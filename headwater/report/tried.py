@@ -25,6 +25,7 @@ def gather_sweep(result: SweepResult, split: str, baseline: str) -> Sweep:
     names = np.array(table["method"].to_pylist())
     candidates = np.array(table["candidate"].to_pylist())
     unconverged = np.array([bool(n) or n is None for n in table["unconverged"].to_pylist()])
+    solved = np.array([flag is not False for flag in table["converged"].to_pylist()])
     known = ~np.isnan(overall) & ~np.isnan(worst)
     chosen = _chosen(result)
     methods = []
@@ -59,6 +60,7 @@ def gather_sweep(result: SweepResult, split: str, baseline: str) -> Sweep:
         seeds=len(dict.fromkeys(table["seed"].to_pylist())),
         heads=int(known.sum()),
         unconverged=int((unconverged & known).sum()),
+        stepped=int((~solved & ~unconverged & known).sum()),
         lowest_overall=min(0.9, math.floor(10 * lowest) / 10),
         seconds=sum(seconds) or None,
         baseline_overall=base.chosen_overall if base else None,

@@ -26,16 +26,29 @@ def span(estimate: Estimate | None) -> str:
     return f"{100 * estimate.low:.1f}\u2013{100 * estimate.high:.1f}"
 
 
+def difference(gain: Estimate, than: str) -> str:
+    """A difference of shares in words, such as `3.3 points less than ERM (7.8 less to 1.3 more)`."""
+    result = f"{points(abs(gain.value))} points {'less' if gain.value < 0 else 'more'} than {than}"
+    if gain.low is None or gain.high is None:
+        return result
+    low, high = points(abs(gain.low)), points(abs(gain.high))
+    if gain.low < 0 < gain.high:
+        return f"{result} ({low} less to {high} more)"
+    near, far = (low, high) if gain.low >= 0 else (high, low)
+    return f"{result} ({near}\u2013{far})"
+
+
 def headline(data: ReportData) -> str:
     """The finding in one sentence about the baseline: how right it is overall and in its worst group."""
     base = data.method(data.baseline)
     overall, worst = percent(base.overall.value), percent(base.aimed.value)
+    near = base.overall.value - base.aimed.value < _NOTEWORTHY
     if data.many:
         return (
             f"{base.name} is right for {overall} of the {data.split} images overall, "
-            f"but for {worst} in the {data.aim}."
+            f"{'and' if near else 'but'} for {worst} in the {data.aim}."
         )
-    if base.overall.value - base.worst.value < _NOTEWORTHY:
+    if near:
         return (
             f"{base.name} is right for {overall} of the {data.split} images, "
             f"and for {worst} of its worst group, “{base.worst_group}”: no group falls far behind."
@@ -47,27 +60,44 @@ def headline(data: ReportData) -> str:
 
 
 def answer(data: ReportData) -> str:
-    """What the best head makes of it; says so where the intervals of the two worst groups overlap."""
+    """What the best head makes of it; says so where it is worse, or where this run does not tell."""
     base, best = data.method(data.baseline), data.method(data.best)
     if best.name == base.name:
         if len(data.methods) == 1:
             return "It is the only head in this run, so there is nothing to compare it with."
-        where = f"in the {data.aim}" if data.many else "for its worst group"
-        return f"No other head in this run does better {where} than {base.name}."
+        top = max(data.methods, key=lambda method: method.aimed.value)
+        if data.sweep is None or top.aimed.value <= base.aimed.value:
+            where = f"in the {data.aim}" if data.many else "for its worst group"
+            return f"No other head in this run does better {where} than {base.name}."
+        where = f"in the {data.aim}" if data.many else f"of its own worst group, “{top.worst_group}”"
+        return (
+            f"The rule {data.sweep.rule} picks {base.name} itself, although here {top.name} is right "
+            f"for {percent(top.aimed.value)} {where}."
+        )
     where = f"in the {data.aim}" if data.many else f"of its own worst group, “{best.worst_group}”,"
-    result = (
+    return (
         f"{best.name} is right for {percent(best.aimed.value)} {where} "
-        f"and for {percent(best.overall.value)} overall."
+        f"and for {percent(best.overall.value)} overall.{_compared(data, base, best)}"
     )
-    if data.gain is not None:
-        sure = data.gain.low is not None and data.gain.low > 0
-        result += f" On the same images that is {points(data.gain.value)} points more ({span(data.gain)})"
-        result += "." if sure else ", so this run alone does not settle which head is better."
-    elif not apart(base.aimed, best.aimed):
-        result += (
+
+
+def _compared(data: ReportData, base: MethodResult, best: MethodResult) -> str:
+    """Which of the two heads is better, as far as this run tells; empty where the numbers say it."""
+    gain = data.gain
+    if gain is None:
+        if apart(base.aimed, best.aimed):
+            return ""
+        if apart(best.aimed, base.aimed):
+            return f" {base.name} does better for its worst group than {best.name} for its own."
+        return (
             " The two worst-group intervals overlap, so this run alone does not settle which head is better."
         )
-    return result
+    said = f" On the same images that is {difference(gain, base.name)}"
+    if gain.low is not None and gain.low > 0:
+        return f"{said}."
+    if gain.high is not None and gain.high < 0:
+        return f"{said}: of the two, {base.name} is the better head here."
+    return f"{said}, so this run alone does not settle which head is better."
 
 
 def apart(low: Estimate, high: Estimate) -> bool:
@@ -76,8 +106,8 @@ def apart(low: Estimate, high: Estimate) -> bool:
 
 
 def unconverged(methods: Iterable[MethodResult]) -> str:
-    """One sentence naming the heads that did not converge, empty when all did."""
-    names = [method.name for method in methods if not method.converged]
+    """One sentence naming the heads that did not converge, empty when all did that were to."""
+    names = [method.name for method in methods if not method.converged and not method.stepped]
     if not names:
         return ""
     verb, whose = ("has", "its") if len(names) == 1 else ("have", "their")

@@ -106,6 +106,19 @@ def test_what_did_not_converge_is_not_shown_as_converged(
     assert json.loads(text)[0]["converged"] is False
 
 
+def test_steps_of_a_set_number_of_epochs_are_no_failure_and_no_convergence(
+    store: Path, tmp_path: Path, command: Command
+) -> None:
+    arguments: list[Any] = ["fit", store, "--method", "HierSampler", "--out", tmp_path / "head.safetensors"]
+    code, text, err = command(*arguments, "--set", "epochs=2")
+    assert code == 0
+    assert "HierSampler: 1 head, stepped 2 epochs, as asked" in text
+    assert "did not converge" not in err
+    code, text, _ = command(*arguments, "--set", "epochs=2", "--replace", "--json")
+    found = json.loads(text)[0]
+    assert (found["converged"], found["unconverged"]) == (False, 0)
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [

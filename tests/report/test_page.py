@@ -10,8 +10,8 @@ import pytest
 
 from headwater.report.data import Estimate
 from headwater.report.page import render
-from headwater.report.words import answer, headline, percent, unconverged
-from tests.report.sample import GROUPS, hostile, method, report_data
+from headwater.report.words import answer, difference, headline, percent, unconverged
+from tests.report.sample import GROUPS, hostile, method, report_data, sweep
 
 _VOID = {"meta", "br", "img", "link", "input", "hr", "line", "circle", "path", "rect"}
 
@@ -85,6 +85,58 @@ def test_a_gain_within_the_intervals_is_not_claimed():
     assert "overlap" in answer(replace(data, methods=methods))
 
 
+@pytest.mark.parametrize(
+    ("gain", "words"),
+    [
+        ((-0.033, -0.078, 0.013), "3.3 points less than ERM (7.8 less to 1.3 more)"),
+        ((0.02, -0.005, 0.04), "2.0 points more than ERM (0.5 less to 4.0 more)"),
+        ((0.02, 0.011, 0.029), "2.0 points more than ERM (1.1\u20132.9)"),
+        ((-0.03, -0.05, -0.011), "3.0 points less than ERM (1.1\u20135.0)"),
+        ((-0.03, None, None), "3.0 points less than ERM"),
+    ],
+)
+def test_a_difference_is_said_without_signs(gain, words):
+    assert difference(Estimate(*gain), "ERM") == words
+
+
+def _picked(worse: Estimate, gain: Estimate | None = None, aim: Estimate | None = None):
+    """A page whose pick, DFR-val, has this worst group; with an `aim`, ERM's, it is about shares."""
+    data = report_data()
+    found = []
+    for each in data.methods:
+        given = worse if each.name == "DFR-val" else each.worst
+        area = None if aim is None else aim if each.name == "ERM" else given
+        found.append(replace(each, worst=given, area=area))
+    return replace(data, methods=tuple(found), gain=gain, sweep=sweep())
+
+
+def test_a_pick_that_is_worse_than_the_baseline_is_said_to_be():
+    low, erm = Estimate(0.70, 0.68, 0.72), Estimate(0.80, 0.78, 0.82)
+    settled = answer(_picked(low, Estimate(-0.1, -0.12, -0.08), erm))
+    assert settled.endswith(
+        "that is 10.0 points less than ERM (8.0\u201312.0): of the two, ERM is the better head here."
+    )
+    open_ = answer(_picked(low, Estimate(-0.1, -0.22, 0.08), erm))
+    assert open_.endswith(
+        "less than ERM (22.0 less to 8.0 more), so this run alone does not settle which head is better."
+    )
+    assert "overall, but for 60.0" in headline(_picked(low, aim=Estimate(0.6, 0.5, 0.7)))
+    assert "overall, and for 80.0" in headline(_picked(low, aim=erm))
+    few = answer(_picked(Estimate(0.1, 0.05, 0.15)))
+    assert "overlap" not in few
+    assert few.endswith("ERM does better for its worst group than DFR-val for its own.")
+
+
+def test_a_rule_that_picks_the_baseline_hides_no_better_head():
+    data = replace(report_data(), best="ERM", sweep=sweep())
+    assert answer(data) == (
+        "The rule worst_group picks ERM itself, although here DFR-val is right for "
+        f"{percent(data.methods[0].worst.value)} of its own worst group, “{GROUPS[3]}”."
+    )
+    fewer = replace(data, methods=(data.methods[-1], replace(data.methods[-1], name="other")))
+    assert answer(fewer) == "No other head in this run does better for its worst group than ERM."
+
+
 def test_nothing_falls_behind_is_said_so():
     data = report_data()
     fair = replace(method("ERM", (0.9, 0.9, 0.9, 0.9)), worst=Estimate(0.89, 0.85, 0.93))
@@ -135,6 +187,22 @@ def test_heads_that_did_not_converge_are_flagged(page):
     assert rows["DFR-tr"][5].startswith("not converged")
     assert rows["SUBG"][5].startswith("converged")
     assert unconverged(report_data().methods) in page.text
+
+
+def test_a_head_that_was_stepped_as_asked_is_said_to_be_and_not_flagged():
+    data = report_data()
+    methods = tuple(
+        replace(each, converged=False, stepped=True, iterations=20) if each.name == "SUBG" else each
+        for each in data.methods
+    )
+    page = Page(render(replace(data, methods=methods, sweep=replace(sweep(), stepped=12))))
+    rows = {row[0]: row for row in page.table("Method")}
+    assert rows["SUBG"][5].startswith("stepped 20 epochs")
+    assert "SUBG" not in unconverged(methods)
+    assert "trained by SGD for a set number of epochs" in page.text
+    assert "12 of the 72 were trained by SGD" in page.text
+    assert page.text.count("to no optimum") == 2
+    assert "to no optimum" not in Page(render(data)).text
 
 
 def test_failed_rows_are_listed_with_their_reasons(page):

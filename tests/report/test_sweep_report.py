@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from headwater.cli.sweep import _counts
 from headwater.errors import HeadwaterWarning
 from headwater.heads import sweep
 from headwater.report import build_report
@@ -124,3 +125,26 @@ def test_an_oracles_choice_is_marked_on_the_page(made: HandMade, tmp_path: Path)
     text = build_report(out).read_text("utf-8")
     assert "Chosen by looking at test." in text
     assert "ERM was chosen among a sweep&#39;s heads by rule &#39;oracle&#39;, which looks at test" in text
+
+
+def test_heads_that_were_stepped_as_asked_are_counted_apart(made: HandMade, tmp_path: Path) -> None:
+    found = sweep(
+        made.store,
+        target="class",
+        groups=["place"],
+        methods=["ERM", "HierSampler"],
+        draws=1,
+        seeds=2,
+        settings={"HierSampler.epochs": 2},
+        out=tmp_path / "swept",
+    )
+    data = gather(open_run(tmp_path / "swept"))
+    assert data.sweep is not None
+    assert (data.sweep.stepped, data.sweep.unconverged) == (2, 0)
+    (stepped,) = (each for each in data.methods if each.method == "HierSampler")
+    assert (stepped.stepped, stepped.converged, stepped.iterations) == (True, False, 2)
+    assert _counts(found, "HierSampler")[:2] == ("2", "stepped")
+    assert _counts(found, "ERM")[1] == ""
+    rows = [row for row in found.table.to_pylist() if row["method"] == "HierSampler"]
+    assert all(row["obstacle"].startswith("stepped 2 epochs, as asked; gap") for row in rows)
+    assert [row["converged"] for row in rows] == [False, False]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from headwater.heads.solvers.stack import SEPARATED, Solved
 from headwater.heads.specs.head import MAX_ITERATIONS_REACHED, Convergence
 from headwater.heads.specs.spec import HeadSpec
@@ -27,14 +29,17 @@ def record(solved: Solved, h: int, spec: HeadSpec, *, convex: bool = True) -> Co
         objective=objective,
         gradient_norm=float(solved.gradient_norm[h]),
         message=message,
+        stepped=spec.minibatch is not None and math.isfinite(objective),
     )
 
 
 def _obstacle(spec: HeadSpec, iterations: int, objective: float) -> str:
+    if spec.minibatch is not None:
+        if not math.isfinite(objective):
+            return f"its steps ran off within {iterations} epochs; lower the rate, {spec.minibatch.rate:g}"
+        return f"stepped {iterations} epochs, as asked"
     if spec.penalty.l1 == spec.penalty.l2 == 0 and objective < SEPARATED:
         return "the rows can be separated without error, so that there is no optimum without a penalty"
-    if spec.minibatch is not None:
-        return f"its {iterations} epochs of mini-batches are over"
     if iterations >= spec.max_iterations:
         return MAX_ITERATIONS_REACHED
     return "no further progress in this precision"

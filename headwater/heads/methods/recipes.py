@@ -56,8 +56,9 @@ class FittedHead:
     """A method's final head with all that led to it.
 
     `seconds` is the recipe's share of the wall clock of the rounds it took part in, by number of heads;
-    `trained` how many heads it asked for and `unconverged` how many of those did not converge. `obstacle`:
-    what the first of these says that more iterations would not have helped; empty: all only wanted more.
+    `trained` how many heads it asked for and `unconverged` how many of those did not converge, though they
+    were not asked to stop after a set number of epochs. `obstacle`: what the first head says that more
+    iterations would not have brought to its optimum; empty: all only wanted more.
     """
 
     head: LinearHead
@@ -202,9 +203,9 @@ def _record(running: _Running, heads: list[LinearHead], seconds: float) -> None:
     running.rounds += 1
     running.trained += len(heads)
     running.seconds += seconds
-    left = [head.convergence.message for head in heads if not head.convergence.converged]
-    running.unconverged += len(left)
-    others = (text for text in left if not text.startswith(MAX_ITERATIONS_REACHED))
+    endings = [head.convergence for head in heads if not head.convergence.converged]
+    running.unconverged += sum(not ending.stepped for ending in endings)
+    others = (each.message for each in endings if not each.message.startswith(MAX_ITERATIONS_REACHED))
     running.obstacle = running.obstacle or next(others, "")
 
 

@@ -134,9 +134,10 @@ def _measured(stack: SmoothStack, theta: Tensor, directions: Directions, plans: 
     weight = theta[..., :-1]
     value += stack.l2 / 2 * dot(weight, weight)
     gradient[..., :-1] += stack.l2.to(theta.dtype).view(-1, 1, 1) * weight
-    metric = Preconditioner(directions, stack.loss.sample(), theta, stack.weight_of, stack.l2)
-    gap = _SAFETY / 2 * dot(gradient, metric.solve(gradient))
     finite = torch.isfinite(value)
+    usable = torch.where(finite.view(-1, 1, 1), theta, 0.0)  # steps that are too long run off
+    metric = Preconditioner(directions, stack.loss.sample(), usable, stack.weight_of, stack.l2)
+    gap = _SAFETY / 2 * dot(gradient, metric.solve(gradient))
     epochs = torch.tensor([plan.epochs for plan in plans], device=theta.device)
     return Solved(
         weight=weight.permute(2, 1, 0),

@@ -15,13 +15,18 @@ MAX_ITERATIONS_REACHED = "max_iterations reached"
 
 @dataclass(frozen=True)
 class Convergence:
-    """How training ended. `objective` is the penalised weighted mean loss that was minimised."""
+    """How training ended. `objective` is the penalised weighted mean loss that was minimised.
+
+    `stepped`: it was trained for a set number of epochs, which `iterations` counts, as was asked; that it has
+    not converged is then no fault.
+    """
 
     converged: bool
     iterations: int
     objective: float
     gradient_norm: float
     message: str = ""
+    stepped: bool = False
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,5 +1,7 @@
 """Steps on mini-batches against torch.optim on the same batches, and what their record says."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -83,7 +85,7 @@ def test_the_record_says_what_was_reached():
             rows,
             Penalty(l2=0.05),
             scaler_rows=rows,
-            minibatch=Minibatch(epochs, 240, 0.5, **more),
+            minibatch=replace(Minibatch(epochs, 240, 0.5), **more),
             tolerance=1e-4,
         )
         return HeadBank(features, labels, 3, device="cpu").train([spec])[0]
@@ -91,11 +93,15 @@ def test_the_record_says_what_was_reached():
     (exact,) = HeadBank(features, labels, 3, device="cpu").train(
         [HeadSpec(rows, Penalty(l2=0.05), scaler_rows=rows)]
     )
-    short, long = train(1), train(400)
+    short, long, lost = train(1), train(400), train(400, rate=1e30)
     assert not short.convergence.converged
-    assert "epochs" in short.convergence.message
+    assert short.convergence.stepped
+    assert short.convergence.message.startswith("stepped 1 epochs, as asked; gap")
+    assert not exact.convergence.stepped
     assert short.convergence.objective > exact.convergence.objective * 1.01
     assert long.convergence.converged
+    assert not lost.convergence.stepped
+    assert "steps ran off within 400 epochs" in lost.convergence.message
     assert long.convergence.objective <= exact.convergence.objective * (1 + 1e-4)
     assert train(3, seed=1) == train(3, seed=1)
 
