@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from headwater.heads.measures.many import ManyFigures, measure_many
     from headwater.heads.measures.metrics import GroupReport
     from headwater.heads.methods import find_method, plan
-    from headwater.heads.methods.hierarchy_sampler import HierarchicalSampler
+    from headwater.heads.methods.hierarchy_sampler import BalancedSampler, HierarchicalSampler
     from headwater.heads.methods.recipes import FittedHead, run_recipes
     from headwater.heads.specs.head import Convergence, LinearHead
     from headwater.heads.specs.spec import HeadSpec
@@ -47,6 +47,7 @@ _HOMES = {
     "RWY": "estimators",
     "SUBG": "estimators",
     "SUBY": "estimators",
+    "BalancedSampler": "methods.hierarchy_sampler",
     "Convergence": "specs.head",
     "FitResult": "fitting",
     "FittedHead": "methods.recipes",
@@ -86,6 +87,7 @@ __all__ = [
     "RWY",
     "SUBG",
     "SUBY",
+    "BalancedSampler",
     "Convergence",
     "FitResult",
     "FittedHead",

@@ -1,6 +1,6 @@
-"""A sampler that balances classes and the groups inside them, and the SGD head that is trained by it.
+"""Samplers that balance over classes and groups, or over a tree, and the SGD head that is trained by one.
 
-The sampler knows arrays alone, so that it serves any training loop.
+Samplers know arrays and trees alone, so that they serve any training loop.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ from pydantic import Field
 from headwater.checkpoints import load_state_dict
 from headwater.errors import RequestError
 from headwater.heads.methods.erm import TrainSettings
-from headwater.heads.methods.hierarchy import GROUPS_OF_TRAIN
+from headwater.heads.methods.hierarchy import EVERY, GROUPS_OF_TRAIN, balanced_masses
 from headwater.heads.methods.recipes import Outcome, Recipe
 from headwater.heads.methods.registry import Among, LogUniform, method
 from headwater.heads.specs.head import Convergence, LinearHead
 from headwater.heads.specs.spec import Codes, HeadSpec, Minibatch, Penalty, Rows
 from headwater.heads.tasks.task import Task
+from headwater.taxonomy import Taxonomy
 
 
 class HierarchicalSampler:
@@ -63,8 +64,7 @@ class HierarchicalSampler:
 
     def draw(self) -> NDArray[np.int64]:
         """One epoch's rows in order, (len(self),)."""
-        order = self._random.permutation(len(self._target))
-        order = order[np.argsort(self._group[order], kind="stable")]
+        order = _shuffled_by(self._group, self._random)
         group = self._group[order]
         kept = order[np.arange(len(order)) - self._starts[group] < self._allowed[group]]
         kept = self._random.permutation(kept)
@@ -74,6 +74,81 @@ class HierarchicalSampler:
         turn = np.arange(len(kept)) - (np.cumsum(counts) - counts)[of_class]
         taking_turns = np.lexsort((of_class, turn))
         return np.asarray(kept[taking_turns[: len(self)]], dtype=np.int64)
+
+
+class BalancedSampler:
+    """Draws rows so that the nodes of a tree share an epoch as `HierRW` has them share weight: for PyTorch.
+
+    Each node gets its part of the rows, but for less than one row, and inside it a row comes at most once
+    more often than another; all are shuffled. Iterating yields row numbers, Python integers, and draws anew
+    each time; give it as a DataLoader's `sampler`. Rows of small groups come several times in an epoch.
+
+    `tree` and `node` (rows,), the node right at which each row lies, are what `taxonomy.from_columns` gives.
+    `level`: a level whose nodes share alike, by name or number, or `every` for all levels from the roots
+    down. `temper` in [0, 1]: 0 makes nodes equal, 1 the groups; `smoothing`: the images that a group needs
+    for half of its weight, so that endless smoothing draws rows alike. `rows`: how many an epoch draws, None
+    for as many as there are. `random`: a generator or a seed. RequestError for numbers out of these ranges,
+    rows without a node and a level that the tree lacks.
+    """
+
+    def __init__(
+        self,
+        tree: Taxonomy,
+        node: ArrayLike,
+        *,
+        level: int | str = EVERY,
+        temper: float = 0.0,
+        smoothing: float = 0.0,
+        rows: int | None = None,
+        random: np.random.Generator | int = 0,
+    ) -> None:
+        self._node: NDArray[np.int64] = np.asarray(node, dtype=np.int64)
+        if self._node.ndim != 1 or not len(self._node):
+            raise RequestError(
+                f"a sampler needs the node of each row, not an array of shape {self._node.shape}"
+            )
+        outside = (self._node < 0) | (self._node >= len(tree))
+        if outside.any():
+            row = int(outside.argmax())
+            raise RequestError(
+                f"row {row} has the node {self._node[row]}, and the tree has 0 to {len(tree) - 1}; leave out "
+                "rows without a place in it"
+            )
+        self._rows = len(self._node) if rows is None else rows
+        if not 0 <= temper <= 1 or not 0 <= smoothing < np.inf or self._rows < 1:
+            raise RequestError(
+                f"a sampler needs a temper from 0 to 1, a smoothing of at least 0 and a row to draw, not"
+                f" {temper:g}, {smoothing:g} and {self._rows}"
+            )
+        self._counts = np.bincount(self._node, minlength=len(tree))
+        masses = balanced_masses(tree, self._counts.astype(np.float64), level, temper, smoothing)
+        ends = masses.cumsum()
+        self._ends = ends / ends[-1]
+        self._random = np.random.default_rng(random)
+
+    def __len__(self) -> int:
+        return self._rows
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.draw().tolist())
+
+    def draw(self) -> NDArray[np.int64]:
+        """One epoch's rows in order, (len(self),)."""
+        # Even steps from one random start: each node's count is right on average, and never off by a row.
+        ends = np.minimum(np.floor(self._ends * self._rows + self._random.random()), self._rows)
+        times = np.diff(ends.astype(np.int64), prepend=0)
+        order = _shuffled_by(self._node, self._random)
+        node = self._node[order]
+        turn = np.arange(len(order)) - (self._counts.cumsum() - self._counts)[node]
+        every, left = np.divmod(times, np.maximum(self._counts, 1))
+        drawn = np.repeat(order, every[node] + (turn < left[node]))
+        return np.asarray(self._random.permutation(drawn), dtype=np.int64)
+
+
+def _shuffled_by(code: NDArray[np.int64], random: np.random.Generator) -> NDArray[np.int64]:
+    """The places of codes, ascending by code and shuffled among those of one."""
+    order = random.permutation(len(code))
+    return np.asarray(order[np.argsort(code[order], kind="stable")], dtype=np.int64)
 
 
 class HierSamplerSettings(TrainSettings):

@@ -18,7 +18,7 @@ from headwater.errors import RequestError
 from headwater.heads.bank.head_bank import HeadBank
 from headwater.heads.methods import find_method, plan
 from headwater.heads.methods.hierarchy import balanced_masses
-from headwater.heads.methods.hierarchy_sampler import HierarchicalSampler
+from headwater.heads.methods.hierarchy_sampler import BalancedSampler, HierarchicalSampler
 from headwater.heads.methods.recipes import run_recipes
 from headwater.heads.tasks.hierarchy import Hierarchy
 from headwater.heads.tasks.task import Task
@@ -161,6 +161,17 @@ def test_requests_that_cannot_be_met_are_one_sentence(taxa: Task, tmp_path: Path
         next(plan(taxa, "HierSampler", {"start": str(tmp_path / "other.pth")}).recipe)
     with pytest.raises(RequestError, match="a class and a group for each row"):
         HierarchicalSampler([0, 1], [0])
+    for nodes, given, words in (
+        ([], {}, "the node of each row"),
+        ([5, -1], {}, "row 1 has the node -1, and the tree has 0 to 11"),
+        ([5, 12], {}, "row 1 has the node 12"),
+        ([5], {"temper": 1.5}, "a temper from 0 to 1"),
+        ([5], {"smoothing": -1.0}, "smoothing of at least 0"),
+        ([5], {"rows": 0}, "a row to draw"),
+        ([5], {"level": "genus"}, "no level 'genus'"),
+    ):
+        with pytest.raises(RequestError, match=words):
+            BalancedSampler(TREE, nodes, **given)
 
 
 def test_a_group_without_a_place_in_the_tree_is_named(taxa: Task) -> None:
@@ -199,6 +210,48 @@ def test_an_epoch_takes_turns_among_classes_until_one_runs_out() -> None:
     assert np.array_equal(list(HierarchicalSampler(TARGET, SPECIES, random=3)), epochs[0])
 
 
+NODES = np.random.default_rng(0).permutation(np.repeat(np.arange(12), COUNTS.astype(int)))
+
+
+@pytest.mark.parametrize(("level", "temper", "smoothing"), [("every", 0.0, 0.0), ("every", 0.3, 2.0)])
+@pytest.mark.parametrize("rows", [26, 7, 400])
+def test_a_balanced_epoch_holds_each_nodes_part_but_for_less_than_a_row(
+    level: str, temper: float, smoothing: float, rows: int
+) -> None:
+    masses = np.zeros(12)
+    for node, mass in shared(-1, 1.0, np.array([*COUNTS, 0.0]), temper, smoothing).items():
+        masses[node] = mass
+    sampler = BalancedSampler(TREE, NODES, level=level, temper=temper, smoothing=smoothing, rows=rows)
+    times, first = np.zeros((500, len(NODES)), dtype=int), []
+    for epoch in times:
+        drawn = np.array(list(sampler))
+        assert len(drawn) == len(sampler) == rows
+        np.add.at(epoch, drawn, 1)
+        first.append(NODES[drawn[0]])
+        counts = np.bincount(NODES, epoch, 12)
+        assert (np.abs(counts - rows * masses) < 1 + 1e-9).all()
+        for node in range(5, 12):
+            assert np.ptp(epoch[NODES == node]) <= 1
+    assert len(np.unique(times, axis=0)) > 1
+    # On average no node is above or below its part, nor is a row of it, within five deviations of a row.
+    parts = rows * masses[NODES] / COUNTS[NODES]
+    assert np.abs(times.mean(axis=0) - parts).max() < 5 * 0.5 / 500**0.5
+    assert np.abs(np.bincount(first, minlength=12) / 500 - masses).max() < 5 * 0.5 / 500**0.5
+
+
+def test_a_balanced_sampler_takes_a_level_and_serves_a_loader() -> None:
+    phyla = {5: 1 / 2, 6: 1 / 2, 7: 1, 8: 1 / 3, 9: 1 / 3, 10: 1 / 3, 11: 1}
+    for level in ("phylum", 2, "2"):
+        sampler = hw.heads.BalancedSampler(TREE, NODES, level=level, rows=2400, random=4)
+        drawn = np.concatenate(list(DataLoader(range(26), batch_size=100, sampler=sampler)))
+        counts = np.bincount(NODES[drawn], minlength=12)[5:]
+        np.testing.assert_allclose(counts, [600 * share for share in phyla.values()], atol=1)
+    again = hw.heads.BalancedSampler(TREE, NODES, level=2, rows=2400, random=4)
+    assert np.array_equal(list(again), drawn)
+    alike = BalancedSampler(TREE, NODES, smoothing=1e12, temper=1.0)
+    assert sorted(alike) == list(range(26))
+
+
 def test_the_head_is_what_plain_pytorch_trains_with_the_sampler(taxa: Task, tmp_path: Path) -> None:
     start = {"fc.weight": torch.randn(4, 6, generator=torch.manual_seed(1)), "fc.bias": torch.ones(4)}
     torch.save(start, tmp_path / "resnet.pth")
@@ -225,6 +278,9 @@ def test_the_head_is_what_plain_pytorch_trains_with_the_sampler(taxa: Task, tmp_
     np.testing.assert_allclose(fitted.head.bias, fc.bias.detach().numpy(), atol=1e-5)
     assert np.abs(fitted.head.weight - start["fc.weight"].numpy()).max() > 0.05
     assert fitted.choices["rows_per_epoch"] == len(sampler)
+    # That it stops after its epochs is the method, and nothing to warn of.
+    assert (fitted.unconverged, fitted.convergence.converged, fitted.convergence.stepped) == (0, False, True)
+    assert fitted.obstacle.startswith("stepped 5 epochs, as asked; gap to the optimum")
 
 
 def test_the_worst_groups_are_drawn_toward_their_relatives_in_the_tasks_tree(taxa: Task) -> None:
