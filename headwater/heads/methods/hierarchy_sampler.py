@@ -198,6 +198,11 @@ def hier_sampler(task: Task, settings: HierSamplerSettings, random: np.random.Ge
         max_iterations=settings.max_iterations,
     )
     (head,) = yield [spec]
+    if not (np.isfinite(head.weight).all() and np.isfinite(head.bias).all()):
+        raise RequestError(
+            f"HierSampler's steps ran off beyond all numbers within {settings.epochs} epochs; lower its "
+            f"rate, now {settings.rate:g}"
+        )
     return Outcome(head, {"rows_per_epoch": len(sampler), "rows_seen": len(seen)})
 
 

@@ -6,6 +6,7 @@ measured on all rows at the end; nothing here is said to have converged that has
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -138,6 +139,8 @@ def _measured(stack: SmoothStack, theta: Tensor, directions: Directions, plans: 
     usable = torch.where(finite.view(-1, 1, 1), theta, 0.0)  # steps that are too long run off
     metric = Preconditioner(directions, stack.loss.sample(), usable, stack.weight_of, stack.l2)
     gap = _SAFETY / 2 * dot(gradient, metric.solve(gradient))
+    # Where steps were too long the loss is all but flat; yet no optimum lies above the head of zeros.
+    gap = torch.maximum(gap, value - math.log(max(2, stack.loss.columns)))
     epochs = torch.tensor([plan.epochs for plan in plans], device=theta.device)
     return Solved(
         weight=weight.permute(2, 1, 0),

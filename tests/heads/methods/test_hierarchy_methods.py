@@ -161,7 +161,10 @@ def test_requests_that_cannot_be_met_are_one_sentence(taxa: Task, tmp_path: Path
         next(plan(taxa, "HierSampler", {"start": str(tmp_path / "other.pth")}).recipe)
     with pytest.raises(RequestError, match="a class and a group for each row"):
         HierarchicalSampler([0, 1], [0])
-    for nodes, given, words in (
+    fast = plan(taxa, "HierSampler", {"rate": 1e30, "l2": 1.0, "epochs": 20})
+    with pytest.raises(RequestError, match=r"steps ran off .* 20 epochs; lower its rate, now 1e\+30"):
+        run_recipes(taxa, [fast])
+    for nodes, asked, words in (
         ([], {}, "the node of each row"),
         ([5, -1], {}, "row 1 has the node -1, and the tree has 0 to 11"),
         ([5, 12], {}, "row 1 has the node 12"),
@@ -171,7 +174,7 @@ def test_requests_that_cannot_be_met_are_one_sentence(taxa: Task, tmp_path: Path
         ([5], {"level": "genus"}, "no level 'genus'"),
     ):
         with pytest.raises(RequestError, match=words):
-            BalancedSampler(TREE, nodes, **given)
+            BalancedSampler(TREE, nodes, **asked)
 
 
 def test_a_group_without_a_place_in_the_tree_is_named(taxa: Task) -> None:
@@ -231,12 +234,13 @@ def test_a_balanced_epoch_holds_each_nodes_part_but_for_less_than_a_row(
         counts = np.bincount(NODES, epoch, 12)
         assert (np.abs(counts - rows * masses) < 1 + 1e-9).all()
         for node in range(5, 12):
-            assert np.ptp(epoch[NODES == node]) <= 1
+            assert np.ptp(epoch[node == NODES]) <= 1
     assert len(np.unique(times, axis=0)) > 1
     # On average no node is above or below its part, nor is a row of it, within five deviations of a row.
     parts = rows * masses[NODES] / COUNTS[NODES]
     assert np.abs(times.mean(axis=0) - parts).max() < 5 * 0.5 / 500**0.5
-    assert np.abs(np.bincount(first, minlength=12) / 500 - masses).max() < 5 * 0.5 / 500**0.5
+    of_first = np.bincount(first, minlength=12) / 500
+    assert np.abs(of_first - masses).max() < 5 * 0.5 / 500**0.5
 
 
 def test_a_balanced_sampler_takes_a_level_and_serves_a_loader() -> None:

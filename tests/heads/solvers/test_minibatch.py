@@ -100,6 +100,9 @@ def test_the_record_says_what_was_reached():
     assert not exact.convergence.stepped
     assert short.convergence.objective > exact.convergence.objective * 1.01
     assert long.convergence.converged
+    far = train(1, rate=1e30).convergence
+    assert far.stepped
+    assert not far.converged  # where the loss is flat for all rows, and the gradient next to nothing
     assert not lost.convergence.stepped
     assert "steps ran off within 400 epochs" in lost.convergence.message
     assert long.convergence.objective <= exact.convergence.objective * (1 + 1e-4)
