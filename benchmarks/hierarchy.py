@@ -112,6 +112,7 @@ def simulate(seed: int, world: World | None = None) -> Task:
         target_name="phylum",
         group_columns=("species",),
         hierarchy=Hierarchy(tree, leaves, TARGET),
+        groups_may_lack_rows=True,
     )
 
 

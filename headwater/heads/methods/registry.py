@@ -225,7 +225,7 @@ def check_needs(task: Task, name: str, needs: Needs) -> None:
                 f"{listed(task.group_columns)} or choose a method without groups"
             )
         counts = task.group_counts(split)
-        if task.hierarchy is not None:  # of thousands of species some are not in every split
+        if task.groups_may_lack_rows:
             counts = np.where(counts == 0, needs.rows_per_group, counts)
         few = _fewer(task.group_names, counts, needs.rows_per_group)
         if few:

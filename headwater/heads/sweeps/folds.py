@@ -99,15 +99,9 @@ def _of_train(task: Task, folds: int, seed: int) -> Folds:
     part = _assigned(_strata(task, images), folds, np.random.default_rng(seed))
     made = []
     for number in range(folds):
-        # With its tree, of whose groups some may be in no split, it asks for no row of each.
-        rest = task.with_views(images[part != number])
-        made.append(
-            Fold(
-                0,
-                np.flatnonzero(part == number),
-                dataclasses.replace(task, splits={**task.splits, "train": rest}, hierarchy=task.tree),
-            )
-        )
+        splits = {**task.splits, "train": task.with_views(images[part != number])}
+        rest = dataclasses.replace(task, splits=splits, groups_may_lack_rows=True)
+        made.append(Fold(0, np.flatnonzero(part == number), rest))
     return Folds(tuple(made), folds, 1, without, "train")
 
 

@@ -12,6 +12,7 @@ from scipy.optimize import minimize_scalar
 
 from headwater.errors import RequestError
 from headwater.heads import Task
+from headwater.heads.methods import plan
 from headwater.heads.sweeps.calibrated import or_accuracy, worst_group_likelihood
 from headwater.heads.sweeps.folds import cross_fits
 from headwater.heads.sweeps.selection import RULES, Judged, best, default_rule, find_rule, pick_all
@@ -187,3 +188,16 @@ def test_val_that_cannot_be_cut_says_so() -> None:
         cross_fits(_task(1)).check("DFR-val")
     with pytest.raises(RequestError, match="at least 2 folds, not 1"):
         cross_fits(_task(5), folds=1)
+
+
+def test_folds_of_train_may_lack_a_group_without_a_tree_to_excuse_it() -> None:
+    features = np.random.default_rng(0).normal(size=(31, 3)).astype(np.float32)
+    places = ["rare"] + ["land", "water"] * 15
+    task = Task.from_arrays(features, ["a", "b", "a"] * 10 + ["b"], {"place": places})
+    with_rare = [fold.task for fold in cross_fits(task).folds if 0 in fold.task.splits["train"]]
+    (without,) = (fold.task for fold in cross_fits(task).folds if 0 in fold.held_out)
+    assert len(with_rare) == 2
+    assert without.group_counts("train").min() == 0
+    assert (without.hierarchy, without.groups_may_lack_rows) == (None, True)
+    assert (task.hierarchy, task.groups_may_lack_rows) == (None, False)
+    plan(without, "RWG")
