@@ -205,9 +205,17 @@ def annotate(
         typer.Option(
             "--levels",
             metavar="COL,COL",
-            help=f"The columns that are levels of a taxonomy, from the root. {_NAMES}",
+            help="The columns that are levels of a taxonomy, or become them by --edges, from the root. "
+            f"{_NAMES}",
         ),
     ] = None,
+    edges: Annotated[
+        bool,
+        typer.Option(
+            "--edges",
+            help="The table has columns child and parent: add the levels above the values of --by COL.",
+        ),
+    ] = False,
     drop: Annotated[
         list[str] | None, typer.Option("--drop", metavar="COL[,COL]", help=f"Columns to remove. {_NAMES}")
     ] = None,
@@ -215,23 +223,35 @@ def annotate(
     """Add the columns of a table, joined by key, drop columns, or say which are levels of a taxonomy."""
     from headwater.errors import RequestError
     from headwater.store import annotate as add
-    from headwater.store import drop_annotations, open_store, read_table, set_levels
-    from headwater.taxonomy import stored_tree
+    from headwater.store import drop_annotations, read_table
+    from headwater.taxonomy import annotate_edges, name_levels
 
     dropped, named = _names(drop), _names(levels)
+    if edges and (table is None or by is None or key is not None):
+        raise RequestError(
+            "--edges wants a table with the columns child and parent, and by --by the column of the store"
+            " whose values stand in it; leave --key out"
+        )
     if table is None and not dropped and not named:
         raise RequestError("nothing to do: give a table whose columns to add, --levels COL,COL or --drop COL")
     if dropped:
         drop_annotations(store, dropped)
         _say(f"dropped {', '.join(dropped)} from {store}")
-    if table is not None:
+    tree = None
+    if edges and table is not None and by is not None:
+        added, tree = annotate_edges(
+            store, table, by=by, levels=named, replace=replace, allow_missing=allow_missing
+        )
+        if added:
+            _say(f"added {', '.join(added)} to {store}")
+    elif table is not None:
         key = key or by or "path"
         values = read_table(table, key=key)
         added = add(store, values, key=key, by=by, replace=replace, allow_missing=allow_missing)
         _say(f"added {', '.join(added)} to {store}")
-    if named:
-        set_levels(store, named)
-        tree, _ = stored_tree(open_store(store, unfinished=True).annotations)
+    if named and not edges:
+        tree = name_levels(store, named)
+    if tree is not None:
         _say(f"levels of {store}, from the root: {tree.describe()}")
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from headwater.errors import RequestError
 from headwater.printable import counted
-from headwater.taxonomy import LEVELS, NOT_NAMED_SO, names_in
+from headwater.taxonomy import LEVELS, NOT_NAMED_SO, from_folders, names_in
 
 SPLITS = {
     "train": "train",
@@ -35,7 +35,7 @@ def folder_columns(keys: Sequence[str]) -> Columns:
     - Where class folders are named like `00000_Animalia_…_Lumbricus_terrestris`, the columns are `LEVELS`
       instead, and the folder's name goes to `taxon`. `species` is genus and epithet, `Lumbricus terrestris`,
       because epithets repeat; a genus shared by two kingdoms keeps its one name. RequestError where some
-      are named so and others not.
+      are named so and others not, and for a species under two parents.
     """
     folders = [key.rpartition("/")[0] for key in keys]
     parts = {folder: tuple(folder.split("/")) for folder in set(folders) if folder}
@@ -54,7 +54,9 @@ def folder_columns(keys: Sequence[str]) -> Columns:
     levels = {folder: found for folder, found in taxa.items() if found}
     if levels:
         _refuse_strays([names[folder] for folder in names if folder not in levels], len(levels))
-        add("taxon", {folder: name.rpartition("/")[2] for folder, name in names.items()})
+        taxon = {folder: name.rpartition("/")[2] for folder, name in names.items()}
+        from_folders(sorted(set(taxon.values())))  # which refuses what contradicts itself
+        add("taxon", taxon)
         for number, level in enumerate(LEVELS):
             add(level, {folder: values[number] for folder, values in levels.items()})
     elif names:

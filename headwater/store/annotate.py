@@ -96,19 +96,21 @@ def set_levels(path: str | os.PathLike[str], levels: Sequence[str]) -> None:
     RequestError for a column that is not there or of real numbers, and for one named twice.
     """
     with _changing(path) as (store, columns):
-        for name in levels:
-            if name not in columns:
-                have = ", ".join(columns) or "none"
-                raise RequestError(f"{store.path} has no column {name!r} for a level; it has {have}")
-            if columns[name].kind == "float":
-                raise RequestError(
-                    f"the column {name!r} holds real numbers, and a level is a column of names"
-                )
-        if len(set(levels)) < len(levels):
-            raise RequestError(
-                f"a level is named twice in {', '.join(levels)}; name each once, from the root"
-            )
+        check_levels(store, levels)
         write_annotations(store.path / ANNOTATIONS, store.plan, columns, levels)
+
+
+def check_levels(store: Store, levels: Sequence[str]) -> None:
+    """RequestError where these columns cannot be levels, see `set_levels`."""
+    columns = store.annotations
+    for name in levels:
+        if name not in columns:
+            have = ", ".join(columns) or "none"
+            raise RequestError(f"{store.path} has no column {name!r} for a level; it has {have}")
+        if columns[name].kind == "float":
+            raise RequestError(f"the column {name!r} holds real numbers, and a level is a column of names")
+    if len(set(levels)) < len(levels):
+        raise RequestError(f"a level is named twice in {', '.join(levels)}; name each once, from the root")
 
 
 @contextmanager

@@ -6,7 +6,7 @@ What a table is for (annotations, a manifest of images) is its reader's business
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +26,11 @@ _REAL = r"^(-?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?|[nN][aA][n
 _LONG = r"^-?[0-9]{16,}$"
 
 
-def read_table(file: str | os.PathLike[str], *, key: str = "path") -> dict[str, list[Any]]:
+def read_table(file: str | os.PathLike[str], *, key: str | Collection[str] = "path") -> dict[str, list[Any]]:
     """The columns of a CSV (.csv, .tsv) or parquet file, in order, None where a cell is empty or null.
 
     A CSV column whose cells are all whole numbers in their shortest form becomes int, one of numbers float,
-    all others stay text, as does the column `key`; bytes that are no UTF-8 become surrogate escapes.
+    all others stay text, as do the columns `key`; bytes that are no UTF-8 become surrogate escapes.
     RequestError when the file is absent, torn, or has columns that are no values.
     """
     path = Path(file)
@@ -52,9 +52,10 @@ def read_table(file: str | os.PathLike[str], *, key: str = "path") -> dict[str, 
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise RequestError(f"{path} has two columns named {twice!r}; rename one")
+    texts = {key} if isinstance(key, str) else set(key)
     if ending in _CSV:
-        return {name: csv_values(table.column(name), text=name == key) for name in names}
-    return {name: arrow_values(table.column(name), name, text=name == key) for name in names}
+        return {name: csv_values(table.column(name), text=name in texts) for name in names}
+    return {name: arrow_values(table.column(name), name, text=name in texts) for name in names}
 
 
 def _read_csv(path: Path, delimiter: str) -> pa.Table:

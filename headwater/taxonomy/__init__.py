@@ -10,7 +10,7 @@ from headwater.taxonomy.build import (
     read_table,
 )
 from headwater.taxonomy.show import TreeRow, tree_rows
-from headwater.taxonomy.stored import levels_among, levels_of, stored_tree
+from headwater.taxonomy.stored import annotate_edges, levels_among, levels_of, name_levels, stored_tree
 from headwater.taxonomy.tree import LEVELS, Taxonomy, level_number
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "NOT_NAMED_SO",
     "Taxonomy",
     "TreeRow",
+    "annotate_edges",
     "from_codes",
     "from_columns",
     "from_edges",
@@ -25,6 +26,7 @@ __all__ = [
     "level_number",
     "levels_among",
     "levels_of",
+    "name_levels",
     "names_in",
     "read_table",
     "stored_tree",

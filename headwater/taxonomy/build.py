@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -18,6 +19,7 @@ NOT_NAMED_SO = (
     "is not named like 00000_Animalia_Annelida_Clitellata_Haplotaxida_Lumbricidae_Lumbricus_terrestris "
     "(a number and the seven levels from kingdom to species)"
 )
+_SPECIES = LEVELS[-1]
 _TAXON = re.compile(r"\d+_([A-Z][^_]*)" + r"_([^_]+)" * 5 + r"_(.+)", re.DOTALL)
 
 
@@ -27,9 +29,10 @@ def from_columns(
     """The tree of rows whose names at each level stand in columns, and each row's node (rows,).
 
     `columns`: values by level name, from the root; None or "" where a row has no name at that level, which is
-    then passed over. A row without any name has node -1. One name under two parents is two nodes, but at
-    level `one_parent`, if given, it is refused; except below parents of one name in different kingdoms, as
-    the wasps and the conifers called Agathis are.
+    then passed over. A row without any name has node -1. One name under two parents is two nodes, except
+    where that contradicts itself: a species whose name says its genus, such as `Felis catus`, has one parent,
+    and so has every name of level `one_parent`, if given. Below parents of one name in different kingdoms
+    there may be several, as the wasps and the conifers called Agathis are.
 
     Raises RequestError for no level, columns of different lengths and a name with two parents.
     """
@@ -64,8 +67,7 @@ def from_codes(
         names.extend(known[each] for each in name)
         count += len(unique)
     tree = Taxonomy(np.concatenate(parents), np.concatenate(levels), tuple(names), tuple(columns))
-    if one_parent is not None:
-        _refuse_two_parents(tree, one_parent)
+    _refuse_two_parents(tree, one_parent)
     return tree, at
 
 
@@ -183,8 +185,16 @@ def _coded(values: Sequence[str | None]) -> tuple[NDArray[np.int64], list[str]]:
     return rank[indices], [found[each] for each in order]
 
 
-def _refuse_two_parents(tree: Taxonomy, level: str) -> None:
-    nodes = np.flatnonzero(tree.level == tree.level_number(level))
+def _refuse_two_parents(tree: Taxonomy, level: str | None) -> None:
+    """RequestError for two nodes of one name at `level` that cannot both be meant; None: among binomials."""
+    if level is None and _SPECIES not in tree.level_names:
+        return
+    nodes = np.flatnonzero(tree.level == tree.level_number(level or _SPECIES))
+    often = Counter(tree.names[node] for node in nodes.tolist())
+    nodes = np.array([node for node in nodes.tolist() if often[tree.names[node]] > 1], dtype=np.int64)
+    if level is None:
+        said = {tree.names[node] for node in nodes.tolist() if _is_binomial(tree, node)}
+        nodes = np.array([node for node in nodes.tolist() if tree.names[node] in said], dtype=np.int64)
     root = nodes.copy()
     while (inner := tree.parent[root] >= 0).any():
         root[inner] = tree.parent[root[inner]]
@@ -198,8 +208,15 @@ def _refuse_two_parents(tree: Taxonomy, level: str) -> None:
             one, two = tree.path(tree.parent[kin]), tree.path(tree.parent[node])
         if kin != node or one != two:
             raise RequestError(
-                f"the {level} {name!r} stands under two parents, {one!r} and {two!r}; correct one"
+                f"the {tree.level_names[tree.level[node] - 1]} {name!r} stands under two parents, {one!r} and"
+                f" {two!r}; correct one"
             )
+
+
+def _is_binomial(tree: Taxonomy, node: int) -> bool:
+    """Whether a name begins with its parent's, so that it says where it belongs, as an epithet does not."""
+    parent = int(tree.parent[node])
+    return parent >= 0 and tree.names[node].startswith(f"{tree.names[parent]} ")
 
 
 def _called(tree: Taxonomy, node: int) -> str:

@@ -1,17 +1,22 @@
-"""The taxonomy that a store's columns hold."""
+"""The taxonomy that a store's columns hold, and how they come to hold one."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Container, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from headwater.errors import RequestError
-from headwater.store import Annotations
+from headwater.store import Annotations, annotate, open_store, read_table, set_levels
+from headwater.store.annotate import check_levels
 from headwater.store.labels import labels_in
-from headwater.taxonomy.build import from_codes
+from headwater.taxonomy.build import from_codes, from_edges
 from headwater.taxonomy.tree import LEVELS, Taxonomy
+
+_EDGE = ("child", "parent")
+_KEY = "\0value"  # a name that no column can have
 
 
 def levels_of(annotations: Annotations) -> tuple[str, ...]:
@@ -32,4 +37,70 @@ def stored_tree(annotations: Annotations) -> tuple[Taxonomy, NDArray[np.int64]]:
             "the store has no levels of a taxonomy; name the columns that are, from the root, with "
             "`headwater store annotate STORE --levels COL,COL`"
         )
+    return _tree(annotations, levels)
+
+
+def _tree(annotations: Annotations, levels: Sequence[str]) -> tuple[Taxonomy, NDArray[np.int64]]:
     return from_codes({name: labels_in(name, annotations[name]) for name in levels})
+
+
+def name_levels(path: str | os.PathLike[str], levels: Sequence[str]) -> Taxonomy:
+    """Remember which columns of a store are the levels of one taxonomy, from the root; the tree they make.
+
+    RequestError, and nothing remembered, for columns that cannot be levels or contradict each other.
+    """
+    store = open_store(path, unfinished=True)
+    check_levels(store, levels)
+    tree, _ = _tree(store.annotations, levels)
+    set_levels(path, levels)
+    return tree
+
+
+def annotate_edges(
+    path: str | os.PathLike[str],
+    file: str | os.PathLike[str],
+    *,
+    by: str,
+    levels: Sequence[str] = (),
+    replace: bool = False,
+    allow_missing: bool = False,
+) -> tuple[list[str], Taxonomy]:
+    """Make levels of a table of edges: the columns added to a store, and the tree they make.
+
+    The table has columns `child` and `parent`, whose cell is empty at a root, and each name one parent. Every
+    row of the store stands where its value of column `by` does. Levels count from the root, called `levels`
+    or `level 1`, `level 2`, …; where lines are of different lengths some rows have none at the last.
+
+    RequestError for edges that make no tree, for values that they lack (unless `allow_missing`), for another
+    number of names than of levels, and for columns that exist (unless `replace`).
+    """
+    table = read_table(file, key=_EDGE)
+    if missing := [name for name in _EDGE if name not in table]:
+        raise RequestError(
+            f"{os.fspath(file)} has no column {missing[0]!r}; a table of edges has child and parent"
+        )
+    tree, place = from_edges(zip(table["child"], table["parent"], strict=True))
+    annotations = open_store(path, unfinished=True).annotations
+    known = [value for value in labels_in(by, annotations[by])[1] if value in place]
+    nodes = np.array([place[value] for value in known], dtype=np.int64)
+    depth = int(tree.level[nodes].max(initial=0))
+    if not depth:
+        raise RequestError(f"{os.fspath(file)} has no value of column {by!r}; name another by --by")
+    names = list(levels) or [f"level {number}" for number in range(1, depth + 1)]
+    if len(names) != depth:
+        raise RequestError(
+            f"the edges make {depth} levels down to the values of {by!r}, and {len(names)} are named"
+            f" ({', '.join(names)}); name each, from the root"
+        )
+    lines = {name: tree.ancestors(nodes, number).tolist() for number, name in enumerate(names, start=1)}
+    columns = {name: [tree.names[at] if at >= 0 else None for at in line] for name, line in lines.items()}
+    if by in columns and columns.pop(by) != known:
+        raise RequestError(
+            f"the values of {by!r} lie at several levels of the edges, so it is none of them; give the last"
+            " another name"
+        )
+    if columns:
+        annotate(
+            path, {_KEY: known, **columns}, key=_KEY, by=by, replace=replace, allow_missing=allow_missing
+        )
+    return list(columns), name_levels(path, names)

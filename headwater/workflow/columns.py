@@ -13,8 +13,9 @@ import numpy as np
 
 from headwater.errors import RequestError
 from headwater.store import Column, Store, add_columns, column_from_values, open_store, read_table
-from headwater.store.annotate import annotate, set_levels
+from headwater.store.annotate import annotate
 from headwater.store.splits import plan_split
+from headwater.taxonomy import name_levels
 from headwater.workflow.config import Annotate, Asked, Split
 from headwater.workflow.record import Record, column_digest
 
@@ -27,7 +28,7 @@ def annotate_store(asked: Asked, place: Path, record: Record) -> list[str]:
             if section.table is not None:
                 done += _join(section, section.table, place, record)
             if section.levels and tuple(section.levels) != open_store(place).annotations.levels:
-                set_levels(place, section.levels)
+                name_levels(place, section.levels)
                 done.append(f"levels {', '.join(section.levels)}")
     return done
 

@@ -206,3 +206,55 @@ def test_levels_are_said_and_shown_as_a_tree(headwater, store, tmp_path):
     ]
     done = headwater("store", "annotate", store, "--levels", "kind,sort,kin")
     assert (done.returncode, "no column 'kin' for a level" in done.stderr) == (2, True)
+    annotate(store, {"path": keys, "species": [f"{kinds[n % 2]} x" for n in range(ROWS)]})
+    done = headwater("store", "annotate", store, "--levels", "kind,species")
+    assert (done.returncode, "'bird x' stands under two parents" in done.stderr) == (2, True)
+    assert open_store(store).annotations.levels == ("realm", "kind", "sort")
+
+
+def test_a_table_of_edges_makes_levels(headwater, store, tmp_path):
+    kinds = ["cat", "oak", "7", None]
+    annotate(store, {"path": open_store(store).keys.tolist(), "kind": [kinds[n % 4] for n in range(ROWS)]})
+    edges = tmp_path / "edges.csv"
+    edges.write_text("parent,child,source\nmammal,cat,a\nanimal,mammal,b\nplant,oak,b\n1,7,c\nanimal,ant,\n")
+
+    def run(*options):
+        return headwater("store", "annotate", store, edges, "--edges", *options)
+
+    for options, says in (
+        (("--by", "kind", "--levels", "a,b"), "make 3 levels down to the values of 'kind', and 2 are named"),
+        (("--by", "kind", "--levels", "a,b,kind"), "the values of 'kind' lie at several levels"),
+        (("--by", "class"), "the store has no column 'class'"),
+        ((), "--edges wants a table with the columns child and parent"),
+    ):
+        done = run(*options)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert says in done.stderr
+    done = run("--by", "kind")
+    assert done.stdout.splitlines() == [
+        f"added level 1, level 2, level 3 to {store}",
+        f"levels of {store}, from the root: 3 level 1, 3 level 2, 1 level 3",
+    ]
+    opened = open_store(store).annotations
+    lines = {"cat": ("animal", "mammal", "cat"), "oak": ("plant", "oak", None), "7": ("1", "7", None)}
+    lines[None] = (None, None, None)
+    for number, level in enumerate(opened.levels):
+        assert opened[level].texts() == [lines[kinds[n % 4]][number] for n in range(ROWS)]
+    # Where all end at one level, the column is that level itself.
+    edges.write_text("child,parent\ncat,animal\noak,plant\n7,plant\n")
+    done = run("--by", "kind", "--levels", "realm,kind")
+    assert done.stdout.splitlines()[0] == f"added realm to {store}"
+    assert open_store(store).annotations.levels == ("realm", "kind")
+    for text, says in (
+        ("child,parent\ncat,animal\n", "leaves out 2 of the values in column 'kind'"),
+        ("child,parent\ncat,a\ncat,b\n", "'cat' has two parents, 'a' and 'b'"),
+        ("child,parent\nx,y\n", "has no value of column 'kind'; name another by --by"),
+        ("child,above\ncat,a\n", "has no column 'parent'; a table of edges has child and parent"),
+    ):
+        edges.write_text(text)
+        done = run("--by", "kind")
+        assert (done.returncode, says in done.stderr, done.stderr.count("\n")) == (2, True, 1)
+    edges.write_text("child,parent\ncat,animal\n")
+    done = run("--by", "kind", "--allow-missing", "--replace", "--levels", "realm,kind name")
+    assert done.returncode == 0
+    assert open_store(store).annotations["realm"].texts()[:4] == ["animal", None, None, None]

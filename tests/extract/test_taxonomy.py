@@ -105,6 +105,29 @@ def test_a_folder_of_another_kind_among_taxa_is_named(stray: str) -> None:
     assert list(folder_columns([stray])) == ["class"]
 
 
+def test_a_species_under_two_parents_is_refused_before_anything_is_read(tmp_path: Path) -> None:
+    other = WORM.replace("Lumbricidae", "Lumbricides").replace("00000", "00001")
+    for splits in (("", ""), ("train/", "val/")):
+        keys = [f"{splits[0]}{WORM}/1.jpg", f"{splits[1]}{other}/1.jpg", f"{splits[0]}{MOTH}/1.jpg"]
+        with pytest.raises(
+            RequestError,
+            match=r"species 'Lumbricus terrestris' stands under two parents,"
+            r" '.*_Lumbricidae_Lumbricus' and '.*_Lumbricides_Lumbricus'; correct one",
+        ):
+            folder_columns(keys)
+    for folder in (WORM, other):
+        (tmp_path / "images" / folder).mkdir(parents=True)
+        Image.new("RGB", (8, 8), "red").save(tmp_path / "images" / folder / "1.png")
+    with pytest.raises(RequestError, match="stands under two parents"):
+        extract_features(tmp_path / "images", tmp_path / "s", backbone="pixels")
+    assert not (tmp_path / "s").exists()
+    # Twice in one place it is one species, and in two kingdoms two.
+    again = WORM.replace("00000", "00001")
+    plant = "00002_Plantae_Tracheophyta_Pinopsida_Pinales_Araucariaceae_Lumbricus_terrestris"
+    columns = folder_columns([f"{name}/1.jpg" for name in (WORM, again, plant)])
+    assert columns["species"] == ["Lumbricus terrestris"] * 3
+
+
 def test_an_image_beside_the_taxa_has_none() -> None:
     columns = folder_columns([f"{WORM}/1.jpg", "1.jpg"])
     assert columns["taxon"] == [WORM, None]

@@ -77,6 +77,35 @@ def test_a_species_under_two_parents_is_refused() -> None:
     assert [name.partition("_")[0] for name in tree.called(leaf)] == ["Animalia", "Plantae"]
 
 
+def test_a_name_that_says_its_genus_has_one_parent_and_a_bare_epithet_as_many_as_it_stands_under() -> None:
+    ranks = ("kingdom", "family", "genus", "species")
+    cats = [
+        ("Animalia", "Felidae", "Felis", "Felis catus"),
+        ("Animalia", "Felidea", "Felis", "Felis catus"),
+        ("Animalia", "Felidae", "Lynx", "Felis catus"),
+        ("Plantae", "Felidae", "Felis", "Felis catus"),
+    ]
+    for other, one, two in (
+        (1, "Animalia_Felidae_Felis", "Animalia_Felidea_Felis"),
+        (2, "Animalia_Felidae_Felis", "Animalia_Felidae_Lynx"),
+    ):
+        rows = [cats[0], ("Animalia", "Canidae", "Canis", "Canis lupus"), cats[other]]
+        with pytest.raises(
+            RequestError, match=f"the species 'Felis catus' stands under two parents, '{one}' and '{two}'; co"
+        ):
+            from_columns(dict(zip(ranks, zip(*rows, strict=True), strict=True)))
+    legal = [cats[0], cats[3]]
+    tree, _ = from_columns(dict(zip(ranks, zip(*legal, strict=True), strict=True)))
+    assert len(tree.nodes_at("species")) == 2
+    bare = {rank: [row[at] for row in cats[:3]] for at, rank in enumerate(ranks[:3])}
+    for names in (["catus"] * 3, ["Fel catus"] * 3):
+        tree, leaf = from_columns({**bare, "species": names})
+        assert [tree.path(node) for node in leaf] == ["_".join((*row[:3], names[0])) for row in cats[:3]]
+    # What is called so at another level says nothing of its place.
+    tree, _ = from_columns({"kind": ["red", "blue"], "sort": ["red light", "red light"]})
+    assert len(tree.nodes_at("sort")) == 2
+
+
 @given(st.integers(1, 40), st.randoms(use_true_random=False))
 @settings(max_examples=50, deadline=None)
 def test_edges_in_any_order_make_the_tree(nodes: int, random: object) -> None:

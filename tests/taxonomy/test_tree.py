@@ -1,6 +1,8 @@
 """Walking and weighing a taxonomy, against walks node by node."""
 
 import time
+from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headwater.errors import RequestError
-from headwater.taxonomy import LEVELS, Taxonomy, from_edges, tree_rows
+from headwater.taxonomy import LEVELS, Taxonomy, from_columns, from_edges, tree_rows
 
 
 @st.composite
@@ -150,16 +152,40 @@ def test_nodes_are_called_by_name_or_path_and_parts_keep_what_is_above() -> None
     assert tree.within([5, 3, -1], 2).tolist() == [2, 3, -1]
 
 
-@pytest.mark.parametrize("nodes", [150_000])
-def test_many_nodes_are_quick(nodes: int) -> None:
-    species = np.arange(nodes - 11_000)
-    began = time.process_time()
-    edges = [(f"g{each}", f"f{each // 10}") for each in range(10_000)]
-    edges += [(f"s{each}", f"g{each % 10_000}") for each in species.tolist()]
-    tree, _ = from_edges(edges)
-    assert len(tree) == nodes
-    counts = np.ones(nodes)
-    assert tree.up(counts)[tree.parent < 0].sum() == nodes
-    assert tree.down(counts, counts).sum() == pytest.approx(1.0)
-    assert len(tree.nodes_at(3)) == len(species)
-    assert time.process_time() - began < 10
+WALKS: dict[str, Callable[[Taxonomy], object]] = {
+    "from_edges": lambda tree: from_edges(_edges(len(tree))),
+    "from_columns": lambda tree: from_columns(
+        {"species": [f"s {each % 9}" for each in range(len(tree))], "below": tree.names}
+    ),
+    "up": lambda tree: tree.up(np.ones(len(tree))),
+    "down": lambda tree: tree.down(np.ones(len(tree)), np.ones(len(tree))),
+    "nodes_at": lambda tree: replace(tree).nodes_at(3),  # anew, so that no path is known
+    "called": lambda tree: replace(tree).called(np.arange(len(tree))),
+    "ancestors": lambda tree: tree.ancestors(np.arange(len(tree)), 1),
+    "part": lambda tree: tree.part(np.arange(0, len(tree), 3)),
+    "children": lambda tree: [replace(tree).children(0)],
+    "tree_rows": lambda tree: tree_rows(tree, np.ones(len(tree)), 2),
+}
+
+
+def _edges(nodes: int) -> list[tuple[str, str]]:
+    """A tenth of the nodes are genera, in families of ten."""
+    genera = nodes // 10
+    edges = [(f"g{each}", f"f{each // 10}") for each in range(genera)]
+    return edges + [(f"s{each}", f"g{each % genera}") for each in range(nodes - genera - genera // 10)]
+
+
+@pytest.mark.parametrize("walk", WALKS)
+def test_ten_times_the_nodes_take_about_ten_times_as_long(walk: str) -> None:
+    def seconds(tree: Taxonomy) -> float:
+        found = []
+        for _ in range(3):
+            began = time.process_time()
+            WALKS[walk](tree)
+            found.append(time.process_time() - began)
+        return min(found)
+
+    few, many = (from_edges(_edges(nodes))[0] for nodes in (4_000, 40_000))
+    assert len(many) == 10 * len(few)
+    # What grows with the square of the nodes takes a hundred times as long.
+    assert seconds(many) < 40 * max(seconds(few), 2e-4)

@@ -13,11 +13,16 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from headwater.errors import RequestError
-from headwater.heads.tasks.columns import CodedColumn, Groups, coded, combine, refuse_single_rows
+from headwater.heads.tasks.columns import (
+    CodedColumn,
+    Groups,
+    coded,
+    combine,
+    refuse_single_rows,
+    refuse_twins,
+)
 from headwater.heads.tasks.hierarchy import Hierarchy
 from headwater.taxonomy import Taxonomy, from_codes, level_number
-
-_BINOMIAL = "species"  # the one level whose names say their parent, so that none has two
 
 LevelsGiven = Mapping[str, ArrayLike] | Mapping[str, CodedColumn] | tuple[Taxonomy, ArrayLike]
 """Every row's names by level, from the root, None or "" for none; or a tree and each row's node."""
@@ -50,12 +55,7 @@ class Placed:
                 tree.paths[node] if tree.paths[node] in classes else name
                 for node, name in zip(nodes.tolist(), names, strict=True)
             ]
-        if len(set(names)) < len(names):
-            twice = next(name for name in names if names.count(name) > 1)
-            raise RequestError(
-                f"two classes of level {self.level_name!r} are both called {twice!r}, path and all; "
-                "rename one"
-            )
+        refuse_twins(names, f"classes of level {self.level_name!r}")
         code = np.full(len(tree) + 1, -1, dtype=np.int64)  # the last entry serves node -1
         code[nodes] = np.arange(len(nodes))
         return CodedColumn(self.level_name, code[tree.ancestors(self.node, self.target_level)], tuple(names))
@@ -125,7 +125,7 @@ def place(levels: LevelsGiven, target: str | int, groups: Sequence[str | int]) -
     deepest, group_levels = max([at, *below]), tuple(below.values())
     if isinstance(levels, Mapping):
         columns = {name: _codes(name, levels[name]) for name in names[:deepest]}
-        tree, node = from_codes(columns, one_parent=_BINOMIAL if _BINOMIAL in columns else None)
+        tree, node = from_codes(columns)
         return Placed(tree, node, at, deepest, group_levels)
     whole, given = levels[0], np.asarray(levels[1], dtype=np.int64)
     if ((given < -1) | (given >= len(whole))).any():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -157,20 +158,37 @@ def test_species_that_train_lacks_are_counted_and_refused_by_none() -> None:
     # Without a taxonomy a group that train lacks is an obstacle, as it was.
     crossed = [", ".join(row[1:]) for row in rows]
     plain = Task.from_arrays(features, [row[0] for row in rows], crossed, split)
+    assert (task.groups_may_lack_rows, plain.groups_may_lack_rows) == (True, False)
+    plan(replace(plain, groups_may_lack_rows=True), "RWG")
+    with pytest.raises(RequestError, match="at least 1 row of every group in split 'train'"):
+        plan(replace(plain, hierarchy=plain.tree), "RWG")
     with pytest.raises(RequestError, match="at least 1 row of every group in split 'train'"):
         plan(plain, "RWG")
 
 
 def test_bad_trees_nodes_and_names_get_one_sentence() -> None:
-    with pytest.raises(RequestError, match="species 'F catus' stands under two parents, 'Felis' and 'Lynx'"):
+    genera = ["Felis", "Lynx"]
+    with pytest.raises(
+        RequestError, match="species 'Felis catus' stands under two parents, 'Felis' and 'Lynx'"
+    ):
         Task.from_arrays(
-            zeros(2),
-            "genus",
-            "species",
-            levels={"genus": ["Felis", "Lynx"], "species": ["F catus", "F catus"]},
+            zeros(2), "genus", "species", levels={"genus": genera, "species": ["Felis catus"] * 2}
         )
+    epithets = Task.from_arrays(
+        zeros(2), "genus", "species", levels={"genus": genera, "species": ["catus"] * 2}
+    )
+    assert epithets.group_names == ("Felis_catus", "Lynx_catus")
     with pytest.raises(RequestError, match="both called 'a_b_c', path and all"):
         Task.from_arrays(zeros(4), 2, levels={"x": ["a_b", "a", "z", "z"], "y": ["c", "b_c"] * 2})
+    with pytest.raises(RequestError, match="two groups are both called 'a_b_c', path and all; rename one"):
+        Task.from_arrays(
+            zeros(4),
+            "w",
+            "y",
+            levels={"w": ["a", "a", "z", "z"], "x": ["b_c", "b", "b_c", "u"], "y": ["", "c", "", "c"]},
+        )
+    with pytest.raises(RequestError, match="two groups are both called 'a, b, c'"):
+        Task.from_arrays(zeros(3), ["a, b", "a", "z"], {"place": ["c", "b, c", "c"]})
     tree = Taxonomy(np.array([-1, -1]), np.array([1, 1]), ("a", "b"), ("one",))
     with pytest.raises(RequestError, match="a row has the node 2, and the taxonomy has nodes 0 to 1"):
         Task.from_arrays(zeros(2), "one", levels=(tree, np.array([0, 2])))
