@@ -187,5 +187,5 @@ def test_ten_times_the_nodes_take_about_ten_times_as_long(walk: str) -> None:
 
     few, many = (from_edges(_edges(nodes))[0] for nodes in (4_000, 40_000))
     assert len(many) == 10 * len(few)
-    # What grows with the square of the nodes takes a hundred times as long.
-    assert seconds(many) < 40 * max(seconds(few), 2e-4)
+    # What grows with the square of the nodes takes up to a hundred times as long.
+    assert seconds(many) < 25 * max(seconds(few), 2e-4)
