@@ -1,4 +1,4 @@
-"""Text fit to be read: one printable line whatever a name holds, and counts with their nouns."""
+"""Text fit to be read: one printable line whatever a name holds, counts, lists, and names that were meant."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headwater.printable import counted, escaped
+from headwater.printable import alike, counted, escaped, listed, meant, nearest
 
 
 @given(st.binary(max_size=20), st.text(max_size=20))
@@ -38,3 +38,19 @@ def test_what_does_harm_is_a_visible_escape(name: str, expected: str) -> None:
 )
 def test_a_count_has_its_noun(count: int, expected: str) -> None:
     assert counted(count, "head") == expected
+
+
+def test_a_list_of_names_is_cut() -> None:
+    assert listed([]) == "none"
+    assert listed(["a", "b"]) == "'a', 'b'"
+    assert listed("abcdefg", 3) == "'a', 'b', 'c' and 4 more"
+
+
+def test_the_names_that_were_meant() -> None:
+    known = ["ERM", "DFR-val", "resnet50", "wide_resnet50_2"]
+    assert alike("dfr_vall", known) == ["DFR-val"]
+    assert alike("resnet5", known, 5) == ["resnet50", "wide_resnet50_2"]  # the shortest that holds it first
+    assert alike("zzz", known) == []
+    assert meant("ERN", known) == nearest("ERN", known) == " (did you mean 'ERM'?)"
+    assert meant("resnet5", known, 5) == " (did you mean 'resnet50' or 'wide_resnet50_2'?)"
+    assert (meant("zzz", known[:1]), nearest("zzz", known[:1])) == ("", " (there is 'ERM')")

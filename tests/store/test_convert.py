@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
+import shutil
+
 import numpy as np
 import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
 from headwater.errors import HeadwaterError, RequestError
-from headwater.store import annotate, draw_split, export, import_features, info, open_store, pack, verify
+from headwater.store import (
+    Plan,
+    annotate,
+    draw_split,
+    export,
+    import_features,
+    info,
+    open_store,
+    pack,
+    verify,
+)
 
 
 @pytest.fixture
@@ -61,6 +74,37 @@ def test_a_packed_file_reads_like_its_folder_and_unpacks_into_the_same_bytes(ful
     assert import_features(packed, tmp_path / "unpacked").already_done
     with pytest.raises(RequestError, match="packed already"):
         pack(packed, tmp_path / "twice.h5")
+
+
+def test_a_store_is_known_by_its_rows_wherever_they_are(full, tmp_path):
+    content = open_store(full.path).content
+    packed = pack(full.path, tmp_path / "packed.h5")
+    import_features(packed, tmp_path / "unpacked")
+    shutil.copytree(full.path, tmp_path / "copy")
+    annotate(tmp_path / "copy", {"path": full.keys, "more": ["x"] * len(full.keys)})
+    for place in (packed, tmp_path / "unpacked", tmp_path / "copy"):
+        assert open_store(place).content == content
+    before = full.features[0, 0].copy()
+    full.features[0, 0] += 1
+    full.write(tmp_path / "other")
+    full.features[0, 0] = before
+    renamed = dataclasses.replace(full, keys=[f"{key}.png" for key in full.keys])
+    renamed.plan = Plan.for_keys(
+        renamed.keys,
+        recipe=full.plan.recipe,
+        dim=full.plan.dim,
+        dtype=full.plan.dtype,
+        views=full.plan.views,
+        rows_per_shard=full.plan.rows_per_shard,
+    )
+    renamed.write(tmp_path / "renamed")
+    for place in (tmp_path / "other", tmp_path / "renamed"):
+        assert open_store(place).fingerprint == open_store(full.path).fingerprint
+        assert open_store(place).content != content
+        assert open_store(pack(place, tmp_path / f"{place.name}.h5")).content == open_store(place).content
+    (tmp_path / "copy" / "shard-00001.h5").write_bytes(b"torn")
+    with pytest.raises(HeadwaterError, match=r"shard-00001.h5 cannot be read: .*delete shard-00001.h5"):
+        _ = open_store(tmp_path / "copy").content
 
 
 def test_packing_twice_gives_the_same_bytes(full, tmp_path):

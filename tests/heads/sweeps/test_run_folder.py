@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Callable
@@ -73,6 +74,19 @@ def test_a_folder_with_something_else_is_refused_by_name_and_untouched(task: Tas
     with pytest.raises(RequestError, match="the values in those columns"):
         sweep(other, methods=["ERM"], draws=2, seeds=1, out=out, bank=bank)
     assert {file: file.read_bytes() for file in out.rglob("*") if file.is_file()} == there
+
+
+def test_other_features_under_the_same_labels_are_another_sweep(task: Task, tmp_path: Path) -> None:
+    sweep(task, methods=["ERM"], draws=1, seeds=1, out=tmp_path / "run")
+    features = np.array(task.features)
+    features[task.splits["test"]] += 1
+    other = dataclasses.replace(task, features=features)
+    with pytest.raises(
+        RequestError, match="holds another sweep, which differs in the rows and their features;"
+    ):
+        sweep(other, methods=["ERM"], draws=1, seeds=1, out=tmp_path / "run", bank=Bank(other, most=0))
+    same = dataclasses.replace(task, features=np.array(task.features))
+    assert sweep(same, methods=["ERM"], draws=1, seeds=1, out=tmp_path / "run").already_done
 
 
 def test_a_damaged_part_is_named(task: Task, tmp_path: Path) -> None:
