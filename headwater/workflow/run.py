@@ -138,7 +138,7 @@ def _run(asked: Asked, record: Record, images: Images, telling: Telling) -> RunR
     with telling.step(step) as end:
         task = task_of(asked, store)
         trained = train(asked, task, record, telling.now)
-        figures, table = _figures(task, trained, record)
+        figures, table = figures_of(task, trained, record)
         end(bool(trained.done), "; ".join([*trained.done, trained.said]))
     report, submission = None, None
     notes = [*features.notes, *([CROPS] if asked.contest else [])]
@@ -173,7 +173,8 @@ def _split(asked: Asked, store: Path, record: Record, telling: Telling) -> None:
         end(*draw_split(asked, store, record))
 
 
-def _figures(task: Task, trained: Trained, record: Record) -> tuple[list[Figures], Path]:
+def figures_of(task: Task, trained: Trained, record: Record) -> tuple[list[Figures], Path]:
+    """Every head on every split, and the table that holds them; read from it where nothing has changed."""
     table = record.folder / RESULTS
     files = {name: file_digest(path) for name, path in trained.heads.items()}
     request = digest_of(files, identity_of(task))

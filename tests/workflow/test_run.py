@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 import sys
@@ -13,8 +14,13 @@ import pytest
 
 from headwater.cli import main as entry
 from headwater.errors import HeadwaterError, RequestError
-from headwater.heads import load_head
+from headwater.heads import Task, load_head
+from headwater.heads.tasks.task import Origin
 from headwater.store import annotate, open_store
+from headwater.workflow.figures import measure
+from headwater.workflow.record import Record
+from headwater.workflow.run import figures_of
+from headwater.workflow.training import Trained
 
 from .runs import BIRDS, METHODS, ran, steps, write_store
 
@@ -147,6 +153,18 @@ def test_other_features_under_the_same_labels_are_another_task(store: Path) -> N
     )
     assert again.figures == fresh.figures
     assert (first_swept.heads, ran(swept).heads) == (Path("run/sweep"), Path("run/sweep-2"))
+
+
+def test_figures_of_the_same_heads_on_other_rows_are_measured_anew(store: Path) -> None:
+    result = ran(BIRDS)
+    assert result.heads is not None
+    heads = {path.stem: path for path in sorted(result.heads.iterdir())}
+    trained = Trained(result.heads, heads, None, [], "")
+    task = Task.from_store(open_store(store), "class", ["place"])
+    mirrored = dataclasses.replace(task, features=-np.array(task.features[:]), origin=Origin())
+    anew, _ = figures_of(mirrored, trained, Record.of(result.folder))
+    assert anew == measure(mirrored, heads) != list(result.figures)
+    assert Record.of(result.folder).is_ours("results", Path("run/results.csv"))
 
 
 @pytest.mark.usefixtures("store")
