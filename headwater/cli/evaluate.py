@@ -19,13 +19,16 @@ from headwater.cli.console import (
     print_table,
 )
 from headwater.errors import HeadwaterWarning, RequestError
-from headwater.printable import escaped, nearest
+from headwater.printable import counted, escaped, nearest
 
 if TYPE_CHECKING:
     from headwater.heads.measures.intervals import Interval
     from headwater.heads.measures.metrics import GroupReport
     from headwater.heads.measures.nodes import LevelAccuracy
     from headwater.heads.measures.score_report import ScoreReport
+
+
+_NAMED = 3  # groups without rows that are named; of more their number says enough
 
 
 def register(app: typer.Typer) -> None:
@@ -95,6 +98,8 @@ def evaluate(
     ]
     mark = ", IN SAMPLE" if why else ""
     print_table(f"{head.name} on {split}, {report.rows:,} rows{mark}", ["accuracy", "%", "95 %"], rows)
+    if report.has_groups and report.train_weighted is None:
+        print_note(f"train-weighted has no figure: {report.why_no_train_weighted}")
     if why:
         print_note(f"In sample: the head was {why}, so this says little about new rows.")
     if report.scores is not None:
@@ -103,7 +108,7 @@ def evaluate(
         typer.echo("No row has a known group, so there is nothing to say about groups.")
         return
     present = sum(group.count > 0 for group in report.by_group)
-    if present >= MANY:
+    if present >= MANY or report.by_node:
         _print_curve(report)
     _print_levels(report, chosen, listed)
     worst_groups = report.worst(min(listed, present))
@@ -112,11 +117,14 @@ def evaluate(
         if len(worst_groups) < present
         else "\nBy group, worst first",
         ["group", "rows", "%", "95 %"],
-        [(escaped(g.name), f"{g.count:,}", percent(g.accuracy), _ends(g.interval())) for g in worst_groups]
-        + [(escaped(name), "0", "-", "") for name in report.missing_groups[:listed]],
+        [(escaped(g.name), f"{g.count:,}", percent(g.accuracy), _ends(g.interval())) for g in worst_groups],
     )
-    if len(report.missing_groups) > listed:
-        print_note(f"{len(report.missing_groups):,} groups have no rows in {split}, and count in no figure.")
+    if missing := report.missing_groups:
+        verb = "has" if len(missing) == 1 else "have"
+        named = "" if len(missing) > _NAMED else f": {', '.join(map(escaped, missing))}"
+        print_note(
+            f"{counted(len(missing), 'group')} {verb} no rows in {split}, and count in no figure{named}"
+        )
 
 
 def _level(report: GroupReport, name: str) -> LevelAccuracy:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 AREA = "worst 10\u201350\u202f% of groups"
+_ENOUGH = 5  # groups whose average is surer than any of them
 """What the area of a worst-K curve is called: the mean over K of the worst K % of the groups."""
 
 
@@ -52,8 +53,8 @@ class MethodResult:
     keep the names of `heads.measures.metrics`: `overall` (rows count the same), `balanced` (groups do),
     `train_weighted` (groups count by their share of train). `in_sample`: why the figures are not of rows that
     are new to the head; empty where they are. `stepped`: trained for a set number of epochs, `iterations`,
-    and to no optimum. `area` and `curve` of the worst K % of the groups are there where these are many and
-    small, so that their single worst one says little.
+    and to no optimum. `area` and `curve` of the worst K % of the groups are there where the page is about
+    them, see `worst.about_worst_shares`.
     """
 
     name: str
@@ -284,8 +285,13 @@ class ReportData:
 
     @property
     def many(self) -> bool:
-        """Whether the groups are many and small, so that the page is about their worst K %."""
+        """Whether the page is about the worst K % of the groups: they are many and small, or of a taxonomy."""
         return any(method.area is not None for method in self.methods)
+
+    @property
+    def averages_hold(self) -> bool:
+        """Whether even the least of the worst K % is an average of enough groups to be surer than one is."""
+        return any(method.curve.groups[0] >= _ENOUGH for method in self.methods if method.curve)
 
     @property
     def aim(self) -> str:

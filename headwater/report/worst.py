@@ -10,11 +10,12 @@ from headwater.report.run import Run, RunHead
 
 
 def about_worst_shares(run: Run, split: str) -> bool:
-    """Whether there are so many groups, and among them small ones, that their single worst says little."""
+    """Whether the groups' single worst says little: many and some small, or the nodes of a taxonomy."""
     if run.sweep is not None:
         return run.sweep.aim == AREA
     counts = run.task.group_counts(split)
-    return aim_of(find_rule("overall"), counts[counts > 0]) == AREA
+    in_taxonomy = run.task.hierarchy is not None
+    return aim_of(find_rule("overall"), counts[counts > 0], in_taxonomy=in_taxonomy) == AREA
 
 
 def curve_of(report: GroupReport, level: float) -> Curve:

@@ -94,6 +94,39 @@ def test_the_page_is_about_the_worst_shares(run: Path) -> None:
         assert all(0 <= number <= 100 for number in numbers)
 
 
+@pytest.fixture(scope="module")
+def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A head fitted on 6 species of 2 phyla, two of which have no row in test."""
+    place = tmp_path_factory.mktemp("few")
+    species, split = np.arange(120) % 6, np.repeat(["train", "val", "test"], 40)
+    split[(species > 3) & (split == "test")] = "train"
+    features = np.eye(6)[species] + np.random.default_rng(0).normal(size=(120, 6))
+    columns = {"phylum": np.array(["p", "q"])[species % 2], "species": np.array([*"abcdef"])[species]}
+    np.savez(place / "made.npz", features=features.astype("f4"), split=split, **columns)
+    import_features(place / "made.npz", place / "made.store")
+    set_levels(place / "made.store", ("phylum", "species"))
+    out = place / "run" / "ERM.safetensors"
+    fit_many(place / "made.store", methods=[("ERM", {})], target="phylum", groups=["species"], out=[out])
+    return out
+
+
+def test_a_tenth_of_few_groups_is_not_said_to_be_certain(few: Path) -> None:
+    page = build_report(few.parent, few.parent / "page.html").read_text()
+    assert "The worst tenth is no more than 1 group here" in page
+    assert "less so" not in page
+
+
+def test_groups_without_rows_are_counted_and_no_worst_groups(few: Path) -> None:
+    words = ["heads", "evaluate", str(few), str(few.parent.parent / "made.store")]
+    shown = CliRunner().invoke(app, words).output
+    assert "The worst K % of the groups" in shown
+    assert "2 groups have no rows in test, and count in no figure: e, f" in shown
+    assert not re.search(r"^[ef] +0", shown, re.MULTILINE)
+    assert "train-weighted has no figure: 2 of the groups that train holds have no rows here" in shown
+    said = json.loads(CliRunner().invoke(app, [*words, "--json"]).output)["why_no_train_weighted"]
+    assert said == "2 of the groups that train holds have no rows here"
+
+
 def test_a_curve_names_its_places() -> None:
     curve = Curve((10.0, 20.0), (1, 2), (0.2, 0.4), (0.1, 0.3), (0.3, 0.5))
     assert (curve.at(20).value, curve.at(20).low, curve.at(20).high) == (0.4, 0.3, 0.5)

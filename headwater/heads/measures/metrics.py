@@ -204,6 +204,18 @@ class GroupReport:
         return None if weights is None else float(weights @ (self._correct / self._count))
 
     @property
+    def why_no_train_weighted(self) -> str:
+        """Why `train_weighted` is None, in words; empty where it is not."""
+        if self._train_weights() is not None:
+            return ""
+        if not self.has_groups:
+            return "no row has a known group"
+        if self._train_counts is None or self._train_counts.sum() == 0:
+            return "it is not known how many rows of each group train has"
+        lost = int(((self._group_count == 0) & (self._train_counts > 0)).sum())
+        return f"{lost:,} of the groups that train holds {'has' if lost == 1 else 'have'} no rows here"
+
+    @property
     def log_loss(self) -> float | None:
         """The mean of -log of the true class's probability, in nats; None without logits."""
         return self.scores.log_loss if self.scores else None
@@ -309,6 +321,7 @@ class GroupReport:
             "overall": self.overall,
             "balanced": self.balanced if self.has_groups else None,
             "train_weighted": self.train_weighted,
+            "why_no_train_weighted": self.why_no_train_weighted or None,
             "log_loss": self.log_loss,
             "ece": self.ece,
             "auroc": self.auroc,

@@ -26,7 +26,7 @@ def deciding(design: Design, name: str | None) -> str:
                 f"{design.folds.obstacle}, and every honest rule selects by such rows; draw another split, "
                 "or say select = 'oracle' to look at test"
             )
-        return default_rule(_counts(design, where))
+        return default_rule(_counts(design, where), in_taxonomy=task.hierarchy is not None)
     rule = find_rule(name)
     wanted = where if rule.honest else rule.split
     if wanted not in task.splits:
@@ -50,7 +50,8 @@ def deciding(design: Design, name: str | None) -> str:
 def aimed_at(design: Design, rule: str) -> Aim:
     """The figure on test that a rule is after, see `selection.aim_of`."""
     where = "test" if "test" in design.task.splits else judged_on(design)
-    return aim_of(find_rule(rule), _counts(design, where))
+    in_taxonomy = design.task.hierarchy is not None
+    return aim_of(find_rule(rule), _counts(design, where), in_taxonomy=in_taxonomy)
 
 
 def _counts(design: Design, split: str) -> NDArray[np.int64]:

@@ -236,26 +236,28 @@ def pick_all(candidates: Sequence[Judged], aim: Aim = "worst_group") -> list[Pic
     return picks
 
 
-def aim_of(rule: Rule, counts: NDArray[np.int64]) -> Aim:
+def aim_of(rule: Rule, counts: NDArray[np.int64], *, in_taxonomy: bool = False) -> Aim:
     """The figure on test that whoever decides by a rule is after; `counts` are the rows of test's groups.
 
-    Of many small groups it is the worst K % of them, whatever the rule: the worst is often all wrong.
+    Of many small groups it is the worst K % of them, whatever the rule: the worst is often all wrong. So it
+    is of nodes of a taxonomy, however few, so that heads of every part of a tree are judged alike.
     """
     small = len(counts) >= MANY and counts.min() < SMALL
-    return AREA if rule.figure in _AREAS or small else "worst_group"
+    return AREA if rule.figure in _AREAS or small or in_taxonomy else "worst_group"
 
 
-def default_rule(counts: NDArray[np.int64]) -> str:
+def default_rule(counts: NDArray[np.int64], *, in_taxonomy: bool = False) -> str:
     """The rule where none is named; `counts` are the rows of each group on the split that decides, if any.
 
     Below 100 rows an accuracy moves by more than a point a row, and the lowest of several picks noise: there
     the worst group's likelihood decides, or where there are many groups, the worst tenth to half of them,
-    drawn towards their parents' where they have hardly any rows. Without groups it is the worst class.
+    drawn towards their parents' where they have hardly any rows. That also decides where the groups are
+    nodes of a taxonomy, however few and large. Without groups it is the worst class.
     """
     if not len(counts):
         return "worst_class"
-    if counts.min() >= SMALL:
+    if not in_taxonomy and counts.min() >= SMALL:
         return "worst_group"
-    if len(counts) < MANY:
+    if not in_taxonomy and len(counts) < MANY:
         return "cv_worst_group"
     return "cv_worst_area" if np.median(counts) < FEW else "worst_area"

@@ -102,6 +102,17 @@ def test_without_val_every_method_is_judged_on_rows_of_train_that_it_never_saw(m
     assert single.table["cv.overall"][0].as_py() == pytest.approx(right / len(held), abs=0.01)
 
 
+def test_few_groups_of_a_taxonomy_are_judged_by_their_worst_shares_too() -> None:
+    random = np.random.default_rng(0)
+    species, split = np.arange(180) % 6, np.repeat(["train", "val", "test"], 60)
+    features = (np.eye(6)[species] + random.normal(size=(180, 6))).astype(np.float32)
+    levels = {"phylum": (species // 3).astype(str), "species": species.astype(str)}
+    task = Task.from_arrays(features, "phylum", "species", split, levels=levels)
+    done = sweep(task, methods=["ERM"], draws=1, seeds=1)
+    assert (done.rule, done.aim) == ("worst_area", "worst_area")
+    assert {"worst_area", "cv_worst_area", "oracle_area"} <= {pick.rule for pick in done.picks}
+
+
 def test_shrunk_areas_are_those_of_walking_the_tree() -> None:
     random = np.random.default_rng(1)
     columns = {

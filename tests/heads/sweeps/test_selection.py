@@ -116,6 +116,9 @@ def test_names_of_rules() -> None:
     ):
         assert default_rule(np.array([smallest] + [typical] * (groups - 1))) == rule
     assert default_rule(np.array([], dtype=int)) == "worst_class"
+    for typical, rule in ((200, "worst_area"), (3, "cv_worst_area")):
+        assert default_rule(np.full(4, typical), in_taxonomy=True) == rule
+    assert default_rule(np.array([], dtype=int), in_taxonomy=True) == "worst_class"
 
 
 def test_the_likelihood_is_that_of_the_best_temperature_and_the_worst_group() -> None:
