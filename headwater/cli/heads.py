@@ -32,6 +32,7 @@ from headwater.printable import counted, escaped, listed, nearest
 
 if TYPE_CHECKING:
     from headwater.heads import FitResult
+    from headwater.heads.methods.registry import Method
 
 app = typer.Typer(help="Train, measure and export linear heads on a store's features.", no_args_is_help=True)
 
@@ -48,28 +49,19 @@ def register(parent: typer.Typer) -> None:
 
 
 @app.command("methods")
-def list_methods(as_json: AsJson = False) -> None:
-    """List the methods: what they do and need, their settings, what a sweep draws, their papers."""
-    from headwater.heads.methods import methods  # noqa: PLC0415
+def list_methods(
+    method: Annotated[str, typer.Argument(metavar="METHOD", help="Show this one alone.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """List the methods, or show one: what they do and need, their settings, what a sweep draws, papers."""
+    from headwater.heads.methods import find_method, methods  # noqa: PLC0415
 
-    found = list(methods().values())
+    found = [find_method(method)] if method else list(methods().values())
     if as_json:
-        print_json(
-            [
-                {
-                    "name": each.name,
-                    "summary": each.summary,
-                    "needs": each.needs(each.settings.model_validate({})).describe(),
-                    "defaults": each.defaults(),
-                    "settings": {
-                        name: setting.description for name, setting in each.settings.model_fields.items()
-                    },
-                    "space": {name: space.describe() for name, space in each.space.items()},
-                    "paper": each.paper,
-                }
-                for each in found
-            ]
-        )
+        print_json([_method_record(each) for each in found])
+        return
+    if method:
+        _print_method(found[0])
         return
     print_texts(
         ["method", "needs", "what it does"],
@@ -103,6 +95,38 @@ def list_methods(as_json: AsJson = False) -> None:
             for each in found
         ],
     )
+
+
+def _method_record(found: Method) -> dict[str, Any]:
+    return {
+        "name": found.name,
+        "summary": found.summary,
+        "needs": found.needs(found.settings.model_validate({})).describe(),
+        "defaults": found.defaults(),
+        "settings": {name: setting.description for name, setting in found.settings.model_fields.items()},
+        "space": {name: space.describe() for name, space in found.space.items()},
+        "paper": found.paper,
+    }
+
+
+def _print_method(found: Method) -> None:
+    """One method's card."""
+    needs = found.needs(found.settings.model_validate({})).describe()
+    print_note(f"{found.name}: {found.summary}")
+    print_note(f"\nneeds: {needs or 'nothing but a train split'}\npaper: {found.paper}\n")
+    print_texts(
+        ["setting", "default", "a sweep draws", "what it is"],
+        [
+            (
+                name,
+                shown(setting.default),
+                found.space[name].describe() if name in found.space else "",
+                setting.description or "",
+            )
+            for name, setting in found.settings.model_fields.items()
+        ],
+    )
+    print_note("\nGive settings as --set key=value.")
 
 
 @app.command()
@@ -202,6 +226,7 @@ def export(
                 "difference": done.difference,
                 "same_weights": done.same_weights,
                 "replaced": done.replaced,
+                "preprocessing": done.preprocessing,
             }
         )
         return
@@ -211,6 +236,7 @@ def export(
         f"{done.path}: {done.architecture} with fc for {len(done.classes)} classes{instead}; "
         f"its logits equal the head's to {done.difference:.0e} of the largest"
     )
+    print_note(f"Prepare its images so: {done.described_preprocessing}")
 
 
 def _print_fits(results: Sequence[FitResult], target: str, groups: str) -> None:
@@ -218,7 +244,9 @@ def _print_fits(results: Sequence[FitResult], target: str, groups: str) -> None:
 
     rows = []
     many = any(
-        found["groups_with_rows"] >= MANY for result in results for found in result.info.summary.values()
+        found["groups_with_rows"] >= MANY or found["by_node"]
+        for result in results
+        for found in result.info.summary.values()
     )
     for result in results:
         for place, (split, found) in enumerate(result.info.summary.items()):
@@ -256,6 +284,9 @@ def _print_fits(results: Sequence[FitResult], target: str, groups: str) -> None:
         fitted = result.fitted
         chosen = ", ".join(f"{key} = {shown(value)}" for key, value in fitted.choices.items())
         state = "converged" if not fitted.unconverged else f"{fitted.unconverged} NOT converged"
+        ending = fitted.convergence
+        if ending.stepped and not ending.converged:
+            state = f"stepped {counted(ending.iterations, 'epoch')}, as asked"
         line = f"{fitted.method}: {counted(fitted.trained, 'head')}, {state}"
         typer.echo(f"{line}{'; ' + chosen if chosen else ''} -> {escaped(str(result.path))}")
 

@@ -47,17 +47,22 @@ def info(
     depth: Annotated[
         str | None,
         typer.Option(
-            "--depth", metavar="LEVEL", help="Show the taxonomy down to this level, a name or number."
+            "--depth",
+            metavar="LEVEL",
+            help="Show the taxonomy instead, down to this level, a name or number; --json has both.",
         ),
     ] = None,
     json: _Json = False,
 ) -> None:
-    """Show the plan, rows, failed rows, columns with counts, runs with rates, and the taxonomy if asked."""
+    """Show the plan, rows, failed rows, columns with counts, and runs with rates; or the taxonomy alone."""
     from headwater.cli.tree import print_tree, read_tree, tree_record
     from headwater.store import info as describe
     from headwater.store import show_key
 
     tree = None if depth is None else read_tree(store, depth, whole=json)
+    if tree is not None and not json:
+        print_tree(tree)
+        return
     found = describe(store, top=top)
     if json:
         print_json(found if tree is None else {**found, "taxonomy": tree_record(tree)})
@@ -77,8 +82,6 @@ def info(
         _print_pairs("failed rows", failed + ([("…", f"{more:,} more")] if more else []))
     for number, run in enumerate(found["runs"], start=1):
         _print_pairs(f"run {number}", _flat(run))
-    if tree is not None:
-        print_tree(tree)
 
 
 def _print_pairs(title: str, rows: Sequence[tuple[str, str]]) -> None:
@@ -223,8 +226,8 @@ def annotate(
     """Add the columns of a table, joined by key, drop columns, or say which are levels of a taxonomy."""
     from headwater.errors import RequestError
     from headwater.store import annotate as add
-    from headwater.store import drop_annotations, read_table
-    from headwater.taxonomy import annotate_edges, name_levels
+    from headwater.store import drop_annotations, open_store, read_table
+    from headwater.taxonomy import annotate_edges, describe_homonyms, levels_of, name_levels
 
     dropped, named = _names(drop), _names(levels)
     if edges and (table is None or by is None or key is not None):
@@ -234,6 +237,7 @@ def annotate(
         )
     if table is None and not dropped and not named:
         raise RequestError("nothing to do: give a table whose columns to add, --levels COL,COL or --drop COL")
+    before = levels_of(open_store(store, unfinished=True).annotations)
     if dropped:
         drop_annotations(store, dropped)
         _say(f"dropped {', '.join(dropped)} from {store}")
@@ -253,6 +257,10 @@ def annotate(
         tree = name_levels(store, named)
     if tree is not None:
         _say(f"levels of {store}, from the root: {tree.describe()}")
+        if twice := describe_homonyms(tree):
+            _say(twice)
+        if gone := [name for name in before if name not in tree.level_names]:
+            _say(f"no longer levels, as they were before: {', '.join(gone)}")
 
 
 @app.command()

@@ -58,7 +58,7 @@ def print_tree(shown: Shown) -> None:
         below = f"{row.leaves:,}" if row.leaves else ""
         table.add_row(Text("  " * row.above + name), f"{row.images:,}", below)
     console().print(table)
-    print_note(f"all levels: {escaped(tree.describe())}")
+    print_note(f"all levels: {escaped(tree.describe())}; recipe, columns and runs: without --depth")
     if shown.without:
         print_note(f"{counted(shown.without, 'image')} without a place in the taxonomy")
 

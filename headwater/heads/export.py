@@ -11,7 +11,7 @@ import logging
 import os
 import warnings
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,7 +43,8 @@ class Exported:
     `difference`: the largest gap between the merged network's logits and the head's, as a share of the
     largest logit, on synthetic images. `same_weights` None: the head does not say which weights it needs.
     `replaced`: for how many classes the checkpoint's own `fc` was, whose place the head took; None: it had
-    none.
+    none. `preprocessing`: how images must be prepared for the network, as the store's recipe says it, with
+    `resize`, `crop`, `interpolation`, `mean` and `std`; None where it does not.
     """
 
     path: Path
@@ -52,6 +53,25 @@ class Exported:
     difference: float
     same_weights: bool | None
     replaced: int | None = None
+    preprocessing: Mapping[str, Any] | None = None
+
+    @property
+    def described_preprocessing(self) -> str:
+        """`preprocessing` in words, one line."""
+        said = self.preprocessing
+        if said is None:
+            return "as for the features, which their store does not describe"
+        parts = []
+        if said.get("resize") is not None:
+            resize = said["resize"]
+            what = f"shorter side {resize}" if isinstance(resize, int) else _by(resize)
+            parts.append(f"resize to {what} pixels ({said.get('interpolation', 'bilinear')})")
+        if said.get("crop") is not None:
+            parts.append(f"crop the middle {_by(said['crop'])}")
+        if "mean" in said and "std" in said:
+            mean, std = (", ".join(f"{each:g}" for each in said[name]) for name in ("mean", "std"))
+            parts.append(f"scale RGB to 0 to 1, subtract mean ({mean}), divide by std ({std})")
+        return ", ".join(parts)
 
 
 def export_head(
@@ -95,7 +115,14 @@ def export_head(
     log.info("merged %s into %s, largest logit gap %.1e", head, out, difference)
     own = state.get("fc.weight")
     replaced = None if own is None else len(own)
-    return Exported(out, architecture, info.classes, difference, same, replaced)
+    preprocessing = info.store_recipe.get("preprocessing")
+    return Exported(out, architecture, info.classes, difference, same, replaced, preprocessing)
+
+
+def _by(size: int | Sequence[int]) -> str:
+    """A side, or height and width, as `224 x 224`; Pillow and torchvision say height first."""
+    height, width = (size, size) if isinstance(size, int) else size
+    return f"{height} x {width}"
 
 
 def _network(architecture: str, classes: int, dim: int, head: str) -> Any:

@@ -285,7 +285,7 @@ class ReportData:
 
     @property
     def many(self) -> bool:
-        """Whether the page is about the worst K % of the groups: they are many and small, or of a taxonomy."""
+        """Whether the page is about the worst K % of the groups: many and small ones, or of a taxonomy."""
         return any(method.area is not None for method in self.methods)
 
     @property

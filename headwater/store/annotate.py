@@ -130,9 +130,10 @@ def _changing(path: str | os.PathLike[str]) -> Iterator[tuple[Store, dict[str, C
 def _add(store: Store, columns: dict[str, Column], added: Mapping[str, Column], *, replace: bool) -> None:
     there = [name for name in added if name in columns]
     if there and not replace:
+        nouns, they, new = ("column", "it", "one") if len(there) == 1 else ("columns", "they", "ones")
         raise RequestError(
-            f"{store.path} has the column {', '.join(map(repr, there))} already; say that it may be replaced "
-            "(--replace), or rename the new one"
+            f"{store.path} has the {nouns} {', '.join(map(repr, there))} already; say that {they} may be "
+            f"replaced (--replace), or rename the new {new}"
         )
     levels = store.annotations.levels
     write_annotations(store.path / ANNOTATIONS, store.plan, {**columns, **added}, levels)
@@ -172,6 +173,14 @@ def _match_values(
     known = column.texts()
     rows = np.array([-1 if value is None else place.get(value, -1) for value in known], dtype=np.int64)
     left = {value for value in known if value is not None and value not in place}
+    if left and (rows < 0).all():
+        theirs = f"the table has {show_keys(values, 1)}" if values else "the table has no line"
+        hint = difference(values, sorted(left))
+        raise RequestError(
+            f"no value in column {column.name!r} of {store.path} is a key of the table: the column has "
+            f"{show_keys(sorted(left), 1)}, {theirs}{hint}; name the column of the table that holds such values "
+            "as its key (--key COL), or the column of the store that holds the table's keys (--by COL)"
+        )
     if left and not allow_missing:
         raise RequestError(
             f"the table leaves out {len(left):,} of the values in column {column.name!r} of {store.path}: "

@@ -44,6 +44,12 @@ def draw_split(
     RequestError where the column is there already, unless `replace`.
     """
     store = open_store(path)
+    if column in store.annotations and not replace:
+        raise RequestError(
+            f"{store.path} has the column {column!r} already{_holding(store.annotations[column])}; give the "
+            "drawn split another name (--column NAME, which `headwater heads` takes by --split NAME), or say "
+            "that it may be replaced (--replace)"
+        )
     drawn, parts = plan_split(store, fractions, stratify=stratify, seed=seed, column=column)
     add_columns(path, [parts], replace=replace)
     return drawn
@@ -79,6 +85,13 @@ def plan_split(
     totals = dict(zip(fractions, shares.sum(axis=0).tolist(), strict=True))
     lacking = dict(zip(fractions, (shares == 0).sum(axis=0).tolist(), strict=True))
     return DrawnSplit(totals, count, lacking), Column(column, codes, tuple(names))
+
+
+def _holding(column: Column) -> str:
+    """What a column holds, in a word, where it splits nothing."""
+    codes, names = column.codes()
+    held = np.unique(codes[codes >= 0])
+    return f", with nothing but {names[held[0]]!r} in it" if len(held) == 1 else ""
 
 
 def _check(fractions: Mapping[str, float]) -> None:

@@ -9,7 +9,7 @@ from headwater.taxonomy.build import (
     names_in,
     read_table,
 )
-from headwater.taxonomy.show import TreeRow, tree_rows
+from headwater.taxonomy.show import TreeRow, describe_homonyms, tree_rows
 from headwater.taxonomy.stored import annotate_edges, levels_among, levels_of, name_levels, stored_tree
 from headwater.taxonomy.tree import LEVELS, Taxonomy, level_number
 
@@ -19,6 +19,7 @@ __all__ = [
     "Taxonomy",
     "TreeRow",
     "annotate_edges",
+    "describe_homonyms",
     "from_codes",
     "from_columns",
     "from_edges",

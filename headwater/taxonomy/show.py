@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from headwater.printable import counted
 from headwater.taxonomy.tree import Taxonomy
 
 
@@ -23,6 +24,31 @@ class TreeRow:
     images: int
     leaves: int
     more: int = 0
+
+
+def homonyms(taxonomy: Taxonomy) -> list[list[int]]:
+    """The nodes of every name that stands at several places of one level, from the root down."""
+    places: dict[tuple[int, str], list[int]] = {}
+    for node, key in enumerate(zip(taxonomy.level.tolist(), taxonomy.names, strict=True)):
+        places.setdefault(key, []).append(node)
+    several = [nodes for nodes in places.values() if len(nodes) > 1]
+    return sorted(several, key=lambda nodes: int(taxonomy.level[nodes[0]]))
+
+
+def describe_homonyms(taxonomy: Taxonomy) -> str:
+    """How many names stand at several places, and where the first one does; empty where none does."""
+    found = homonyms(taxonomy)
+    if not found:
+        return ""
+    first = found[0]
+    level, name = taxonomy.level_names[taxonomy.level[first[0]] - 1], taxonomy.names[first[0]]
+    under = [taxonomy.path(int(taxonomy.parent[node])) or "no parent" for node in first]
+    more = len(under) - 2
+    said = " and ".join(under) if not more else f"{', '.join(under[:2])} and {more:,} more"
+    return (
+        f"{counted(len(found), 'name')} {'stands' if len(found) == 1 else 'stand'} in several places, which "
+        f"are nodes of their own{': ' if len(found) == 1 else ', such as '}the {level} {name!r} under {said}"
+    )
 
 
 def tree_rows(

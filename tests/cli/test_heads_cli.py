@@ -166,6 +166,19 @@ def test_a_head_is_replaced_only_when_asked_for(store: Path, tmp_path: Path, com
     assert load_head(out)[1].method == "RWY"
 
 
+def test_one_method_s_card(command: Command) -> None:
+    code, text, _ = command("methods", "dfr-VAL", columns=200)
+    assert code == 0
+    assert text.startswith("DFR-val: ")
+    for said in ("needs: groups on val", "paper: ", "a sweep draws", "subsets", "C"):
+        assert said in text
+    assert "RWG" not in text.split("setting")[0]
+    code, text, _ = command("methods", "ERM", "--json")
+    assert [each["name"] for each in json.loads(text)] == ["ERM"]
+    code, _, err = command("methods", "ERMM")
+    assert (code, "there is no method 'ERMM' (did you mean 'ERM'?)" in err) == (2, True)
+
+
 def test_export_of_a_head_on_other_features_is_refused(store: Path, tmp_path: Path, command: Command) -> None:
     out = tmp_path / "head.safetensors"
     command("fit", store, "--out", out)

@@ -182,6 +182,8 @@ def test_levels_are_said_and_shown_as_a_tree(headwater, store, tmp_path):
         assert lines[1:4] == [["images", "sort"], ["bird", "10", "5"], ["fish", "9", "5"]]
         assert max(map(len, done.stdout.splitlines())) <= width
         assert "10 images without a place in the taxonomy" in " ".join(done.stdout.split())
+        assert "fingerprint" not in done.stdout
+        assert len(done.stdout.splitlines()) < 12
     found = json.loads(headwater("store", "info", store, "--depth", "sort", "--json").stdout)
     assert found["levels"] == ["kind", "sort"]
     tree = found["taxonomy"]
@@ -196,6 +198,13 @@ def test_levels_are_said_and_shown_as_a_tree(headwater, store, tmp_path):
         done = headwater("store", "info", store, "--depth", given)
         assert (done.returncode, done.stdout) == (2, "")
         assert says in done.stderr
+    (tmp_path / "kinds.csv").write_text("kind,realm\nBird,air\nant,earth\n")
+    for option in ("--replace", "--allow-missing"):
+        done = headwater("store", "annotate", store, tmp_path / "kinds.csv", "--by", "kind", option)
+        assert done.returncode == 2
+        assert "no value in column 'kind'" in done.stderr
+        assert "the column has 'bird' and 1 more, the table has 'Bird' and 1 more" in done.stderr
+        assert "differ only by letter case" in done.stderr
     (tmp_path / "kinds.csv").write_text("kind,realm\nbird,air\nfish,water\nant,earth\n")
     done = headwater(
         "store", "annotate", store, tmp_path / "kinds.csv", "--by", "kind", "--levels", "realm,kind,sort"
@@ -204,6 +213,15 @@ def test_levels_are_said_and_shown_as_a_tree(headwater, store, tmp_path):
         f"added realm to {store}",
         f"levels of {store}, from the root: 2 realm, 2 kind, 10 sort",
     ]
+    annotate(store, {"path": keys, "form": [f"{n % 2}" for n in range(ROWS)]})
+    done = headwater("store", "annotate", store, "--levels", "realm,form")
+    assert done.stdout.splitlines() == [
+        f"levels of {store}, from the root: 2 realm, 6 form",
+        "2 names stand in several places, which are nodes of their own, such as the form '0' under no "
+        "parent, air and 1 more",
+        "no longer levels, as they were before: kind, sort",
+    ]
+    headwater("store", "annotate", store, "--levels", "realm,kind,sort")
     done = headwater("store", "annotate", store, "--levels", "kind,sort,kin")
     assert (done.returncode, "no column 'kin' for a level" in done.stderr) == (2, True)
     annotate(store, {"path": keys, "species": [f"{kinds[n % 2]} x" for n in range(ROWS)]})

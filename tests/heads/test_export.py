@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import resource
@@ -13,11 +14,14 @@ import numpy as np
 import pytest
 import torch
 from torchvision import models
+from typer.testing import CliRunner
 
 from headwater.checkpoints import load_state_dict, state_dict_digest
+from headwater.cli.main import app
 from headwater.errors import HeadwaterError, HeadwaterWarning, RequestError
 from headwater.heads import export_head
 from headwater.heads.checkpoint import HeadInfo, save_head
+from headwater.heads.export import Exported
 from headwater.heads.specs.head import Convergence, LinearHead
 
 DONE = Convergence(True, 1, 0.0, 0.0)
@@ -118,6 +122,21 @@ def _prefixed(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 def test_wrapped_weights_with_a_prefix_will_do(tmp_path: Path) -> None:
     head, weights, _ = _case(tmp_path)
     assert export_head(head, weights, tmp_path / "m.pth").same_weights is True
+
+
+def test_the_answer_says_how_images_are_prepared(tmp_path: Path) -> None:
+    recipe = {"resize": 256, "crop": [224, 192], "interpolation": "bicubic"}
+    normal = {"mean": [0.4556, 0.4714, 0.37], "std": [0.5] * 3}
+    head, weights, _ = _case(tmp_path, preprocessing=recipe | normal)
+    words = ["heads", "export", str(head), "--weights", str(weights), "--out", str(tmp_path / "m.pth")]
+    said = " ".join(CliRunner().invoke(app, words).stdout.split())
+    assert said.endswith(
+        "Prepare its images so: resize to shorter side 256 pixels (bicubic), crop the middle 224 x 192, "
+        "scale RGB to 0 to 1, subtract mean (0.4556, 0.4714, 0.37), divide by std (0.5, 0.5, 0.5)"
+    )
+    found = json.loads(CliRunner().invoke(app, [*words, "--replace", "--json"]).stdout)
+    assert found["preprocessing"] == recipe | normal
+    assert "does not describe" in Exported(head, "", (), 0.0, None).described_preprocessing
 
 
 @pytest.mark.parametrize("ending", [".pth", ".safetensors", ".zip"])

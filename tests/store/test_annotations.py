@@ -151,6 +151,8 @@ def test_replacing_and_dropping(make):
     annotate(made.path, {"path": ["a", "b"], "x": [1, 2], "y": ["p", "q"]})
     with pytest.raises(RequestError, match="has the column 'x' already"):
         annotate(made.path, {"path": ["a", "b"], "x": [3, 4], "z": [0, 0]})
+    with pytest.raises(RequestError, match=r"has the columns 'x', 'y' already; .* they may .* new ones"):
+        annotate(made.path, {"path": ["a", "b"], "x": [3, 4], "y": ["p", "p"], "z": [0, 0]})
     store = open_store(made.path)
     assert store.annotations.names == ("x", "y")
     annotate(made.path, {"path": ["b", "a"], "x": [3, 4], "z": [0, 0]}, replace=True)

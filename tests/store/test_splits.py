@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headwater.errors import RequestError
-from headwater.store import annotate, draw_split, open_store
+from headwater.store import add_columns, annotate, column_from_values, draw_split, open_store
 from headwater.store.splits import _shares
 
 PARTS = {"train": 0.7, "val": 0.1, "test": 0.2}
@@ -103,8 +103,11 @@ def test_fractions_that_cannot_be_meant_are_refused(make, fractions, said):
 def test_an_existing_split_is_only_replaced_on_request(make):
     made = make()
     draw_split(made.path, PARTS)
-    with pytest.raises(RequestError, match="has the column 'split' already"):
+    with pytest.raises(RequestError, match=r"'split' already; .*--column NAME.* by --split NAME.*--replace"):
         draw_split(made.path, PARTS, seed=1)
+    add_columns(made.path, [column_from_values("one", ["train"] * len(open_store(made.path)))])
+    with pytest.raises(RequestError, match="'one' already, with nothing but 'train' in it; give"):
+        draw_split(made.path, PARTS, column="one")
     before = split_of(made.path)
     draw_split(made.path, PARTS, seed=1, replace=True)
     assert split_of(made.path) != before

@@ -6,6 +6,7 @@ Samplers know arrays and trees alone, so that they serve any training loop.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -20,6 +21,7 @@ from headwater.heads.methods.registry import Among, LogUniform, method
 from headwater.heads.specs.head import Convergence, LinearHead
 from headwater.heads.specs.spec import Codes, HeadSpec, Minibatch, Penalty, Rows
 from headwater.heads.tasks.task import Task
+from headwater.store import Column
 from headwater.taxonomy import Taxonomy
 
 
@@ -30,14 +32,15 @@ class HierarchicalSampler:
     are shuffled. The classes take turns, a row each, until it is the turn of one that has no more. Iterating
     yields row numbers, Python integers, and draws anew each time; give it as a DataLoader's `sampler`.
 
-    `target` (rows,) and `groups` (rows,) are whole numbers; a group that two classes have counts as one of
-    each. `random`: a generator or a seed. RequestError where they differ in length or are empty.
+    `target` (rows,) and `groups` (rows,) are whole numbers, or columns of a store; a group that two classes
+    have counts as one of each. `random`: a generator or a seed. RequestError where they differ in length, are
+    empty, or a column has no value in some row.
     """
 
     def __init__(
-        self, target: ArrayLike, groups: ArrayLike, *, random: np.random.Generator | int = 0
+        self, target: ArrayLike | Column, groups: ArrayLike | Column, *, random: np.random.Generator | int = 0
     ) -> None:
-        classes, owned = np.asarray(target), np.asarray(groups)
+        classes, owned = _codes_of(target), _codes_of(groups)
         if classes.ndim != 1 or classes.shape != owned.shape or not len(classes):
             raise RequestError(
                 f"a sampler needs a class and a group for each row, not arrays of shapes {classes.shape} and"
@@ -143,6 +146,19 @@ class BalancedSampler:
         every, left = np.divmod(times, np.maximum(self._counts, 1))
         drawn = np.repeat(order, every[node] + (turn < left[node]))
         return np.asarray(self._random.permutation(drawn), dtype=np.int64)
+
+
+def _codes_of(values: ArrayLike | Column) -> NDArray[Any]:
+    if not isinstance(values, Column):
+        return np.asarray(values)
+    codes, _ = values.codes()
+    if (codes < 0).any():
+        row = int((codes < 0).argmax())
+        raise RequestError(
+            f"column {values.name!r} has no value in row {row}; sample from the rows "
+            "that have one, as column.take(rows) gives them"
+        )
+    return codes
 
 
 def _shuffled_by(code: NDArray[np.int64], random: np.random.Generator) -> NDArray[np.int64]:

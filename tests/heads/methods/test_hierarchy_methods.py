@@ -22,6 +22,7 @@ from headwater.heads.methods.hierarchy_sampler import BalancedSampler, Hierarchi
 from headwater.heads.methods.recipes import run_recipes
 from headwater.heads.tasks.hierarchy import Hierarchy
 from headwater.heads.tasks.task import Task
+from headwater.store import Column, column_from_values
 from headwater.taxonomy import Taxonomy
 
 LEVELS = ("kingdom", "phylum", "species")
@@ -211,6 +212,10 @@ def test_an_epoch_takes_turns_among_classes_until_one_runs_out() -> None:
     # Shuffled over the species of a class: each of three is first as often, within five deviations.
     assert all(abs((SPECIES[first] == each).sum() - 200 / 3) < 34 for each in (0, 1, 7))
     assert np.array_equal(list(HierarchicalSampler(TARGET, SPECIES, random=3)), epochs[0])
+    as_columns = Column("class", TARGET), column_from_values("species", SPECIES.astype(str).tolist())
+    assert np.array_equal(list(HierarchicalSampler(*as_columns, random=3)), epochs[0])
+    with pytest.raises(RequestError, match="column 'species' has no value in row 1;"):
+        HierarchicalSampler([0, 1], column_from_values("species", ["a", None]))
 
 
 NODES = np.random.default_rng(0).permutation(np.repeat(np.arange(12), COUNTS.astype(int)))
