@@ -67,6 +67,12 @@ def taxonomy() -> tuple[Taxonomy, NDArray[np.int64]]:
     return read_table(place, LEVELS) if place else invented()
 
 
+def origin() -> str:
+    """Which of the two it is, for the notes of a benchmark."""
+    place = os.environ.get("SPECIES")
+    return "that of SPECIES" if place else "invented, of the shape of iNat2021's, as SPECIES is not set"
+
+
 def simulate(seed: int, world: World | None = None) -> Task:
     """Phyla to be told apart, species as groups: splits train, val (if asked for) and test.
 
