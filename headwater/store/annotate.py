@@ -178,8 +178,8 @@ def _match_values(
         hint = difference(values, sorted(left))
         raise RequestError(
             f"no value in column {column.name!r} of {store.path} is a key of the table: the column has "
-            f"{show_keys(sorted(left), 1)}, {theirs}{hint}; name the column of the table that holds such values "
-            "as its key (--key COL), or the column of the store that holds the table's keys (--by COL)"
+            f"{show_keys(sorted(left), 1)}, {theirs}{hint}; name the column of the table that holds such "
+            "values as its key (--key COL), or the column of the store that holds the table's keys (--by COL)"
         )
     if left and not allow_missing:
         raise RequestError(

@@ -114,6 +114,7 @@ def test_a_tenth_of_few_groups_is_not_said_to_be_certain(few: Path) -> None:
     page = build_report(few.parent, few.parent / "page.html").read_text()
     assert "The worst tenth is no more than 1 group here" in page
     assert "less so" not in page
+    assert page.count('<tr class="group">') == 6  # so few are counted one by one, too
 
 
 def test_groups_without_rows_are_counted_and_no_worst_groups(few: Path) -> None:
