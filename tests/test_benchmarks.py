@@ -43,7 +43,7 @@ def test_sides_take_turns():
         ("grid", 2),
         ("dfr", 3),
         ("sweep", 6),
-        ("inat", 18),
+        ("inat", 17),
     ],
 )
 def test_a_benchmark_runs(name, claims, tmp_path, capsys):
