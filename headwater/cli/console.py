@@ -103,6 +103,11 @@ def shown(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
+def settings_text(settings: Mapping[str, Any]) -> str:
+    """Settings for people, without those that are empty."""
+    return ", ".join(f"{key} = {shown(value)}" for key, value in settings.items() if shown(value))
+
+
 def percent(value: float | None) -> str:
     """An accuracy in percent; a missing one is a dash."""
     return "-" if value is None or math.isnan(value) else f"{100 * value:.1f}"

@@ -22,7 +22,7 @@ from headwater.cli.console import (
     print_table,
     print_warnings,
     progress_console,
-    shown,
+    settings_text,
 )
 from headwater.cli.sweep_plan import print_asked, print_plan, print_skipped, showing
 from headwater.errors import HeadwaterError, HeadwaterWarning, RequestError
@@ -213,7 +213,7 @@ def _print(result: SweepResult) -> None:
         typer.echo(f"failed {name}: {escaped(reason)}")
     if result.pick is not None:
         settings = result.settings_of(result.pick.id)
-        said = ", ".join(f"{key} = {shown(value)}" for key, value in settings.items())
+        said = settings_text(settings)
         typer.echo(f"* {result.rule}, which decides here, picks {result.pick.id}: {said}")
     if result.folder is not None:
         done = "done already, nothing was trained; " if result.already_done else ""

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from headwater.cli.console import settings_text
 from headwater.heads import HeadBank, load_head, load_sweep
 from headwater.store import annotate
 
@@ -44,6 +45,7 @@ def test_tables_that_fit_and_a_second_time_nothing_to_do(
         assert pick.rule in text  # whole, at any width
         assert f"{100 * pick.test['worst_group']:.1f}" in text
     assert f"* cv_worst_group, which decides here, picks {done.pick.id}: " in text
+    assert settings_text({"l2": 0.5, "start": "", "C": (), "views": False}) == "l2 = 0.5, views = False"
     assert "sees test" in " ".join(text.split())
     low, high = done.intervals[done.pick.id]
     assert (f"{100 * low:.1f}-{100 * high:.1f}" in text) == (columns == 160)
