@@ -17,10 +17,12 @@ from rich.text import Text
 from headwater.cli.console import (
     PLAIN_EVERY,
     AsJson,
+    between,
     duration,
     percent,
     print_json,
     print_note,
+    print_rows,
     print_table,
     progress_console,
 )
@@ -95,10 +97,15 @@ def as_plain(result: RunResult) -> dict[str, Any]:
         "classes": list(result.classes),
         "heads": path(result.heads),
         "picked": path(result.picked),
+        "picked_method": result.picked_method,
         "figures": [{name: number(value) for name, value in asdict(each).items()} for each in result.figures],
         "results": path(result.table),
         "report": path(result.report),
         "submission": path(result.submission),
+        "preprocessing": None if result.preprocessing is None else dict(result.preprocessing),
+        "left_out": result.left_out,
+        "without_group": dict(result.without_group),
+        "small_groups": dict(result.small_groups),
         "notes": list(result.notes),
     }
 
@@ -110,25 +117,38 @@ def _summary(result: RunResult, config: Path) -> None:
         ranked = sorted(
             shown, key=lambda each: -each.worst_area if each.worst_area == each.worst_area else 1.0
         )
+        # The picked head is always among them.
+        listed = [
+            each
+            for place, each in enumerate(ranked)
+            if place < _MOST_ROWS or each.method == result.picked_method
+        ]
+        marks = {result.picked_method: " <- picked"} if len(shown) > 1 else {}
         print_table(
             f"Accuracy on {split} in %, {shown[0].rows:,} rows",
-            ("method", "worst area", "worst group", "mean of groups", "overall"),
+            ("method", "worst area", "95 %", "worst group", "mean of groups", "overall"),
             [
                 (
-                    f"{each.method} *" if each.note else each.method,
-                    *map(percent, (each.worst_area, each.worst_group, each.balanced, each.overall)),
+                    f"{each.method}{' *' if each.note else ''}{marks.get(each.method, '')}",
+                    percent(each.worst_area),
+                    between(each.low, each.high),
+                    *map(percent, (each.worst_group, each.balanced, each.overall)),
                 )
-                for each in ranked[:_MOST_ROWS]
+                for each in listed
             ],
-            spare=("overall", "mean of groups"),
+            spare=("overall", "mean of groups", "95 %"),
         )
         print_note(
-            "worst area: the mean accuracy of the worst K groups, averaged over K from 10 to 50 % of them"
+            "worst area: the mean accuracy of the worst K % of the groups, averaged over K from 10 to 50"
         )
+        if result.picked_method is not None and marks:
+            exported = "" if result.submission is None else " and exported"
+            print_note(f"<- the head that was picked{exported}: {result.picked}")
         if any(each.note for each in shown):
             print_note(f"* in sample: the head was {next(each.note for each in shown if each.note)}")
-        if len(ranked) > _MOST_ROWS:
-            print_note(f"{len(ranked) - _MOST_ROWS:,} more methods are in {result.table}")
+        if len(ranked) > len(listed):
+            print_note(f"{len(ranked) - len(listed):,} more methods are in {result.table}")
+    print_rows(result.left_out, result.without_group, result.small_groups)
     for note in result.notes:
         typer.echo(f"note: {escaped(note)}")
     if not result.done:

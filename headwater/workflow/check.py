@@ -23,6 +23,7 @@ from headwater.workflow.record import Record
 from headwater.workflow.training import chosen_method, wanted_methods
 
 _ENDINGS = (".pth", ".pt", ".safetensors", ".zip")
+_PAGES = (".html", ".htm")
 REPORT, SUBMISSION, RESULTS = "report.html", "submission.zip", "results.csv"
 
 
@@ -39,6 +40,12 @@ def check(asked: Asked, record: Record, images: Images) -> None:
         chosen_method(asked, list(wanted_methods(asked)))
     if asked.config.sweep is not None:
         _check_sweep(asked)
+    report = asked.config.report
+    if report is not None and report.out is not None and report.out.suffix not in _PAGES:
+        raise asked.error(
+            ("report", "out"),
+            f"report cannot be {str(report.out)!r}: say true or false, or name a page that ends in .html",
+        )
     export = asked.config.export
     if export is not None:
         if export.out is not None and export.out.suffix not in _ENDINGS:
@@ -203,10 +210,12 @@ def _check_places(asked: Asked, record: Record) -> None:
         with asked.at(name):
             refuse_unwritable(out)
             if out.exists() and not section.replace and not record.is_ours(name, out):
-                raise RequestError(
-                    f"{str(out)!r} exists already and was not made by this run; name another `out`, or say "
-                    "`replace: true`"
+                way_out = (
+                    "move it away"  # the contest's form has no key for it
+                    if asked.contest
+                    else f"name another as `{name}: {{out: FILE}}`, or say `{name}: {{replace: true}}`"
                 )
+                raise RequestError(f"{str(out)!r} exists already and was not made by this run; {way_out}")
     table = record.folder / RESULTS
     if trained and table.exists() and not record.is_ours("results", table):
         raise asked.error(("out",), f"{str(table)!r} is there and was not made by this run; move it away")

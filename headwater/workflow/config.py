@@ -5,6 +5,7 @@ Keys are the options of the commands that do the same. Whether what they name ex
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,6 +28,38 @@ def _names(value: Any) -> Any:
     return [value] if isinstance(value, int) and not isinstance(value, bool) else value
 
 
+def _levels(value: Any) -> Any:
+    """The same for levels, which are names or numbers."""
+    named = _names(value)
+    if not isinstance(named, list) or not all(map(_is_level, named)):
+        raise ValueError(f"it takes names or numbers of columns or levels, not {value!r}")
+    return named
+
+
+def _is_level(value: Any) -> bool:
+    return isinstance(value, str | int) and not isinstance(value, bool)
+
+
+def _level(value: Any) -> Any:
+    if not _is_level(value):
+        raise ValueError(f"it takes the name of a column, or a level's name or number, not {value!r}")
+    return value
+
+
+def _device(value: Any) -> Any:
+    if not isinstance(value, str) or not re.fullmatch(r"auto|cpu|cuda(:\d+)?", value):
+        raise ValueError(f"it takes auto, cpu, cuda or cuda:N, not {value!r}")
+    return value
+
+
+def _seeds(value: Any) -> Any:
+    """How many seeds, or which."""
+    numbers = value if isinstance(value, list) else [value]
+    if not all(isinstance(each, int) and not isinstance(each, bool) for each in numbers):
+        raise ValueError(f"it takes how many, such as 3, or which, such as [0, 1, 2], not {value!r}")
+    return value
+
+
 def _switch(value: Any) -> Any:
     """YAML takes `on` and `off` for truth values."""
     return {True: "on", False: "off"}.get(value, value) if isinstance(value, bool) else value
@@ -40,7 +73,7 @@ def _wanted(value: Any) -> Any:
 
 
 Names = Annotated[list[str], BeforeValidator(_names)]
-Levels = Annotated[list[str | int], BeforeValidator(_names)]
+Levels = Annotated[list[str | int], BeforeValidator(_levels)]
 
 
 class _Section(BaseModel):
@@ -148,7 +181,7 @@ class Sweep(_Section):
     draws: int | None = Field(None, ge=1)
     grid: dict[str, Annotated[list[Any], BeforeValidator(lambda v: v if isinstance(v, list) else [v])]] = {}
     set: dict[str, Any] = {}
-    seeds: int | list[int] = 3
+    seeds: Annotated[int | list[int], BeforeValidator(_seeds)] = 3
     select: str | None = None
     folds: int | None = Field(None, ge=2)
     views: bool = False
@@ -190,7 +223,7 @@ class Config(_Section):
     split: Annotated[
         Split, BeforeValidator(lambda value: {"column": value} if isinstance(value, str) else value)
     ] = Split.model_validate({})
-    target: str | int = "class"
+    target: Annotated[str | int, BeforeValidator(_level)] = "class"
     groups: Levels = []
     fit: Fit | None = None
     sweep: Sweep | None = None
@@ -202,7 +235,7 @@ class Config(_Section):
         Export | None,
         BeforeValidator(_wanted),
     ] = None
-    device: str = "auto"
+    device: Annotated[str, BeforeValidator(_device)] = "auto"
 
     @model_validator(mode="after")
     def _one_each(self) -> Config:

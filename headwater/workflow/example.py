@@ -54,13 +54,18 @@ sweep:                              # as `headwater heads sweep`; instead of it 
 #   seed: 0
 #   views: true
 
-report: true                        # as `headwater report`: true, false, a file, or `out` and `images`
+report: true                        # as `headwater report`: true, false, a page.html, or these keys:
+# report:
+#   out: runs/inat/report.html
+#   images: data/inat_train         # where the images are, if not where the store says
+#   replace: false                  # true: also a file that this run did not make
 
 export:                             # as `headwater heads export`
   out: runs/inat/submission.zip
 # method: HierRW                    # whose head, where no rule picks one
 # weights: checkpoints/resnet50.pth # without it, those of `extract`
 # images: 8                         # how many images the submission is tried on
+# replace: false
 
 device: auto                        # auto, cpu, cuda or cuda:N
 """

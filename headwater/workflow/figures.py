@@ -13,13 +13,17 @@ from headwater.heads import Task, load_head, report_on
 from headwater.heads.measures.metrics import GroupReport
 from headwater.store.files import write_whole
 
+COLUMNS = 2
+"""Raised with every change of the table, so that one of an earlier form is measured anew."""
+
 
 @dataclass(frozen=True)
 class Figures:
     """How a head does on a split: accuracies between 0 and 1, NaN where no group is known.
 
-    `worst_area` is the mean accuracy of the worst K groups, averaged over K from 10 to 50 % of them. `note`
-    says why figures of a split are none of new rows; empty where they are.
+    `worst_area` is the mean accuracy of the worst K % of the groups, averaged over K from 10 to 50, `low` and
+    `high` the ends of its interval of 95 %, None where there is none. `note` says why figures of a split are
+    none of new rows, and have no interval; empty where they are.
     """
 
     method: str
@@ -29,6 +33,8 @@ class Figures:
     balanced: float
     worst_group: float
     worst_area: float
+    low: float | None
+    high: float | None
     note: str
 
 
@@ -45,6 +51,7 @@ def measure(task: Task, heads: Mapping[str, Path]) -> list[Figures]:
 
 def _figures(method: str, split: str, report: GroupReport, note: str) -> Figures:
     known = report.has_groups
+    interval = report.interval("worst_area") if known and not note else None
     return Figures(
         method=method,
         split=split,
@@ -53,6 +60,8 @@ def _figures(method: str, split: str, report: GroupReport, note: str) -> Figures
         balanced=report.balanced if known else math.nan,
         worst_group=_number(report.worst_group.accuracy) if known else math.nan,
         worst_area=report.worst_curve().area if known else math.nan,
+        low=None if interval is None else interval.low,
+        high=None if interval is None else interval.high,
         note=note,
     )
 
@@ -82,6 +91,8 @@ def read_figures(path: Path) -> list[Figures]:
                 balanced=float(row["balanced"]),
                 worst_group=float(row["worst_group"]),
                 worst_area=float(row["worst_area"]),
+                low=float(row["low"]) if row["low"] else None,
+                high=float(row["high"]) if row["high"] else None,
                 note=row["note"],
             )
             for row in csv.DictReader(file)

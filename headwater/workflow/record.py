@@ -27,12 +27,14 @@ class Record:
     """The memory of the run in `folder`, kept on disk with every change.
 
     `made`: by step or file, `{"request": digest, "sha256": digest, …}`; `folders`: by kind, the names of the
-    stores, or of the folders of heads, that this run began, each with its request.
+    stores, or of the folders of heads, that this run began, each with its request. `former`: by step and
+    path, files that it made where it makes others now.
     """
 
     folder: Path
     made: dict[str, dict[str, Any]] = field(default_factory=dict)
     folders: dict[str, dict[str, Any]] = field(default_factory=dict)
+    former: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, folder: Path) -> Record:
@@ -48,7 +50,7 @@ class Record:
                 raise RequestError(
                     f"{str(file)!r} was written by a newer headwater ({found['headwater']}); upgrade this one"
                 )
-            return cls(folder, dict(found["made"]), dict(found["folders"]))
+            return cls(folder, dict(found["made"]), dict(found["folders"]), dict(found.get("former", {})))
         except (ValueError, KeyError, TypeError) as error:
             raise RequestError(
                 f"{str(file)!r} is damaged; delete it, and the run takes the files beside it for its user's"
@@ -56,7 +58,13 @@ class Record:
 
     def keep(self) -> None:
         """Write it."""
-        content = {"format": FORMAT, "headwater": __version__, "made": self.made, "folders": self.folders}
+        content = {
+            "format": FORMAT,
+            "headwater": __version__,
+            "made": self.made,
+            "folders": self.folders,
+            "former": self.former,
+        }
         file = self.folder / FILE
         make_folder_of(file)
         write_whole(file, (json.dumps(content, indent=1) + "\n").encode())
@@ -74,7 +82,12 @@ class Record:
 
     def expect(self, name: str, path: Path) -> None:
         """Note that a file is about to be made, lest one that was cut short be taken for its user's."""
-        self.made[name] = {"path": self._place(path), "pending": True}
+        before, place = self.made.get(name, {}), self._place(path)
+        former = self.former.setdefault(name, {})
+        former.pop(place, None)
+        if before.get("path", place) != place:
+            former[before["path"]] = before
+        self.made[name] = {"path": place, "pending": True}
         self.keep()
 
     def forget(self, name: str) -> None:
@@ -84,10 +97,18 @@ class Record:
 
     def is_ours(self, name: str, path: Path) -> bool:
         """Whether a file is as this run wrote it."""
-        known = self.made.get(name, {})
-        if known.get("path") != self._place(path) or not path.is_file():
+        known = self._known(name, path)
+        if not known or not path.is_file():
             return False
         return bool(known.get("pending")) or known.get("sha256") == file_digest(path)
+
+    def _known(self, name: str, path: Path) -> Mapping[str, Any]:
+        """What is remembered of a file that a step makes now, or made before it was to make another."""
+        place, now = self._place(path), self.made.get(name, {})
+        found: Mapping[str, Any] = (
+            now if now.get("path") == place else self.former.get(name, {}).get(place, {})
+        )
+        return found
 
     def _place(self, path: Path) -> str:
         """Where a file is, seen from the folder: both may be moved together."""
@@ -95,7 +116,7 @@ class Record:
 
     def is_done(self, name: str, request: str, path: Path) -> bool:
         """Whether a file is what this request made."""
-        return self.made.get(name, {}).get("request") == request and self.is_ours(name, path)
+        return self._known(name, path).get("request") == request and self.is_ours(name, path)
 
     def place_for(self, kind: str, request: str, plain: str) -> str:
         """The name of the folder for a request: the one that had it before, else a name that is free.

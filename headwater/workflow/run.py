@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from headwater.errors import HeadwaterWarning, RequestError
+from headwater.heads.evaluation import small_groups, without_group
 from headwater.printable import counted
 from headwater.store import open_store
 from headwater.store.files import explained, refuse_unwritable
@@ -21,7 +22,7 @@ from headwater.workflow.columns import annotate_store, draw_split
 from headwater.workflow.config import Asked, load_config
 from headwater.workflow.contest import CROPS
 from headwater.workflow.features import Images, extract_store, images_of
-from headwater.workflow.figures import Figures, measure, read_figures, write_figures
+from headwater.workflow.figures import COLUMNS, Figures, measure, read_figures, write_figures
 from headwater.workflow.record import FILE as RECORD
 from headwater.workflow.record import Record, digest_of, file_digest
 from headwater.workflow.training import Trained, identity_of, task_of, train
@@ -29,6 +30,7 @@ from headwater.workflow.training import Trained, identity_of, task_of, train
 if TYPE_CHECKING:
     from headwater.extract import Progress
     from headwater.heads import Task
+    from headwater.workflow.submission import Submitted
 
 _LOCK = "run"
 
@@ -48,7 +50,10 @@ class RunResult:
     """What there is after a run, and what of it is new.
 
     `steps` in their order. `figures` of every head on every split. `picked`: the head that was selected, or
-    the only one. Paths are None where the file was not asked for. `notes`: what its user may not expect.
+    the only one, and `picked_method` whose it is. Paths are None where the file was not asked for.
+    `preprocessing`: how the submission's images must be prepared. `left_out`, `without_group` and
+    `small_groups`: rows that take no part, or count in no figure of groups, and groups with hardly any rows
+    in train, or none. `notes`: what its user may not expect.
     """
 
     folder: Path
@@ -57,10 +62,15 @@ class RunResult:
     classes: tuple[str, ...] = ()
     heads: Path | None = None
     picked: Path | None = None
+    picked_method: str | None = None
     figures: tuple[Figures, ...] = ()
     table: Path | None = None
     report: Path | None = None
     submission: Path | None = None
+    preprocessing: Mapping[str, Any] | None = None
+    left_out: str = ""
+    without_group: Mapping[str, int] = field(default_factory=dict)
+    small_groups: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     @property
@@ -140,19 +150,18 @@ def _run(asked: Asked, record: Record, images: Images, telling: Telling) -> RunR
         trained = train(asked, task, record, telling.now)
         figures, table = figures_of(task, trained, record)
         end(bool(trained.done), "; ".join([*trained.done, trained.said]))
-    report, submission = None, None
+    report, submission, preprocessing = None, None, None
     notes = [*features.notes, *([CROPS] if asked.contest else [])]
-    left_out = task.left_out.describe()
-    notes += [left_out] if left_out else []
     if config.report is not None:
         with telling.step("report") as end:
             report, done = _report(asked, trained, store, record)
             end(done, str(report) if done else f"{report} is up to date")
     if config.export is not None:
         with telling.step("export") as end:
-            submission, done, text, note = _submit(asked, trained, store, record, images)
-            notes += [note] if note else []
-            end(done, text)
+            made = _submit(asked, trained, store, record, images)
+            submission, preprocessing = made.path, made.preprocessing
+            notes += [made.trial.untried] if made.trial.untried else []
+            end(made.exported is not None, _told(made))
     return RunResult(
         folder=record.folder,
         store=store,
@@ -160,10 +169,15 @@ def _run(asked: Asked, record: Record, images: Images, telling: Telling) -> RunR
         classes=task.classes,
         heads=trained.folder,
         picked=trained.picked,
+        picked_method=trained.chosen,
         figures=tuple(figures),
         table=table,
         report=report,
         submission=submission,
+        preprocessing=preprocessing,
+        left_out=task.left_out.describe(),
+        without_group=without_group(task),
+        small_groups=small_groups(task),
         notes=tuple(notes),
     )
 
@@ -177,7 +191,7 @@ def figures_of(task: Task, trained: Trained, record: Record) -> tuple[list[Figur
     """Every head on every split, and the table that holds them; read from it where nothing has changed."""
     table = record.folder / RESULTS
     files = {name: file_digest(path) for name, path in trained.heads.items()}
-    request = digest_of(files, identity_of(task))
+    request = digest_of(files, identity_of(task), COLUMNS)
     if record.is_done("results", request, table):
         return read_figures(table), table
     found = measure(task, trained.heads)
@@ -212,16 +226,17 @@ def _report(asked: Asked, trained: Trained, store: Path, record: Record) -> tupl
     return out, True
 
 
-def _submit(
-    asked: Asked, trained: Trained, store: Path, record: Record, images: Images
-) -> tuple[Path | None, bool, str, str]:
+def _submit(asked: Asked, trained: Trained, store: Path, record: Record, images: Images) -> Submitted:
     from headwater.workflow.submission import submit  # noqa: PLC0415
 
     if trained.picked is None:
         raise asked.error(("export",), "no head was selected, so there is none to export")
-    made = submit(asked, trained.picked, store, record, images)
+    return submit(asked, trained.picked, store, record, images)
+
+
+def _told(made: Submitted) -> str:
     if made.exported is None:
-        return made.path, False, f"{made.path} is up to date", ""
+        return f"{made.path} is up to date"
     tried = ""
     if made.trial.images:
         tried = (
@@ -230,4 +245,5 @@ def _submit(
         )
     classes, own = len(made.exported.classes), made.exported.replaced
     instead = f" (the checkpoint's own was for {own})" if own not in (None, classes) else ""
-    return made.path, True, f"{made.path}, fc for {classes} classes{instead}{tried}", made.trial.untried
+    prepared = f"; prepare its images so: {made.exported.described_preprocessing}"
+    return f"{made.path}, fc for {classes} classes{instead}{tried}{prepared}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import tempfile
 import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -59,11 +60,15 @@ class Trial:
 
 @dataclass(frozen=True)
 class Submitted:
-    """What was written, and how it did on images; `exported` is None where it was there already."""
+    """What was written, and how it did on images; `exported` is None where it was there already.
+
+    `preprocessing`: how its images must be prepared, as the store's recipe says it; None where it does not.
+    """
 
     path: Path
     exported: Exported | None = None
     trial: Trial = Trial()
+    preprocessing: Mapping[str, Any] | None = None
 
 
 def check_backbone(backbone: Backbone) -> None:
@@ -88,10 +93,11 @@ def submit(asked: Asked, head: Path, store: Path, record: Record, images: Images
     opened = open_store(store)
     weights = section.weights or _own_weights(asked, opened)
     content = None if weights is None else content_of(weights)
+    prepared = opened.plan.recipe.get("preprocessing")
     made_of = (file_digest(head), opened.fingerprint, opened.content, weights, content)
     request = digest_of(*made_of, section.images)
     if record.is_done("export", request, out):
-        return Submitted(out)
+        return Submitted(out, preprocessing=prepared)
     if asked.config.extract is None:
         images = images_of(asked, opened)
     with asked.at("export"):
@@ -109,7 +115,7 @@ def submit(asked: Asked, head: Path, store: Path, record: Record, images: Images
         with explained(out):
             exported.path.replace(out)
     record.remember("export", request, out)
-    return Submitted(out, replace(exported, path=out), trial)
+    return Submitted(out, replace(exported, path=out), trial, prepared)
 
 
 def _disagreement(trial: Trial, out: Path) -> str:

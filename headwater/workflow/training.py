@@ -13,8 +13,8 @@ from headwater.heads import HeadInfo, LinearHead, Task, load_head
 from headwater.heads.checkpoint import SUFFIX
 from headwater.heads.fitting import fit_many
 from headwater.heads.methods import find_method, methods, parse_settings
-from headwater.heads.sweeps.design import TRAINING
-from headwater.heads.sweeps.run_folder import check_folder
+from headwater.heads.sweeps.design import TRAINING, Design
+from headwater.heads.sweeps.run_folder import check_folder, differences, take_over
 from headwater.heads.sweeps.sweeping import SweepProgress, design_sweep, run_design
 from headwater.printable import counted, nearest
 from headwater.store import open_store
@@ -33,7 +33,8 @@ Now = Callable[[str], None]
 class Trained:
     """The heads of a run: their `folder`, each method's file, and the one that was `picked`, if one was.
 
-    `done` says what was done, [] where everything was there; `said` what there is now.
+    `chosen`: the method whose the picked one is. `done` says what was done, [] where everything was there;
+    `said` what there is now.
     """
 
     folder: Path
@@ -42,6 +43,7 @@ class Trained:
     done: list[str]
     said: str
     sweep: SweepResult | None = None
+    chosen: str | None = None
 
     def loaded(self) -> list[tuple[LinearHead, HeadInfo]]:
         """The heads with what their files say."""
@@ -160,7 +162,8 @@ def _fit(asked: Asked, task: Task, record: Record, now: Now) -> Trained:
         done.append(f"fitted {', '.join(missing)}")
     chosen = chosen_method(asked, list(files))
     picked = None if chosen is None else files[chosen]
-    return Trained(folder, files, picked, done, f"{counted(len(files), 'head')} in {folder}")
+    said = f"{counted(len(files), 'head')} in {folder}"
+    return Trained(folder, files, picked, done, said, chosen=chosen)
 
 
 def chosen_method(asked: Asked, names: Sequence[str]) -> str | None:
@@ -232,7 +235,7 @@ def _sweep(asked: Asked, task: Task, record: Record, now: Now) -> Trained:
             seeds=section.seeds,
             folds=section.folds,
         )
-    folder = _sweep_folder(design.request(), record)
+    folder, begun = _sweep_folder(design, record)
     heads_before = _heads_there(folder)
 
     def tell(at: SweepProgress) -> None:
@@ -246,13 +249,16 @@ def _sweep(asked: Asked, task: Task, record: Record, now: Now) -> Trained:
     said = f"{counted(result.table.num_rows, 'head')} in {folder}, {result.rule} picks {_pick_of(result)}"
     if result.failed:
         said += f", {len(result.failed):,} failed, such as {result.failed[0][0]}: {result.failed[0][1]}"
-    done = [] if result.already_done and heads_before == _heads_there(folder) else ["swept"]
+    done = [begun] if begun else []
+    done += [] if result.already_done and heads_before == _heads_there(folder) else ["swept"]
     files = {path.name.removesuffix(SUFFIX): path for path in sorted((folder / "heads").glob(f"*{SUFFIX}"))}
     export = asked.config.export
     picked = folder / f"picked{SUFFIX}"
+    chosen = None if result.pick is None else result.pick.method
     if export is not None and export.method is not None:
-        picked = files[chosen_method(asked, list(files)) or ""]
-    return Trained(folder, files, picked if picked.exists() else None, done, said, result)
+        chosen = chosen_method(asked, list(files)) or ""
+        picked = files[chosen]
+    return Trained(folder, files, picked if picked.exists() else None, done, said, result, chosen)
 
 
 def _pick_of(result: SweepResult) -> str:
@@ -263,18 +269,34 @@ def _heads_there(folder: Path) -> Sequence[tuple[str, int]]:
     return [(path.name, path.stat().st_mtime_ns) for path in sorted(folder.glob(f"**/*{SUFFIX}"))]
 
 
-def _sweep_folder(request: Mapping[str, Any], record: Record) -> Path:
-    """The folder of this run whose sweep is this one or a part of it, else one that is free."""
-    for name in record.folders.get("sweep", {}):
+def _sweep_folder(design: Design, record: Record) -> tuple[Path, str]:
+    """The folder of this run whose sweep is this one or a part of it, else one that is free.
+
+    A new one beside others begins with what they trained of the same; the second says so, for people.
+    """
+    request = design.request()
+    earlier = list(record.folders.get("sweep", {}))
+    for name in earlier:
         try:
             check_folder(record.folder / name, request)
         except RequestError:
             continue
-        return record.folder / name
+        return record.folder / name, ""
     name = record.free_name("sweep", "sweep")
     try:
         check_folder(record.folder / name, request)
     except RequestError:  # what is there is not this run's
         name = record.free_name("sweep", "sweep", new=True)
     record.begin("sweep", name, "")
-    return record.folder / name
+    folder = record.folder / name
+    if not earlier:
+        return folder, ""
+    taken = take_over(design, [record.folder / each for each in earlier], folder)
+    near = min(earlier, key=lambda each: len(differences(record.folder / each, request)))
+    other = differences(record.folder / near, request)
+    why = f"another sweep, which differs in {', '.join(other)}," if other else "a sweep of more or of others"
+    used = f"; {taken:,} of {len(list(design.jobs())):,} recipes were trained there and are used again"
+    return (
+        folder,
+        f"began {folder}, since {record.folder / near} holds {why} and stays{used if taken else ''}",
+    )

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest
 from headwater.cli import main as entry
 from headwater.errors import HeadwaterError, RequestError
 from headwater.heads import Task, load_head
+from headwater.heads.sweeps.run_folder import differences
 from headwater.heads.tasks.task import Origin
 from headwater.store import annotate, open_store
 from headwater.workflow.figures import measure
@@ -23,6 +25,26 @@ from headwater.workflow.run import figures_of
 from headwater.workflow.training import Trained
 
 from .runs import BIRDS, METHODS, ran, steps, write_store
+
+Command = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def headwater(monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]) -> Command:
+    """`headwater run` with these words, in a narrow terminal; its exit status and what it printed."""
+
+    def called(*words: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["headwater", "run", *words])
+        monkeypatch.setenv("COLUMNS", "60")
+        code = 0
+        try:
+            entry.main()
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        out, err = capfdbinary.readouterr()
+        return code, out.decode(), err.decode()
+
+    return called
 
 
 @pytest.mark.usefixtures("store")
@@ -101,9 +123,30 @@ def test_what_the_user_made_is_never_replaced(store: Path) -> None:
         ran(changed.replace("split: {train: 0.5, val: 0.25, test: 0.25}\n", ""))
     assert Path("run/heads/ERM.safetensors").read_bytes() == b"mine"
     Path("page.html").write_text("mine")
-    with pytest.raises(RequestError, match=r"cfg\.yaml:6: 'page\.html' exists already"):
+    message = r"cfg\.yaml:6: 'page\.html' exists already.*`report: {replace: true}`$"
+    with pytest.raises(RequestError, match=message):
         ran(BIRDS.replace("report: false", "report: page.html"))
     assert Path("page.html").read_text() == "mine"
+
+
+def test_a_file_that_the_run_made_stays_its_own_when_another_is_asked_for(tmp_path: Path) -> None:
+    record, page, other = Record(tmp_path), tmp_path / "report.html", tmp_path / "other.html"
+    for path in (page, other):
+        record.expect("report", path)
+        path.write_text(path.name)
+        record.remember("report", "request", path)
+    again = Record.of(tmp_path)
+    assert again.is_ours("report", page)
+    assert again.is_done("report", "request", page)
+    assert again.is_ours("report", other)
+    assert not again.is_ours("export", page)
+    again.expect("report", page)  # and there and back
+    page.write_text("anew")
+    again.remember("report", "other request", page)
+    assert not again.is_done("report", "request", page)
+    assert again.is_done("report", "request", other)
+    other.write_text("mine")
+    assert not Record.of(tmp_path).is_ours("report", other)
 
 
 @pytest.mark.usefixtures("store")
@@ -168,7 +211,7 @@ def test_figures_of_the_same_heads_on_other_rows_are_measured_anew(store: Path) 
 
 
 @pytest.mark.usefixtures("store")
-def test_a_sweep_grows_selects_anew_and_stands_aside(here: Path) -> None:
+def test_a_sweep_grows_selects_anew_and_stands_aside(here: Path, headwater: Command) -> None:
     plain = BIRDS.partition("fit:")[0]
     first = ran(plain + "sweep: {methods: [ERM, RWG], draws: 1, seeds: 1, select: overall}\n")
     assert first.picked == Path("run/sweep/picked.safetensors")
@@ -179,12 +222,37 @@ def test_a_sweep_grows_selects_anew_and_stands_aside(here: Path) -> None:
     assert load_head(Path("run/sweep/picked.safetensors"))[1].chosen_by == "balanced"
     fewer = ran(plain + "sweep: {methods: RWG, draws: 1, seeds: 1}\n")
     assert fewer.heads == Path("run/sweep-2")
+    said = (
+        "began run/sweep-2, since run/sweep holds a sweep of more or of others and stays; 1 of 1 recipes were"
+    )
+    assert said in fewer.steps[-1].text
+    assert fewer.picked_method == "RWG"
+    assert len(list(Path("run/sweep-2/trained").iterdir())) == 1
+    name = "RWG.safetensors"  # the very head that was there
+    old, new = (load_head(Path("run") / each / "heads" / name)[0] for each in ("sweep", "sweep-2"))
+    assert old == new
     back = ran(plain + "sweep: {methods: [ERM, RWG, RWY], draws: 1, seeds: 1, select: balanced}\n")
     assert (back.heads, back.steps[-1].done) == (Path("run/sweep"), False)
+    code, out, _ = headwater("--config", "cfg.yaml")
+    assert code == 0
+    rows = [line for line in out.splitlines() if "<- picked" in line]
+    assert [line.split()[0] for line in rows] == [back.picked_method]
+    assert "<- the head that was picked: run/sweep/picked" in out
+    interval = next(
+        each for each in back.figures if (each.method, each.split) == (back.picked_method, "test")
+    )
+    assert interval.low is not None
+    assert interval.high is not None
+    assert interval.low <= interval.worst_area <= interval.high
+    assert f"{100 * interval.low:.1f}-{100 * interval.high:.1f}" in rows[0]
+    assert "the mean accuracy of the worst K % of the groups, averaged" in " ".join(out.split())
     Path("other/sweep").mkdir(parents=True)
     Path("other/sweep/mine.txt").write_text("mine")
     beside = ran(plain.replace("out: run", "out: other") + "sweep: {methods: RWG, draws: 1, seeds: 1}\n")
     assert beside.heads == Path("other/sweep-2")
+    request = json.loads(Path("run/sweep/sweep.json").read_text())
+    assert differences(Path("run/sweep"), {**request, "candidates": []}) == []
+    assert differences(Path("run/sweep"), {**request, "folds": 4, "split": "part"}) == ["split", "folds"]
 
 
 @pytest.mark.parametrize(
@@ -196,6 +264,7 @@ def test_a_sweep_grows_selects_anew_and_stands_aside(here: Path) -> None:
         ("groups: place", "target: clas", 5, "(did you mean 'class'?)"),
         ("split: {train: 0.5, val: 0.25, test: 0.25}", "split: part", 4, "no split column 'part'"),
         ("ERM: ,", "ERN: ,", 8, "there is no method 'ERN' (did you mean 'ERM'?)"),
+        ("report: false", "report: maybe", 6, "report cannot be 'maybe': say true or false, or name a page"),
         ("l2: 0.1", "l3: 0.1", 8, "RWG has no setting 'l3' (there is 'max_iterations', 'l2', 'standardise')"),
         ("l2: 0.1", "l2: -1", 8, "RWG cannot take l2 = -1"),
         ("fit:", "fit:\n  set: {l3: 1}", 8, "none of the methods has the setting 'l3'"),
@@ -229,20 +298,10 @@ def test_wrong_names_are_told_with_their_line_before_any_work(
 
 
 @pytest.mark.usefixtures("store")
-def test_the_command(
-    here: Path, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
-) -> None:
-    def headwater(*words: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["headwater", "run", *words])
-        monkeypatch.setenv("COLUMNS", "60")
-        code = 0
-        try:
-            entry.main()
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        out, err = capfdbinary.readouterr()
-        return code, out.decode(), err.decode()
-
+def test_the_command(here: Path, headwater: Command) -> None:
+    places = Path("places.csv").read_text().splitlines()
+    rare = [line.replace(",n", ",x").replace(",s", ",x") for line in places[1:9]]
+    Path("places.csv").write_text("\n".join([places[0], *rare, *places[9:]]) + "\n")
     Path("cfg.yaml").write_text(BIRDS)
     code, out, err = headwater("--config", "cfg.yaml")
     assert code == 0
@@ -250,12 +309,15 @@ def test_the_command(
     assert "fitted ERM, RWG; 2 heads in run/heads" in err
     assert "Accuracy on test in %, 50 rows" in out
     assert all(len(line) <= 60 for line in out.splitlines())
+    assert "hardly any rows in train (" in out
     code, out, err = headwater("--config", "cfg.yaml")
     assert "Nothing to do: all that cfg.yaml asks for is in run." in out
     code, out, _ = headwater("--config", "cfg.yaml", "--json", "--out", "other")
     found = json.loads(out)
     assert (found["out"], found["heads"], found["done"]) == ("other", "other/heads", True)
     assert len(found["figures"]) == 6
+    assert all("x" in name and rows < 5 for name, rows in found["small_groups"].items())
+    assert found["small_groups"]
     code, _, err = headwater("--config", "none.yaml")
     assert (code, err.startswith("error: 'none.yaml' does not exist")) == (2, True)
     code, _, err = headwater()

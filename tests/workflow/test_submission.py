@@ -99,6 +99,10 @@ def test_from_folders_to_a_submission_in_plain_torchvision(here: Path) -> None:
         "fc for 5 classes (the checkpoint's own was for 13); its logits on 2 images equal"
         in result.steps[-1].text
     )
+    assert "prepare its images so: resize to shorter side 224" in result.steps[-1].text
+    assert "(0.4556, 0.4714, 0.37)" in result.steps[-1].text
+    assert result.preprocessing is not None
+    assert (result.picked_method, result.preprocessing["crop"]) == ("RWG", 224)
     with zipfile.ZipFile("run/submission.zip") as archive:
         assert archive.namelist() == ["resnet.pth"]
         state = torch.load(archive.open("resnet.pth"), weights_only=True)
@@ -116,6 +120,7 @@ def test_from_folders_to_a_submission_in_plain_torchvision(here: Path) -> None:
     assert not again.done
     assert written(here / "run") == before
     assert again.figures == result.figures
+    assert again.preprocessing == result.preprocessing
 
 
 @pytest.mark.usefixtures("tiny")

@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from headwater.errors import HeadwaterWarning, RequestError
+from headwater.errors import HeadwaterError, HeadwaterWarning, RequestError
 from headwater.heads.methods.recipes import Ended
 from headwater.heads.sweeps.design import Design
-from headwater.heads.sweeps.parts import FOLDER, read_parts
+from headwater.heads.sweeps.parts import FOLDER, read_parts, write_part
 from headwater.heads.sweeps.results import GROUPS, PICKED, SELECTION, SWEEP, TABLE, TEXT, is_finished
 from headwater.store.files import explained, explained_reading, refuse_unwritable, write_whole
 from headwater.store.lock import holding
@@ -119,6 +119,34 @@ def kept(design: Design, folder: Path) -> dict[str, Ended]:
         if ended is not None:
             found[job.key] = ended
     return found
+
+
+def differences(folder: Path, request: Mapping[str, Any]) -> list[str]:
+    """What sets the heads of a folder apart from those of a request, in words; [] where they are alike.
+
+    Which of them there are does not count.
+    """
+    asked = _plain(request)
+    try:
+        there = _there(folder)
+    except (HeadwaterError, ValueError):
+        return ["what can be read of it"]
+    found = [what for key, what in _SAME.items() if there.get(key) != asked[key]]
+    if any(there.get(key) != asked[key] for key in _TRAINED_BY):
+        found.append("the revision of headwater that trained it")
+    return found
+
+
+def take_over(design: Design, earlier: Sequence[Path], folder: Path) -> int:
+    """Begin a sweep in a free folder with what earlier ones trained of its recipes; how many these are."""
+    request = design.request()
+    found: dict[str, Ended] = {}
+    with claimed(folder, request):
+        for each in earlier:
+            if not differences(each, request):
+                found = {**kept(design, each), **found}
+        write_part(folder / FOLDER, found)
+    return len(found)
 
 
 def _fold(key: str) -> int | None:
