@@ -45,7 +45,7 @@ def grids(l2: Sequence[float], strong: Sequence[float], *, alone: bool) -> dict[
     and those that a tree might draw together but does not are of one problem; the latter are tried too if
     `alone`.
     """
-    sampled = {"rate": [0.01, 0.1, 0.3, 1.0], "epochs": [20, 200]}
+    sampled: Grid = {"rate": [0.01, 0.1, 0.3, 1.0], "epochs": [20, 200]}
     found: dict[str, Grid] = {
         "ERM": {"l2": l2},
         "HierSampler": sampled,

@@ -368,7 +368,11 @@ def _settings(given: Mapping[str, strength.Grid]) -> str:
     return (
         f"Settings tried: our pick {ours} in all ({' and '.join(strength.OURS)}), {rivals}; all are picked "
         "by the same rule on the same val."
-        + (f" GroupDRO has fewer, for its time: L2 of {worst}." if fewer else "")
+        + (
+            f" GroupDRO, and the worst group shrunk, have fewer, for their time: L2 of {worst}."
+            if fewer
+            else ""
+        )
     )
 
 
