@@ -207,11 +207,12 @@ def test_domains_are_what_groups_say_beside_the_class(task: Task) -> None:
 
 def test_domains_are_told_apart_where_names_hold_commas() -> None:
     """A "wood, wet" seen in "may" and a "wood" seen in "wet, may" are two domains, though both read alike."""
-    features = np.zeros((6, 2), dtype=np.float32)
-    where = {"place": ["wood, wet", "wood", "sea"] * 2, "month": ["may", "wet, may", "june"] * 2}
-    task = Task.from_arrays(features, [0, 0, 0, 1, 1, 1], where)
-    assert [len(np.unique(domains(task, rows))) for rows in (np.arange(6), np.array([0, 1]))] == [3, 2]
-    np.testing.assert_array_equal(domains(task, np.arange(6))[:3], domains(task, np.arange(6))[3:])
+    features = np.zeros((4, 2), dtype=np.float32)
+    where = {"place": ["wood, wet", "sea", "wood", "sea"], "month": ["may", "june", "wet, may", "june"]}
+    task = Task.from_arrays(features, [0, 0, 1, 1], where)
+    first, sea, second, again = domains(task, np.arange(4)).tolist()
+    assert len({first, sea, second}) == 3
+    assert again == sea
 
 
 def test_domains_need_a_column_beside_the_class(world: Any) -> None:
