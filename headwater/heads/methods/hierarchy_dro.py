@@ -20,7 +20,7 @@ class HierDROSettings(TrainSettings):
     """`share` 0 is GroupDRO's single worst group.
 
     `strength` is in images: a group of so many has half of its own loss and half of its parent's. The
-    defaults were chosen on simulated features, on seeds that the benchmarks do not use.
+    defaults were chosen as those of HierRW were.
     """
 
     l2: float = Field(1e-2, ge=0, description="weight decay, beside the worst groups' mean loss")
