@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from headwater.cli import main as entry
 from headwater.errors import HeadwaterError, RequestError
 from headwater.heads import Task, load_head
 from headwater.heads.sweeps.run_folder import differences
@@ -30,21 +29,9 @@ Command = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def headwater(monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]) -> Command:
+def headwater(headwater: Command) -> Command:
     """`headwater run` with these words, in a narrow terminal; its exit status and what it printed."""
-
-    def called(*words: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["headwater", "run", *words])
-        monkeypatch.setenv("COLUMNS", "60")
-        code = 0
-        try:
-            entry.main()
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        out, err = capfdbinary.readouterr()
-        return code, out.decode(), err.decode()
-
-    return called
+    return functools.partial(headwater, "run", columns=60)
 
 
 @pytest.mark.usefixtures("store")
