@@ -28,7 +28,7 @@ _EXACT = 384
 # How many times the lift is added to a Hessian's diagonal, in turns until it has a Cholesky factor; by the
 # last the diagonal outweighs all else.
 _LIFTS = (1.0, 1e1, 1e2, 1e3, 1e4, 1e6)
-_BATCH = 1 << 22  # numbers of such Hessians' square roots that are made at once
+_BATCH = 1 << 20  # numbers of such Hessians' square roots that are made at once
 
 
 @dataclass(frozen=True)
