@@ -50,6 +50,31 @@ def load_state_dict(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     return _without_prefixes(state)
 
 
+def check_last_layer(state: Mapping[str, Tensor], layer: str, said: str, *, width: int | None = None) -> None:
+    """RequestError where a checkpoint's last layer, if it has one, cannot be that of any network.
+
+    Args:
+        state: the tensors by name.
+        layer: the dotted name of the last layer, such as `fc`.
+        said: what to call the checkpoint.
+        width: how many features the layer takes, where that is known.
+    """
+    weight, bias = (state.get(f"{layer}.{name}") for name in ("weight", "bias"))
+    problem = ""
+    if weight is not None and (weight.ndim < 2 or width not in (None, weight.shape[1])):
+        takes = "features" if width is None else f"{width} features"
+        problem = f"{layer}.weight of shape {tuple(weight.shape)}, which does not take {takes}"
+    elif weight is not None and bias is not None and bias.shape != weight.shape[:1]:
+        problem = (
+            f"{layer}.weight of shape {tuple(weight.shape)} and {layer}.bias of shape "
+            f"{tuple(bias.shape)}, which are for different numbers of classes"
+        )
+    if problem:
+        raise RequestError(
+            f"the weights {said!r} hold {problem}; save the network again, or leave {layer} out of the file"
+        )
+
+
 def state_dict_digest(state: Mapping[str, Tensor], *, leave_out: Iterable[str] = ()) -> str:
     """sha256 over names, types, shapes and bytes of all tensors, whatever file they came from.
 

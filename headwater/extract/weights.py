@@ -16,7 +16,7 @@ from urllib.error import URLError
 import torch
 from torch import Tensor, nn
 
-from headwater.checkpoints import load_state_dict, state_dict_digest
+from headwater.checkpoints import check_last_layer, load_state_dict, state_dict_digest
 from headwater.errors import HeadwaterError, RequestError
 from headwater.extract import hub
 from headwater.extract.backbone import Backbone
@@ -170,6 +170,9 @@ def _fit(backbone: Backbone, network: nn.Module, state: Mapping[str, Tensor], la
             f"the weights {label!r} do not fit the backbone {backbone.name!r}: {'; '.join(wrong)}; "
             "name the backbone that they were saved from with --backbone"
         )
+    if backbone.layer is not None:
+        named = {f"{backbone.layer}.{name}": tensor for name, tensor in head.items()}
+        check_last_layer(named, backbone.layer, label, width=backbone.dim)
     broken = [
         name for name, tensor in given.items() if tensor.is_floating_point() and not tensor.isfinite().all()
     ]

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from headwater.checkpoints import load_state_dict, state_dict_digest
+from headwater.checkpoints import check_last_layer, load_state_dict, state_dict_digest
 from headwater.errors import HeadwaterError, HeadwaterWarning, RequestError
 from headwater.heads.checkpoint import SUFFIX, HeadInfo, check_place, load_head
 from headwater.heads.specs.head import LinearHead
@@ -165,6 +165,7 @@ def _load_backbone(network: Any, state: Mapping[str, Tensor], weights: str, arch
                 f"{weights!r} is no checkpoint of {architecture}: it {problem} {listed(names, 3)}; "
                 "give the weights that the features were extracted with"
             )
+    check_last_layer(state, "fc", weights, width=network.fc.in_features)
     network.load_state_dict(given, strict=False)
 
 

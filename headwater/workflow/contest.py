@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
-from headwater.checkpoints import load_state_dict
+from headwater.checkpoints import check_last_layer, load_state_dict
+from headwater.errors import RequestError
 from headwater.printable import meant
 from headwater.workflow.marked import Marked, Place
 
@@ -92,7 +93,12 @@ def own_place(place: Place, marked: Marked) -> Place:
 def check_start(marked: Marked, checkpoint: str, classes: Sequence[str]) -> None:
     """RequestError where the checkpoint's last layer, at which the solution started, is for other classes."""
     path = marked.values["checkpoint_path"]
-    last = load_state_dict(checkpoint).get("fc.bias")
+    state = load_state_dict(checkpoint)
+    try:
+        check_last_layer(state, "fc", path)
+    except RequestError as error:
+        raise marked.error(("checkpoint_path",), str(error)) from error
+    last = state.get("fc.bias")
     if last is None or len(last) != len(classes):
         has = "no fc" if last is None else f"an fc for {len(last)} classes"
         raise marked.error(

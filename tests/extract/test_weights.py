@@ -161,6 +161,34 @@ def test_weights_that_are_not_finite_are_refused(state: dict[str, torch.Tensor],
         load_backbone(TINY, tmp_path / "w.pth")
 
 
+@pytest.mark.parametrize(
+    ("weight", "bias", "said"),
+    [
+        ((13, 5), (13,), "fc.weight of shape (13, 5), which does not take 4 features"),
+        ((13,), (13,), "fc.weight of shape (13,), which does not take 4 features"),
+        ((13, 4), (10,), "fc.weight of shape (13, 4) and fc.bias of shape (10,), which are for"),
+        ((13, 4), (), "fc.bias of shape ()"),
+    ],
+)
+def test_a_classifier_that_cannot_be_one_is_refused(
+    weight: tuple[int, ...], bias: tuple[int, ...], said: str, state: dict[str, torch.Tensor], tmp_path: Path
+) -> None:
+    torch.save({**state, "fc.weight": torch.rand(weight), "fc.bias": torch.rand(bias)}, tmp_path / "w.pth")
+    with pytest.raises(RequestError) as caught:
+        load_backbone(TINY, tmp_path / "w.pth")
+    assert said in str(caught.value)
+    assert "w.pth" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_half_a_classifier_is_left_out_as_a_whole_one_is(
+    state: dict[str, torch.Tensor], tmp_path: Path
+) -> None:
+    for name in ("fc.weight", "fc.bias"):
+        torch.save({key: value for key, value in state.items() if key != name}, tmp_path / "w.pth")
+        assert load_backbone(TINY, tmp_path / "w.pth").network(torch.rand(1, 3, 8, 8)).shape == (1, 4)
+
+
 def test_random_weights_are_asked_for_by_name_and_come_from_a_fixed_seed() -> None:
     before = torch.random.get_rng_state()
     first, second = load_backbone(TINY, "random"), load_backbone(TINY, "random")

@@ -196,6 +196,17 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
             export_head(other, weights, tmp_path / "m.pth")
 
 
+def test_weights_whose_own_fc_contradicts_itself_are_refused(tmp_path: Path) -> None:
+    head, _, network = _case(tmp_path)
+    for shape, said in (((13, 512), "different numbers of classes"), ((9, 64), "does not take 512 features")):
+        torch.save(
+            {**network.state_dict(), "fc.weight": torch.zeros(shape), "fc.bias": torch.zeros(9)},
+            tmp_path / "odd.pth",
+        )
+        with pytest.raises(RequestError, match=said):
+            export_head(head, tmp_path / "odd.pth", tmp_path / "m.pth")
+
+
 class _Malicious:
     def __init__(self, witness: Path) -> None:
         self.witness = witness

@@ -161,6 +161,11 @@ def test_the_contests_six_keys_train_to_its_file(here: Path) -> None:
     torch.save(given, "c.pth")
     with pytest.raises(RequestError, match=r"cfg\.yaml:6: 'c\.pth' has an fc for 13 classes"):
         run_config("cfg.yaml")
+    torch.save({**given, "fc.bias": torch.zeros(3)}, "c.pth")
+    with pytest.raises(
+        RequestError, match=r"cfg\.yaml:6: .*'c\.pth' hold fc\.weight of shape \(13, 24\) and"
+    ):
+        run_config("cfg.yaml")
 
 
 @pytest.mark.usefixtures("tiny")
@@ -206,7 +211,7 @@ def test_other_weights_of_the_same_name_are_looked_at(here: Path, monkeypatch: p
     )
     assert ran(config).done
     assert not ran(config).done
-    state["fc.weight"] = torch.zeros(9, 24)
+    state["fc.weight"], state["fc.bias"] = torch.zeros(9, 24), torch.zeros(9)
     torch.save(state, "copy.pth")
     assert steps(ran(config))["export"]
     before = Path("run/submission.zip").read_bytes()
