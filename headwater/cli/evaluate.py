@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,7 +17,7 @@ from headwater.cli.console import (
     print_note,
     print_table,
 )
-from headwater.errors import HeadwaterWarning, RequestError
+from headwater.errors import RequestError
 from headwater.printable import counted, escaped, nearest
 
 if TYPE_CHECKING:
@@ -54,15 +53,11 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Measure a head on a split of a store: overall, balanced, by group, by level, and its scores."""
-    from headwater.heads.checkpoint import load_head  # noqa: PLC0415
-    from headwater.heads.evaluation import evaluate as measure  # noqa: PLC0415
+    from headwater.heads.evaluation import measured  # noqa: PLC0415
     from headwater.heads.measures.metrics import AVERAGES, MOST_LISTED  # noqa: PLC0415
     from headwater.heads.sweeps.selection import MANY  # noqa: PLC0415
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", HeadwaterWarning)  # shown beside the figures instead
-        report = measure(head, store, split, levels=parts_of(levels))
-    why = load_head(head)[1].in_sample(split)
+    report, why = measured(head, store, split, levels=parts_of(levels))
     chosen = _level(report, by) if by else None
     if as_json:
         said: dict[str, Any] = {"head": str(head), "store": str(store), "split": split, "in_sample": why}

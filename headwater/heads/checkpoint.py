@@ -40,9 +40,10 @@ class HeadInfo:
 
     `classes` by output; `group_names` and `train_counts` (rows per group in train, for train-weighted
     accuracy) align; `group_columns` empty: the groups are the classes. `store_path` is where the store was, a
-    hint only; `store_fingerprint` and `store_recipe` say which features the head fits. `summary` holds a
-    group report's plain data by split. `unconverged` of the `trained` heads did not converge. It was trained
-    on so many augmented `views` beside each image.
+    hint only; `store_fingerprint` and `store_recipe` say which features the head fits, `store_content` which
+    rows it has seen ("": an older file, or arrays). `summary` holds a group report's plain data by split.
+    `unconverged` of the `trained` heads did not converge. It was trained on so many augmented `views` beside
+    each image.
 
     `fitted_on`: the splits whose rows decided the head: it was fitted, tuned or standardised on them; None:
     an older file that does not say. `chosen_by` names the rule that chose the head among a sweep's, by its
@@ -71,6 +72,7 @@ class HeadInfo:
     fitted_on: tuple[str, ...] | None = None
     chosen_by: str = ""
     chosen_on: str = ""
+    store_content: str = ""
     headwater: str = __version__
 
     @classmethod
@@ -109,10 +111,17 @@ class HeadInfo:
             fitted_on=splits_read(fitted.method, fitted.settings),
             chosen_by=chosen_by,
             chosen_on=chosen_on,
+            store_content=origin.content,
         )
 
-    def in_sample(self, split: str) -> str:
-        """Why figures on a split are no figures of new rows, as what the head is; empty where they are."""
+    def in_sample(self, split: str, content: str = "") -> str:
+        """Why figures on a split are no figures of new rows, as what the head is; empty where they are.
+
+        `content`: that of the store whose split it is, if not the one that the head was trained on, so that
+        a split of another store is not taken for the one of the same name.
+        """
+        if content and self.store_content and content != self.store_content:
+            return ""
         if self.fitted_on is not None and split in self.fitted_on:
             return f"fitted, tuned or standardised on rows of {split}"
         if split == self.chosen_on:

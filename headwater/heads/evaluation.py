@@ -69,11 +69,28 @@ def evaluate(
     """Measure a head file on a split of a store, by the columns that the head was fitted with.
 
     Warns where the rows of val or test are not new to the head: it was fitted, tuned or chosen on them.
+    Another store's are new, whatever its splits are called.
 
     `levels`: columns of the store that hold coarser levels of the classes, such as genus and family, for
     `GroupReport.by_level`. Raises RequestError when the store's features are not those the head was trained
     on, its columns are gone, or a class has several values at a level.
     """
+    report, why = measured(head, store, split, levels=levels)
+    if why and split != "train":  # which everyone expects of train
+        warnings.warn(
+            f"figures on {split} are in sample: {os.fspath(head)!r} was {why}", HeadwaterWarning, stacklevel=2
+        )
+    return report
+
+
+def measured(
+    head: str | os.PathLike[str],
+    store: Store | str | os.PathLike[str],
+    split: str,
+    *,
+    levels: Sequence[str] = (),
+) -> tuple[GroupReport, str]:
+    """What `evaluate` gives, and why it says little about new rows instead of a warning; empty if it does."""
     from headwater.store import open_store  # noqa: PLC0415
 
     trained, info = load_head(head)
@@ -81,12 +98,7 @@ def evaluate(
     check_fits(trained, info, opened, os.fspath(head))
     task = Task.from_store(opened, info.target, info.group_columns, info.split, classes=info.classes)
     (report,) = report_on(task, [trained], split, levels=_levels(opened, task, levels))
-    why = info.in_sample(split)
-    if why and split != "train":  # which everyone expects of train
-        warnings.warn(
-            f"figures on {split} are in sample: {os.fspath(head)!r} was {why}", HeadwaterWarning, stacklevel=2
-        )
-    return report
+    return report, info.in_sample(split, task.origin.content)
 
 
 def without_group(task: Task) -> dict[str, int]:

@@ -54,7 +54,8 @@ def gather(run: Run, images: str | os.PathLike[str] | None = None) -> ReportData
     reports = report_on(task, [each.head for each in run.heads], split)
     names = _unique_names(run.heads)
     many = about_worst_shares(run, split)
-    every = [_method(*parts, split, many=many) for parts in zip(names, run.heads, reports, strict=True)]
+    where = split, task.origin.content
+    every = [_method(*parts, where, many=many) for parts in zip(names, run.heads, reports, strict=True)]
     every.sort(key=lambda m: (-m.aimed.value, -m.overall.value, m.name))
     best = _best(run, every)
     baseline = next((m for m in every if m.method == _BASELINE), every[-1])
@@ -162,7 +163,10 @@ def _unique_names(heads: Sequence[RunHead]) -> list[str]:
     return [shown(each.info.method if times[each.info.method] == 1 else each.file.stem) for each in heads]
 
 
-def _method(name: str, each: RunHead, report: GroupReport, split: str, *, many: bool) -> MethodResult:
+def _method(
+    name: str, each: RunHead, report: GroupReport, where: tuple[str, str], *, many: bool
+) -> MethodResult:
+    """One head's figures; `where`: the split, and the content of the store whose it is."""
     info, ending = each.info, each.head.convergence
     worst = report.worst_group
 
@@ -190,7 +194,7 @@ def _method(name: str, each: RunHead, report: GroupReport, split: str, *, many: 
         unconverged=info.unconverged,
         settings=settings(info.settings),
         choices=settings(info.choices),
-        in_sample=shown(info.in_sample(split)),
+        in_sample=shown(info.in_sample(*where)),
         stepped=ending.stepped and not ending.converged and not info.unconverged,
         area=estimate("worst_area", report.worst_curve().area) if many else None,
         curve=curve_of(report, LEVEL) if many else None,

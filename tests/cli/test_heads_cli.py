@@ -14,7 +14,7 @@ import pytest
 
 from headwater.heads.checkpoint import load_head
 from headwater.heads.tasks.columns import coded
-from headwater.store import annotate, open_store
+from headwater.store import Plan, ShardRows, StoreWriter, annotate, open_store
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -252,10 +252,29 @@ def test_figures_on_rows_that_a_head_has_seen_are_marked(
     assert "In sample: the head was fitted, tuned or standardised on rows of val" in " ".join(text.split())
     code, text, _ = command("evaluate", head, store, "--split", "test")
     assert "sample" not in text.lower()
+    code, text, _ = command("evaluate", head, _others(store), "--split", "val")
+    assert code == 0
+    assert "sample" not in text.lower()
     code, text, _ = command(
         "evaluate", tmp_path / "run" / "ERM.safetensors", store, "--split", "val", "--json"
     )
     assert json.loads(text)["in_sample"] == ""
+
+
+def _others(store: Path) -> Path:
+    """A store of the same recipe, columns and splits beside this one, and of other rows."""
+    its = open_store(store)
+    keys = [f"other/{key}" for key in its.keys]
+    plan = Plan.for_keys(keys, recipe=dict(its.plan.recipe), dim=its.dim, dtype=its.plan.dtype)
+    zeros = np.zeros(len(keys), dtype=np.int32)
+    place = store.with_name("others.store")
+    with StoreWriter(place, plan, keys) as writer:
+        features = np.asarray(its.features[:])[::-1].copy()
+        writer.write(0, ShardRows(features, None, zeros.astype("u1"), [""] * len(keys), zeros, zeros))
+        writer.finish({})
+    columns = {name: its.annotations[name].texts() for name in ("class", "place", "split")}
+    annotate(place, {"path": keys, **columns})
+    return place
 
 
 def test_rows_of_no_known_group_are_counted(store: Path, tmp_path: Path, command: Command) -> None:

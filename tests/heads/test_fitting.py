@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 import headwater as hw
 from headwater.errors import HeadwaterError, HeadwaterWarning, RequestError
 from headwater.heads import HeadBank, HeadInfo, Task, evaluate, fit, fit_many, load_head
+from headwater.heads.evaluation import measured
 from headwater.store import annotate, open_store
 
 Store = Callable[..., Path]
@@ -174,6 +176,27 @@ def test_a_head_knows_on_which_splits_it_was_fitted_or_tuned(store_at: Store, tm
         else:
             evaluate(out, path, "val")  # a warning is an error here
         evaluate(out, path, "test")
+
+
+def test_only_the_store_that_a_head_was_trained_on_is_in_sample(store_at: Store, tmp_path: Path) -> None:
+    mine, other, out = store_at(), store_at("other.store", seed=1), tmp_path / "head.safetensors"
+    assert open_store(mine).fingerprint == open_store(other).fingerprint
+    settings = {"subsets": 2, "penalty": "l2"}
+    info = fit(mine, groups=["place"], method="DFR-val", settings=settings, out=out).info
+    shutil.copytree(mine, tmp_path / "copy.store")
+    for same in (mine, tmp_path / "copy.store"):
+        with pytest.warns(HeadwaterWarning, match="figures on val are in sample"):
+            evaluate(out, same, "val")
+        assert measured(out, same, "train")[1] == "fitted, tuned or standardised on rows of train"
+    evaluate(out, other, "val")  # a warning is an error here
+    report, why = measured(out, other, "train")
+    assert not why
+    assert report.rows == open_store(other).annotations["split"].texts()[1:].count("train")  # one row failed
+    older = dataclasses.replace(info, store_content="")
+    assert older.in_sample("val", open_store(other).content)  # which cannot be told apart
+    chosen = dataclasses.replace(info, fitted_on=(), chosen_by="oracle", chosen_on="test")
+    assert chosen.in_sample("test", open_store(mine).content)
+    assert not chosen.in_sample("test", open_store(other).content)
 
 
 def test_a_head_file_that_does_not_say_is_not_called_in_sample(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -112,6 +113,10 @@ def test_a_report_on_val_marks_what_has_seen_it_and_counts_rows_of_no_group(made
         "ERM": "",
         "LLR-class": "fitted, tuned or standardised on rows of val",
     }
+    run = open_run(made.run / "val")
+    others = [replace(each, info=replace(each.info, store_content="another store's")) for each in run.heads]
+    elsewhere = gather(replace(run, heads=tuple(others)))
+    assert [each.in_sample for each in elsewhere.methods] == ["", ""]
     unknown = [known[made.keys[row]] for row in (20, 21) if made.ok[row] and known[made.keys[row]]]
     for split in set(unknown):
         assert f"{unknown.count(split)} of {split}" in data.left_out.split("Without a known group")[1]
