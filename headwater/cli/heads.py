@@ -196,7 +196,7 @@ def fit(
     if as_json:
         print_json([_fit_record(result) for result in results])
         return
-    _print_fits(results, target, groups)
+    _print_fits(results, given=bool(parts_of(groups)))
 
 
 @app.command()
@@ -239,7 +239,8 @@ def export(
     print_note(f"Prepare its images so: {done.described_preprocessing}")
 
 
-def _print_fits(results: Sequence[FitResult], target: str, groups: str) -> None:
+def _print_fits(results: Sequence[FitResult], *, given: bool) -> None:
+    """How the heads do on val and test; `given`: groups were asked for."""
     from headwater.heads.sweeps.selection import MANY  # noqa: PLC0415
 
     rows = []
@@ -265,7 +266,10 @@ def _print_fits(results: Sequence[FitResult], target: str, groups: str) -> None:
                     f"{result.fitted.seconds:.1f}" if place == 0 else "",
                 )
             )
-    made = f"{target} x {groups}" if groups else f"the classes of {target}, since no --groups were given"
+    about = results[0].info  # where levels that were given as numbers have their names
+    made = " x ".join(map(escaped, (about.target, *about.group_columns)))
+    if not about.group_columns:
+        made = f"the classes of {made}{'' if given else ', since no --groups were given'}"
     if rows:
         print_table(
             f"Accuracy in %; groups: {made}",

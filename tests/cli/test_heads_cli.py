@@ -14,7 +14,7 @@ import pytest
 
 from headwater.heads.checkpoint import load_head
 from headwater.heads.tasks.columns import coded
-from headwater.store import Plan, ShardRows, StoreWriter, annotate, open_store
+from headwater.store import Plan, ShardRows, StoreWriter, annotate, open_store, set_levels
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -72,6 +72,28 @@ def test_several_methods_to_a_folder_and_tables_that_fit(
     flat = " ".join(listed.split())
     assert "Kirichenko" in flat
     assert "l2: 1e-05 to 10, logarithmic" in flat or columns < 100  # folded there
+
+
+def test_levels_given_as_numbers_are_shown_by_name(store: Path, tmp_path: Path, command: Command) -> None:
+    keys = open_store(store).keys.tolist()
+    kinds = {"realm": ["sea", "land"], "kind": ["fish", "seal", "bear", "newt"], "sort": list("abcdefgh")}
+    columns = {
+        name: [names[(row % 8) * len(names) // 8] for row in range(len(keys))]
+        for name, names in kinds.items()
+    }
+    annotate(store, {"path": keys, **columns})
+    set_levels(store, list(kinds))
+    out = tmp_path / "head.safetensors"
+    for groups, said in (
+        ("3", "groups: realm x sort"),
+        ("2,place", "groups: realm x kind x place"),
+        ("1", "groups: the classes of realm"),
+        ("", "groups: the classes of realm, since no --groups were given"),
+    ):
+        asked = ("--target", 1, "--groups", groups, "--out", out, "--replace")
+        code, text, error = command("fit", store, *asked)
+        assert code == 0, error
+        assert " ".join(text.split()).startswith(f"Accuracy in %; {said} method split ")
 
 
 def test_json_of_a_fit_is_the_whole_result(store: Path, tmp_path: Path, command: Command) -> None:
