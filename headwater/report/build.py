@@ -30,9 +30,9 @@ def build_report(
 
     A file `about.txt` in `run` is shown at the top: what the data are, in its maker's words. `out`: the
     file, RUN/report.html unless given. `store`: where the store is, if not where the heads say. `images`:
-    the folder, manifest or array file with the images, if not where the store says. An earlier report of
-    the same run is replaced; any other file only with `replace`. RequestError for a request that cannot be
-    meant, HeadwaterError when writing fails.
+    the folder, manifest, array file or archive with the images, if not where the store says. An earlier
+    report of the same run is replaced; any other file only with `replace`. RequestError for a request that
+    cannot be meant, HeadwaterError when writing fails.
     """
     opened = open_run(run, store)
     if images is not None and not Path(images).exists():

@@ -7,11 +7,10 @@ import os
 import platform
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from headwater._version import __version__
 from headwater.heads import GroupReport, Task, report_on
@@ -20,16 +19,14 @@ from headwater.heads.measures.metrics import Average
 from headwater.report.data import (
     Estimate,
     Extraction,
-    Gallery,
     Group,
     GroupResult,
     MethodResult,
-    Picture,
     ReportData,
     Stage,
 )
+from headwater.report.galleries import galleries_of
 from headwater.report.nodes import level_results
-from headwater.report.pictures import Pictures
 from headwater.report.run import Run, RunHead
 from headwater.report.text import command, settings, shown
 from headwater.report.tried import asked, gather_sweep
@@ -41,7 +38,6 @@ MOST_HEADS = 40
 MOST_GROUPS = 40
 FEWER = 15  # groups shown where the page is about their worst K %, which no short list of them shows
 MOST_FAILURES = 20
-MOST_PICTURES = 14  # in each of at most two galleries
 
 _BASELINE = "ERM"
 _ORDER = {name: place for place, name in enumerate(("source", "decode", "backbone", "writer"))}
@@ -76,7 +72,7 @@ def gather(run: Run, images: str | os.PathLike[str] | None = None) -> ReportData
     ]
     by_name = dict(zip(names, run.heads, strict=True))
     place = run.store.plan.source if images is None else images
-    galleries, gallery_note = _galleries(
+    galleries, gallery_note = galleries_of(
         run, split, (baseline, by_name[baseline.name]), (best, by_name[best.name]), place
     )
     group_columns = tuple(map(shown, task.group_columns))
@@ -284,80 +280,6 @@ def _extraction(run: Run) -> Extraction:
         runs=len(runs),
         stages=tuple(Stage(shown(name), rate, name == last.get("slowest")) for name, rate in rates.items()),
     )
-
-
-@dataclass(frozen=True)
-class _Said:
-    """What one head says of the rows of the reported split."""
-
-    method: MethodResult
-    predicted: NDArray[np.int64]
-
-
-def _galleries(
-    run: Run,
-    split: str,
-    baseline: tuple[MethodResult, RunHead],
-    best: tuple[MethodResult, RunHead],
-    place: Any,
-) -> tuple[tuple[Gallery, ...], str]:
-    """The baseline's mistakes in its worst group beside what the best head says, and the best head's own."""
-    pictures = Pictures(place)
-    rows = run.task.plain(split)
-    predicted = run.task.predict([baseline[1].head, best[1].head], rows)
-    base, top = _Said(baseline[0], predicted[0]), _Said(best[0], predicted[1])
-    pairs = [(base, top), (top, base)] if baseline[0] is not best[0] else [(top, None)]
-    found, unread = [], 0
-    for mine, theirs in pairs:
-        gallery, failures = _gallery(run, pictures, rows, mine, theirs)
-        found.append(gallery)
-        unread += failures
-    note = f"{unread} of the pictures could not be read and are left out." if unread else pictures.note
-    return tuple(found), note
-
-
-def _gallery(
-    run: Run, pictures: Pictures, rows: NDArray[np.int64], mine: _Said, theirs: _Said | None
-) -> tuple[Gallery, int]:
-    """One head's mistakes in its worst group, and how many of the chosen pictures could not be read."""
-    task = run.task
-    group = next(g for g, name in enumerate(task.group_names) if shown(name) == mine.method.worst_group)
-    inside = task.groups[rows] == group
-    truth = task.target[rows]
-    wrong = np.flatnonzero(inside & (mine.predicted != truth))
-    taken, unread = [], 0
-    for place in _spread(wrong, MOST_PICTURES) if not pictures.note else []:
-        key = str(run.store.keys[rows[place]])
-        uri = pictures.thumbnail(key)
-        if uri is None:
-            unread += 1
-            continue
-        taken.append(
-            Picture(
-                uri=uri,
-                key=shown(key),
-                truth=shown(task.classes[truth[place]]),
-                predicted=shown(task.classes[mine.predicted[place]]),
-                other=None if theirs is None else shown(task.classes[theirs.predicted[place]]),
-                other_right=theirs is not None and bool(theirs.predicted[place] == truth[place]),
-            )
-        )
-    gallery = Gallery(
-        method=mine.method.name,
-        group=mine.method.worst_group,
-        wrong=len(wrong),
-        count=int(inside.sum()),
-        rescued=0 if theirs is None else int((theirs.predicted[wrong] == truth[wrong]).sum()),
-        other_method=None if theirs is None else theirs.method.name,
-        pictures=tuple(taken),
-    )
-    return gallery, unread
-
-
-def _spread(values: NDArray[np.int64], most: int) -> list[int]:
-    """At most `most` of the values, evenly spread over them."""
-    chosen = np.linspace(0, len(values) - 1, min(most, len(values))).round().astype(np.int64)
-    return [int(value) for value in values[chosen]]
 
 
 def _commands(run: Run) -> tuple[str, ...]:

@@ -6,6 +6,8 @@ import base64
 import io
 import os
 import warnings
+from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ from PIL import Image, ImageOps
 
 from headwater.errors import RequestError
 from headwater.pixels import channels_last, choose_images, image_bytes, value_range
+from headwater.report.archives import MOST_GZIPPED, is_archive, members
 from headwater.store import read_arrays, show_key
 
 SIDE = 168  # shown at 112 pixels, sharp enough for a phone's screen
@@ -22,10 +25,14 @@ _MOST_PIXELS = 60_000_000  # a larger picture is not worth its time for a thumbn
 
 
 class Pictures:
-    """Finds a row's picture by its key. `note` says why there are none, empty when there may be."""
+    """Finds a row's picture by its key. `note` says why there are none, empty when there may be.
 
-    def __init__(self, source: str | os.PathLike[str]) -> None:
+    Only those of the keys in `wanted` are found in an archive, which is read through once for all of them.
+    """
+
+    def __init__(self, source: str | os.PathLike[str], wanted: Sequence[str] = ()) -> None:
         place = Path(source)
+        self._place, self._wanted = place, frozenset(wanted)
         self._folder: Path | None = None
         self._arrays: _ArrayImages | None = None
         self.note = ""
@@ -38,10 +45,15 @@ class Pictures:
                 self._arrays = _ArrayImages(place)
             except RequestError as error:
                 self.note = f"The images are not shown: {error}."
-        else:
+        elif not (place.is_file() and is_archive(place)):
             self.note = (
-                "The images are not at hand, so none is shown: there is no folder, manifest or array file at "
-                "the place that the store names. Give it with --images."
+                "The images are not at hand, so none is shown: there is no folder, manifest, array file, "
+                "zip, tar or gzipped tar at the place that the store names. Give it with --images."
+            )
+        elif place.suffix.lower() not in (".zip", ".tar") and place.stat().st_size > MOST_GZIPPED:
+            self.note = (
+                "The images are not shown, since all of a large gzipped tar would be unpacked for a few. "
+                "Unpack it and give the folder with --images."
             )
 
     def thumbnail(self, key: str) -> str | None:
@@ -57,13 +69,20 @@ class Pictures:
     def _open(self, key: str) -> Image.Image:
         if self._arrays is not None:
             return self._arrays.picture(int(key))
-        if self._folder is None:
-            raise FileNotFoundError(key)
-        picture = Image.open(self._folder / key)
+        picture = Image.open(self._content(key) if self._folder is None else self._folder / key)
         if picture.width * picture.height > _MOST_PIXELS:
             raise ValueError("the picture is too large for a thumbnail")
         picture.draft("RGB", (2 * SIDE, 2 * SIDE))
         return ImageOps.exif_transpose(picture)
+
+    def _content(self, key: str) -> io.BytesIO:
+        if key not in self._members:
+            raise FileNotFoundError(key)
+        return io.BytesIO(self._members[key])
+
+    @cached_property
+    def _members(self) -> dict[str, bytes]:
+        return {} if self.note else members(self._place, self._wanted)
 
 
 def _encoded(picture: Image.Image) -> str:

@@ -6,6 +6,9 @@ import base64
 import io
 import re
 import shutil
+import tarfile
+import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +16,9 @@ from PIL import Image
 
 from headwater.errors import RequestError
 from headwater.report import build_report
-from headwater.report.gather import _spread, gather
+from headwater.report.archives import members
+from headwater.report.galleries import _spread
+from headwater.report.gather import gather
 from headwater.report.run import open_run
 from tests.report.conftest import CLASSES, PLACES, HandMade, save
 from tests.report.test_page import Page
@@ -108,6 +113,71 @@ def test_pictures_that_cannot_be_read_are_counted(made: HandMade) -> None:
     data = gather(open_run(made.run))
     assert all(not gallery.pictures for gallery in data.galleries)
     assert data.gallery_note.startswith(f"{len(shown)} of the pictures could not be read")
+
+
+def _packed(images: Path, place: Path) -> Path:
+    files = sorted(images.rglob("*.jpg"))
+    if place.suffix == ".zip":
+        with zipfile.ZipFile(place, "w", zipfile.ZIP_DEFLATED) as archive:
+            for file in files:
+                if "\udcff" not in file.name:  # which zips do not hold
+                    archive.write(file, f"./{file.relative_to(images)}")
+        return place
+    with tarfile.open(place, "w" if place.suffix == ".tar" else "w:gz") as archive:
+        for file in files:
+            archive.add(file, f"./{file.relative_to(images)}")
+    return place
+
+
+@pytest.mark.parametrize("ending", [".zip", ".tar", ".tar.gz", ".tgz"])
+def test_pictures_out_of_an_archive_are_those_of_its_folder(ending: str, made: HandMade, tmp_path) -> None:
+    expected = gather(open_run(made.run))
+    place = _packed(made.images, tmp_path / f"packed{ending}")
+    shutil.rmtree(made.images)
+    found = gather(open_run(made.run), place)
+    assert sum(len(gallery.pictures) for gallery in found.galleries) > 10
+    assert found.galleries == expected.galleries
+    assert not found.gallery_note
+    place.write_bytes(place.read_bytes()[: place.stat().st_size // 2])
+    torn = gather(open_run(made.run), place)
+    lost = [sum(len(each.pictures) for each in data.galleries) for data in (found, torn)]
+    assert lost[0] > lost[1]
+    assert torn.gallery_note == f"{lost[0] - lost[1]} of the pictures could not be read and are left out."
+
+
+def test_members_that_are_no_pictures_are_left_out(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        for name, kind in (("link.jpg", tarfile.SYMTYPE), ("pipe.jpg", tarfile.FIFOTYPE)):
+            info = tarfile.TarInfo(name)
+            info.type, info.linkname = kind, "real.jpg"
+            archive.addfile(info)
+        for content in (b"earlier", b"later"):  # which replaces the earlier where it is unpacked
+            info = tarfile.TarInfo("a//real.jpg")
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    wanted = ["a/real.jpg", "link.jpg", "pipe.jpg", "absent.jpg"]
+    assert members(tmp_path / "a.tar", wanted) == {"a/real.jpg": b"later"}
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("good.jpg", "good")
+        archive.writestr("torn.jpg", "torn")
+    content = bytearray((tmp_path / "a.zip").read_bytes())
+    content[content.index(b"torn.jpgtorn") + len("torn.jpg")] ^= 1  # its checksum is another now
+    (tmp_path / "a.zip").write_bytes(content)
+    assert members(tmp_path / "a.zip", ["good.jpg", "torn.jpg"]) == {"good.jpg": b"good"}
+
+
+def test_archives_that_are_slow_to_look_into_are_said_to_be(
+    made: HandMade, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("headwater.report.pictures.MOST_GZIPPED", 1_000)
+    for ending, said in (
+        (".tar.gz", "all of a large gzipped tar would be unpacked"),
+        (".tar.xz", "not at hand"),
+    ):
+        (tmp_path / f"packed{ending}").write_bytes(bytes(2_000))
+        data = gather(open_run(made.run), tmp_path / f"packed{ending}")
+        assert said in data.gallery_note
+        assert not any(gallery.pictures for gallery in data.galleries)
 
 
 def test_the_makers_words_are_shown(made: HandMade) -> None:
