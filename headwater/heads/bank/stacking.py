@@ -21,7 +21,7 @@ from headwater.heads.rows.blocks import Blocks, Resident, Streamed
 from headwater.heads.rows.reader import FeatureReader
 from headwater.heads.solvers.minibatch import Stepped, solve_minibatch
 from headwater.heads.solvers.onepass import MeanLoss
-from headwater.heads.solvers.path import solve_path
+from headwater.heads.solvers.path import Room, solve_path
 from headwater.heads.solvers.preconditioner import Directions
 from headwater.heads.solvers.smooth import MEMORY
 from headwater.heads.solvers.span import Span
@@ -35,6 +35,9 @@ _EXPECTED = 8
 # Rows that do not fit in memory are approached on a random part of them, which takes this share of it, if
 # that is at least so many rows for each feature, and to a tolerance that such a part deserves.
 _SAMPLE_SHARE, _SAMPLE_PER_DIM, _ROUGHLY = 4, 4, 1e-4
+# Newton steps are taken from so many rows for each feature, and at least so many, where there are several
+# times more: an estimate of the gap is as good as the metric, and the metric as the sample.
+_SAMPLED_PER_DIM, _SAMPLED_LEAST, _SAMPLED_PART = 4, 4096, 4
 
 
 class SmoothGroup:
@@ -94,15 +97,20 @@ class SmoothGroup:
         if self._group.specs[0].minibatch is not None:
             return self._by_minibatches()
         if self._spanned and isinstance(passes, Prepared):
-            return _solve_in_span(stack, passes.span, families, widest)
+            return _solve_in_span(stack, passes.span, families, Room(widest))
         if isinstance(passes.rows, Streamed) and self._reader.unmapped:
-            stack = self._approached(stack, passes.rows, families, widest)
+            stack = self._approached(stack, passes.rows, families, Room(widest))
         rows, dim = passes.rows.shape
         directions = passes.directions_for(2 * _EXPECTED * rows * dim * columns * stack.heads)
-        return solve_path(stack, directions, families, widest)
+        if self._reader.unmapped:  # a sample and its logits are not counted in the memory
+            return solve_path(stack, directions, families, Room(widest))
+        sampled = max(_SAMPLED_LEAST, _SAMPLED_PER_DIM * dim)
+        if rows < _SAMPLED_PART * sampled:
+            return solve_path(stack, directions, families, Room(widest))
+        return solve_path(stack, directions, families, Room(widest, sampled, self._workspace.holds(rows)))
 
     def _approached(
-        self, stack: SmoothStack, rows: Streamed, families: NDArray[np.int64], widest: int
+        self, stack: SmoothStack, rows: Streamed, families: NDArray[np.int64], room: Room
     ) -> SmoothStack:
         """Cold heads of a stack, started from their optimum on as many random rows as fit in memory.
 
@@ -126,7 +134,7 @@ class SmoothGroup:
         )
         inner = dataclasses.replace(inner, loss=loss, tolerance=inner.tolerance.clamp_min(_ROUGHLY))
         leading = Directions.sketched(inner.loss.rows)
-        found = solve_path(inner, leading, families[cold.cpu().numpy()], widest)
+        found = solve_path(inner, leading, families[cold.cpu().numpy()], room)
         theta = stack.theta.clone()
         theta[cold] = torch.cat([found.weight, found.bias.unsqueeze(0)]).permute(2, 1, 0)
         return dataclasses.replace(stack, theta=theta, cold=torch.zeros_like(stack.cold))
@@ -160,7 +168,7 @@ class SmoothGroup:
         return lambda places: self._reader.load(index[places], frame.centre, frame.scale, torch.float32)
 
 
-def _solve_in_span(stack: SmoothStack, span: Span, families: NDArray[np.int64], widest: int) -> Solved:
+def _solve_in_span(stack: SmoothStack, span: Span, families: NDArray[np.int64], room: Room) -> Solved:
     """Solve heads with fewer rows than features exactly, in coordinates of the rows' span."""
     weight = span.into(stack.theta[..., :-1].permute(2, 1, 0)).permute(2, 1, 0)
     inner = dataclasses.replace(
@@ -168,5 +176,5 @@ def _solve_in_span(stack: SmoothStack, span: Span, families: NDArray[np.int64], 
         loss=dataclasses.replace(stack.loss, rows=Resident(span.rows)),
         theta=torch.cat([weight, stack.theta[..., -1:]], dim=2),
     )
-    solved = solve_path(inner, span.basis, families, widest)
+    solved = solve_path(inner, span.basis, families, room)
     return dataclasses.replace(solved, weight=span.out(solved.weight))

@@ -165,14 +165,17 @@ class Workspace:
         if key in self._kept:
             self._kept.move_to_end(key)
             return self._kept[key]
-        size = 4 * len(rows) * self._reader.shape[1]
-        fits = size <= self.memory // _SHARE and (size <= _COPIED or columns < _FEW_COLUMNS)
-        if fits or half_whitened:
+        few = 4 * len(rows) * self._reader.shape[1] <= _COPIED or columns < _FEW_COLUMNS
+        if half_whitened or (few and self.holds(len(rows))):
             return self.prepare(rows, scaler, half_whitened)
         centre, scale = self._frame(rows, scaler)
         streamed = Passes(Streamed(self._reader, rows.index, centre, scale), centre, scale, None)
         self._keep(key, streamed)
         return streamed
+
+    def holds(self, rows: int) -> bool:
+        """Whether a copy of so many rows takes no more than its share of the memory."""
+        return 4 * rows * self._reader.shape[1] <= self.memory // _SHARE
 
     def _keep(self, key: _Key, ready: Passes) -> None:
         self._kept[key] = ready

@@ -45,6 +45,14 @@ class Blocks(Protocol):
         """
         ...
 
+    def at(self, places: Tensor) -> Tensor:
+        """Copies of the rows at `places` (m,), ascending: (m, dim)."""
+        ...
+
+    def held(self) -> Resident:
+        """The same rows in memory."""
+        ...
+
 
 @dataclass(frozen=True)
 class Resident:
@@ -74,6 +82,14 @@ class Resident:
             part = slice(first, min(first + size, len(chosen)))
             yield part, chosen[part]
 
+    def at(self, places: Tensor) -> Tensor:
+        """See Blocks."""
+        return self.x[places]
+
+    def held(self) -> Resident:
+        """These."""
+        return self
+
 
 @dataclass(frozen=True, eq=False)
 class Streamed:
@@ -102,6 +118,14 @@ class Streamed:
     def blocks(self, size: int, step: int = 1) -> Iterator[tuple[slice, Tensor]]:
         """Blocks made one after the other in the same memory."""
         return self.reader.standardised(self.index[::step], self.centre, self.scale, size)
+
+    def at(self, places: Tensor) -> Tensor:
+        """See Blocks."""
+        return self.reader.load(self.index[places.cpu().numpy()], self.centre, self.scale, self.dtype)
+
+    def held(self) -> Resident:
+        """All of them read into memory."""
+        return Resident(self.reader.load(self.index, self.centre, self.scale, self.dtype))
 
 
 def block_rows(dim: int, columns: int, itemsize: int) -> int:

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from headwater.heads.solvers.preconditioner import Preconditioner
+
+class Metric(Protocol):
+    """An approximate inverse Hessian of every head."""
+
+    def solve(self, gradient: Tensor) -> Tensor:
+        """It, applied to (H, K, d + 1), the bias last."""
+        ...
 
 
 def dot(a: Tensor, b: Tensor) -> Tensor:
@@ -50,7 +57,7 @@ class History:
         for rho in self.rho:
             rho[heads] = 0
 
-    def direction(self, gradient: Tensor, metric: Preconditioner) -> Tensor:
+    def direction(self, gradient: Tensor, metric: Metric) -> Tensor:
         """Minus the inverse Hessian estimate applied to the gradient (two-loop recursion, Nocedal 1980)."""
         q = gradient.clone()
         alphas = []

@@ -7,24 +7,32 @@ head so close to its optimum that one or two iterations remain. How a stack is s
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import dataclass
+from itertools import zip_longest
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from headwater.heads.rows.blocks import Blocks
 from headwater.heads.solvers.preconditioner import Directions
-from headwater.heads.solvers.smooth import solve_smooth
+from headwater.heads.solvers.smooth import Newton, solve_smooth
 from headwater.heads.solvers.stack import SmoothStack, Solved
 
 _STRIDES = (32, 16, 8, 4, 2, 1)
 # A pass over the rows costs much the same for few columns of heads as for this share of so many: stacks that
 # are narrower are solved in two rounds, which take more iterations and far fewer passes.
 _WIDE, _STRIDES_OF_NARROW = 512, (4, 1)
-_NODES = 4
+_NODES, _NODES_BEYOND = 4, 3  # a polynomial says less beyond its nodes
 # Over wider gaps than this between nodes, in natural log units of λ, the polynomial is a straight line.
 _WIDEST = 3.0
 _RAREST = 1e-6  # no class is taken to be rarer
+# A head that took more iterations than this from nothing is far from its optimum, and one between others that
+# took more than these two is not where they pointed.
+_PATIENCE, _SOON = 8, 2
+_LINK = 8  # the stride of strengths that are solved one after another
+_NUMBERS = 1 << 24  # probabilities of sampled rows held at once
 
 
 def levels(
@@ -70,6 +78,8 @@ def _interpolate(
             continue
         relatives = np.flatnonzero(usable & (family == family[head]))
         nearest = relatives[np.argsort(np.abs(log[relatives] - log[head]), kind="stable")[:_NODES]]
+        if (log[nearest] > log[head]).all() or (log[nearest] < log[head]).all():
+            nearest = nearest[:_NODES_BEYOND]
         _, first = np.unique(log[nearest], return_index=True)
         nearest = nearest[np.sort(first)]
         if len(nearest) == 0:
@@ -102,24 +112,106 @@ def _from_shares(stack: SmoothStack) -> SmoothStack:
     return dataclasses.replace(stack, theta=theta)
 
 
-def solve_path(stack: SmoothStack, directions: Directions, family: NDArray[np.int64], widest: int) -> Solved:
-    """Solve every head of a smooth stack, at most `widest` at a time.
+@dataclass(frozen=True)
+class Room:
+    """What a path may take: `widest` heads at a time, `rows` sampled for Newton steps, 0 for none.
 
-    `family` (H,) numbers the sets of heads that differ only in `l2`.
+    `held`: whether rows that are read anew on every pass may be held where passes are many and narrow.
     """
-    theta = torch.zeros_like(stack.theta)
-    answers = Solved.into(theta)
-    alone = ~stack.cold.cpu().numpy()
-    l2 = stack.l2.cpu().numpy()
-    usable = np.zeros(stack.heads, dtype=bool)
-    columns = stack.heads * stack.theta.shape[1]
-    strides = _STRIDES if columns >= _WIDE else _STRIDES_OF_NARROW
-    for heads in levels(l2, family, alone, strides):
-        started = _interpolate(stack, theta, heads, usable, family)
+
+    widest: int
+    rows: int = 0
+    held: bool = False
+
+
+def solve_path(stack: SmoothStack, directions: Directions, family: NDArray[np.int64], room: Room) -> Solved:
+    """Solve every head of a smooth stack.
+
+    `family` (H,) numbers the sets of heads that differ only in `l2`. Those of the first round that are slow
+    are given up, and solved with some between them one after another, from the strongest penalty down: near
+    its optimum a head takes few Newton steps, and far from it many.
+    """
+    path = _Path(stack, directions, family, room)
+    strides = _STRIDES if stack.heads * stack.theta.shape[1] >= _WIDE else _STRIDES_OF_NARROW
+    first, *rounds = levels(path.l2, family, path.alone, strides)
+    slow = path.tried(first)
+    if slow:
+        nodes, *_ = levels(path.l2, family, path.alone, (_LINK, 1))
+        path.descend([head for head in {*slow, *nodes} - path.done if family[head] in set(family[slow])])
+    for heads in rounds:
+        path.solve([head for head in heads if head not in path.done], newton_after=_SOON)
+    return path.answers
+
+
+class _Path:
+    """The heads of a stack that are solved so far, `done`, and those among them that others start from."""
+
+    def __init__(
+        self, stack: SmoothStack, directions: Directions, family: NDArray[np.int64], room: Room
+    ) -> None:
+        self._stack, self._directions, self._family, self._room = stack, directions, family, room
+        self._theta = torch.zeros_like(stack.theta)
+        self._usable = np.zeros(stack.heads, dtype=bool)
+        self.answers = Solved.into(self._theta)
+        self.done: set[int] = set()
+        self.alone = ~stack.cold.cpu().numpy()
+        self.l2 = stack.l2.cpu().numpy()
+
+    def tried(self, heads: list[int]) -> list[int]:
+        """Solves heads side by side, but gives up, and returns, slow ones that could start from others."""
+        if not self._room.rows:
+            self.solve(heads)
+            return []
+        limit = self._stack.max_iterations.clone()
+        _, place, relatives = np.unique(self._family, return_inverse=True, return_counts=True)
+        others = (relatives[place] > 1) & ~self.alone & (self.l2 > 0)
+        may = torch.from_numpy(others).to(limit.device)
+        limited = torch.where(may, limit.clamp_max(_PATIENCE), limit)
+        self.solve(heads, newton_after=_PATIENCE, max_iterations=limited)
+        cut = (~self.answers.converged & (limited < limit)).cpu().numpy()
+        slow = [head for head in heads if cut[head]]
+        self.done -= set(slow)
+        return slow
+
+    def descend(self, heads: list[int]) -> None:
+        """Solves heads one strength after another, each family from its strongest down, by Newton steps."""
+        ranks: dict[int, list[int]] = {}
+        for head in sorted(heads, key=lambda head: -self.l2[head]):
+            ranks.setdefault(int(self._family[head]), []).append(head)
+        rows = self._stack.loss.rows
+        if self._room.held:
+            rows = rows.held()
+        for link in zip_longest(*ranks.values()):
+            self.solve([head for head in link if head is not None], newton_after=0, rows=rows)
+
+    def solve(
+        self,
+        heads: list[int],
+        newton_after: int = 0,
+        max_iterations: Tensor | None = None,
+        rows: Blocks | None = None,
+    ) -> None:
+        """Solves heads side by side, from what is known, at most as many at a time as there is room for."""
+        if not heads:
+            return
+        stack = self._stack
+        if max_iterations is not None:
+            stack = dataclasses.replace(stack, max_iterations=max_iterations)
+        if rows is not None:
+            stack = dataclasses.replace(stack, loss=dataclasses.replace(stack.loss, rows=rows))
+        started = _interpolate(stack, self._theta, heads, self._usable, self._family)
         # Heads that need a similar number of iterations run together: by strength, not by order.
         order = torch.argsort(started.l2, stable=True)
-        for part in torch.split(order, widest):
+        for part in torch.split(order, self._room.widest):
             which = torch.tensor(heads, device=part.device)[part]
-            answers.put(which, solve_smooth(_from_shares(started.of(part)), directions))
-        usable[heads] = answers.converged.cpu().numpy()[heads] & (l2[heads] > 0)
-    return answers
+            ready = _from_shares(started.of(part))
+            solved = solve_smooth(ready, self._directions, self._newton(ready, newton_after))
+            self.answers.put(which, solved)
+        converged = self.answers.converged.cpu().numpy()[heads]
+        self._usable[heads] = converged & (self.l2[heads] > 0)
+        self.done |= set(heads)
+
+    def _newton(self, stack: SmoothStack, after: int) -> Newton | None:
+        heads, columns, numbers = stack.theta.shape
+        rows = min(self._room.rows, _NUMBERS // (heads * columns))
+        return Newton(rows, after) if rows >= numbers else None

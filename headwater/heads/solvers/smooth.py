@@ -11,7 +11,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from headwater.heads.solvers.history import History, dot
+from headwater.heads.solvers.history import History, Metric, dot
+from headwater.heads.solvers.newton import SampledNewton
+from headwater.heads.solvers.onepass import Sample
 from headwater.heads.solvers.preconditioner import Directions, Preconditioner
 from headwater.heads.solvers.stack import SEPARATED, SmoothStack, Solved
 from headwater.heads.specs.spec import SETTLING
@@ -26,6 +28,14 @@ _SAFETY = 4.0
 # until no weight is foreseen to move by more than `_STILL`, or the estimate of the gap has stopped falling
 # for `_PATIENCE` iterations.
 _STILL, _PATIENCE = 5e-7, 4
+
+
+@dataclass(frozen=True)
+class Newton:
+    """From iteration `after` on, heads take Newton steps from a sample of about `rows` rows."""
+
+    rows: int
+    after: int
 
 
 @dataclass
@@ -88,7 +98,7 @@ class _Run:
             setattr(self, name, getattr(self, name)[keep])
 
 
-def solve_smooth(stack: SmoothStack, directions: Directions) -> Solved:
+def solve_smooth(stack: SmoothStack, directions: Directions, newton: Newton | None = None) -> Solved:
     """Minimise every head of a stack without L1 penalty to its tolerance.
 
     A head leaves as soon as its gap is certified or estimated below `tolerance` times its objective; at
@@ -96,26 +106,32 @@ def solve_smooth(stack: SmoothStack, directions: Directions) -> Solved:
     """
     answers = Solved.into(torch.zeros_like(stack.theta))
     sample = stack.loss.sample()
+    drawn: Sample | None = None
     run, history = _Run.at(stack), History(MEMORY)
     iteration = refresh = 0
     while True:
         if iteration >= refresh:
-            metric = Preconditioner(directions, sample, run.theta, run.weight_of, run.l2)
+            simple = Preconditioner(directions, sample, run.theta, run.weight_of, run.l2)
             refresh = 2 * iteration + 1
+        metric: Metric = simple
+        if newton is not None and iteration >= newton.after:
+            if drawn is None:
+                drawn = stack.loss.sample(newton.rows, stack.loss.curved(run.theta, run.weight_of))
+            metric = SampledNewton(simple, drawn, run.theta, run.weight_of, run.l2)
         _aim(run, history, metric)
-        finished = _finish(run, answers, metric.mean, iteration)
+        finished = _finish(run, answers, simple.mean, iteration)
         if bool(finished.all()):
             return answers
         if bool(finished.any()):
             keep = torch.nonzero(~finished).flatten()
             run.of(keep)
             history.of(keep)
-            metric = metric.of(keep)
+            simple = simple.of(keep)
         _advance(run, stack, history)
         iteration += 1
 
 
-def _aim(run: _Run, history: History, metric: Preconditioner) -> None:
+def _aim(run: _Run, history: History, metric: Metric) -> None:
     """Gives the heads that are at a new point a direction, and their full length to try."""
     step = history.direction(run.gradient, metric)
     slope = dot(run.gradient, step)
