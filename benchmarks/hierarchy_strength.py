@@ -1,4 +1,4 @@
-"""Who is right for the worst groups of a tree: our pick beside four others, chosen and compared alike.
+"""Who is right for the worst groups of a tree: our pick beside others, all chosen and compared alike.
 
 Every contender is swept over settings of its own and picked by the same rule on the same val; the heads are
 then compared on test by the area of the worst-K curve, with paired intervals. Which tasks is for others.
@@ -27,8 +27,7 @@ from headwater.heads.sweeps.sweeping import sweep
 from headwater.heads.tasks.task import Task
 
 RULE = "cv_worst_area"  # a species has a row or two on val
-PICK = "our pick"
-OURS = ("HierRW", "HierDRO")  # the pick is the one of these with the higher figure on val
+PICK = "HierRW"
 OTHERS = ("ERM", "HierSampler", "RWG", "GroupDRO")  # whom the pick is claimed to lead
 SHRUNK, ALONE = "HierDRO, worst group, shrunk", "HierDRO, worst group, not shrunk"
 METHODS = {SHRUNK: "HierDRO", ALONE: "HierDRO"}
@@ -40,10 +39,9 @@ Grid = Mapping[str, Sequence[Any]]
 def grids(l2: Sequence[float], strong: Sequence[float], *, alone: bool) -> dict[str, Grid]:
     """Eight settings of each rival and of our pick; all else is as published, or as the method's default is.
 
-    Our pick's are four of each of ours, at every other strength of `l2`, so that each strength is tried once.
-    Heads of one worst group have the strengths `strong`, which may be fewer. Those of GroupDRO, unadjusted,
-    and those that a tree might draw together but does not are of one problem; the latter are tried too if
-    `alone`.
+    Heads of risks, which take longer, have the strengths `strong`, which may be fewer. Those of GroupDRO,
+    unadjusted, and those that a tree might draw together but does not are of one problem; the latter are
+    tried too if `alone`.
     """
     sampled: Grid = {"rate": [0.01, 0.1, 0.3, 1.0], "epochs": [20, 200]}
     found: dict[str, Grid] = {
@@ -52,7 +50,7 @@ def grids(l2: Sequence[float], strong: Sequence[float], *, alone: bool) -> dict[
         "RWG": {"l2": l2},
         "GroupDRO": {"l2": strong, "adjustment": [0.0]},
         SHRUNK: {"l2": strong, "share": [0.0], "strength": [30.0]},
-        "HierRW": {"l2": l2[::2], "temper": [0.75]},
+        "HierRW": {"l2": l2, "temper": [0.75]},
         "HierDRO": {"l2": l2[1::2], "share": [0.3], "strength": [30.0]},
     }
     if alone:
@@ -62,9 +60,8 @@ def grids(l2: Sequence[float], strong: Sequence[float], *, alone: bool) -> dict[
 
 @dataclass(frozen=True)
 class Contender:
-    """A method's chosen head on one task, by its `figure` on val, and where it is right on test, (rows,)."""
+    """A method's chosen head on one task, and where it is right on test, (rows,)."""
 
-    figure: float
     settings: Mapping[str, Any]
     right: NDArray[np.bool_]
     converged: bool  # or has made the steps that were asked for
@@ -109,16 +106,12 @@ def contest(task: Task, seed: int, grids: Mapping[str, Grid]) -> Contest:
         method = METHODS.get(name, name)
         with tempfile.TemporaryDirectory() as folder:
             given = {f"{method}.{key}": values for key, values in grid.items()}
-            swept = sweep(
-                task, methods=(method,), grid=given, seeds=[seed], select=RULE, out=Path(folder), bank=bank
-            )
+            sweep(task, methods=(method,), grid=given, seeds=[seed], select=RULE, out=Path(folder), bank=bank)
             head, info = load_head(Path(folder) / "heads" / f"{method}{SUFFIX}")
             settings = {key: value for key, value in info.settings.items() if key in grid}
             right = head.predict(np.asarray(task.features[test], dtype=np.float32)) == task.target[test]
-            figure = swept.pick.figure if swept.pick else float("nan")
             ended = head.convergence.converged or head.convergence.stepped
-            found[name] = Contender(figure, settings, right, ended, info.choices.get("rows_seen"))
-    found[PICK] = found[max(OURS, key=lambda name: found[name].figure)]
+            found[name] = Contender(settings, right, ended, info.choices.get("rows_seen"))
     counts = np.bincount(task.groups[train], minlength=len(task.group_names))
     return Contest(seed, task.groups[test], task.target[test], counts, found)
 

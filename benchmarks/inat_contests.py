@@ -16,7 +16,9 @@ from benchmarks.inat_sizes import FULL, L2, QUICK, Part, Size
 from benchmarks.pacs import features_like_pacs
 from headwater.heads.tasks.task import Task
 
-HELD_OUT = 1_000  # the first of the seeds that nothing was chosen on
+# The first of the seeds that nothing was chosen on. Those from 1,000 were: that the pick is HierRW, and not
+# whichever of HierRW and HierDRO does better on val.
+HELD_OUT = 2_000
 
 
 def strongest(size: Size) -> Part:
@@ -41,13 +43,12 @@ def strongest(size: Size) -> Part:
 def _settings(given: Mapping[str, strength.Grid]) -> str:
     """A sentence or two about how many settings each contender has."""
     tried = {name: int(np.prod([len(values) for values in grid.values()])) for name, grid in given.items()}
-    ours = sum(tried[name] for name in strength.OURS)
     rivals = ", ".join(f"{name} {tried[name]}" for name in strength.OTHERS)
     fewer = tried["GroupDRO"] < tried["ERM"]
-    worst = " and ".join(f"{each:g}" for each in given["GroupDRO"]["l2"])
+    worst = "L2 of " + " and ".join(f"{each:g}" for each in given["GroupDRO"]["l2"])
     return (
-        f"Settings tried: our pick {ours} in all ({' and '.join(strength.OURS)}), {rivals}; all are picked "
-        "by the same rule on the same val."
+        f"Settings tried: {strength.PICK}, our pick, {tried[strength.PICK]}, {rivals}; all are picked by the "
+        "same rule on the same val."
         + (
             f" GroupDRO, and the worst group shrunk, have fewer, for their time: L2 of {worst}."
             if fewer

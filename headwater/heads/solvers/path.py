@@ -83,6 +83,8 @@ def _interpolate(
         _, first = np.unique(log[nearest], return_index=True)
         nearest = nearest[np.sort(first)]
         if len(nearest) == 0:
+            if bool(theta[head].any()):  # it was given up there
+                start[place], cold[place] = theta[head], False
             continue
         if np.diff(np.sort(log[nearest])).max(initial=0) > _WIDEST:
             nearest = _around(nearest, log, log[head])

@@ -104,11 +104,11 @@ def test_the_metric_of_all_rows_is_nearly_the_inverse_hessian(columns):
 @pytest.mark.parametrize("columns", [1, 5])
 def test_slow_heads_are_found_from_stronger_ones_in_few_steps(columns, monkeypatch):
     loss = mean_loss(columns)
-    l2 = torch.logspace(-5, 0, 24, dtype=torch.float64).repeat(2)
+    l2 = torch.logspace(-5, 0, 17, dtype=torch.float64).repeat(2)
     heads = len(l2)
     stack = SmoothStack(
         loss=loss,
-        weight_of=torch.arange(2).repeat_interleave(24),
+        weight_of=torch.arange(2).repeat_interleave(17),
         l2=l2,
         theta=torch.zeros(heads, columns, 13, dtype=torch.float64),
         cold=torch.ones(heads, dtype=torch.bool),
