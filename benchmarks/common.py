@@ -10,7 +10,7 @@ import json
 import os
 import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -65,7 +65,7 @@ def seconds(action: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def alternate(actions: dict[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
+def alternate(actions: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
     """Seconds of each action, `repeats` times in turns, so that a machine that slows down slows all alike."""
     times: dict[str, list[float]] = {name: [] for name in actions}
     for turn in range(repeats):

@@ -188,7 +188,7 @@ def run(quick: bool) -> Result:
     names = ["headwater", *(name for name, _ in fair)]
     actions: dict[str, Callable[[], _Answer]] = {"headwater": lambda: ours(task, strengths)}
     for name, fit in fair:
-        actions[name] = lambda fit=fit: peer(task, drawn, strengths, fit)  # type: ignore[misc]
+        actions[name] = lambda fit=fit: peer(task, drawn, strengths, fit)
     times: dict[str, list[float]] = {name: [] for name in names}
     for turn in range(1 if quick else 3):
         for name in names[turn % len(names) :] + names[: turn % len(names)]:

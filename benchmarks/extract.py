@@ -99,11 +99,11 @@ def forward_only(
     def run_plain() -> None:
         plain.do(loop_over_synthetic, batch, height, width, batches)
 
-    contestants = {"headwater": run_ours, "the usual loop": run_plain}
+    contestants: dict[str, Callable[[], object]] = {"headwater": run_ours, "the usual loop": run_plain}
     openvino = openvino_pass(loaded.network, batch, height, width)
     if openvino is not None:
         images = np.random.default_rng(0).random((batch, 3, height, width), dtype=np.float32)
-        contestants["OpenVINO"] = lambda: [openvino[0](images) for _ in range(batches)] and None
+        contestants["OpenVINO"] = lambda: [openvino[0](images) for _ in range(batches)]
     for warm_up in contestants.values():
         warm_up()
     times = {who: median(seconds) for who, seconds in alternate(contestants, repeats).items()}

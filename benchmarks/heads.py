@@ -174,7 +174,7 @@ def run(quick: bool) -> Result:
     x, labels = features_like_resnet(size)
     x -= x.mean(axis=0)
     x /= x.std(axis=0)
-    strengths = np.logspace(*np.log10(STRENGTHS), size.heads)
+    strengths = np.geomspace(*STRENGTHS, size.heads)
     rows = Rows(np.arange(size.rows))
     specs = [HeadSpec(rows, Penalty(l2=float(l2)), tolerance=GAP / 2) for l2 in strengths]
 

@@ -54,7 +54,7 @@ def specs_for(rows: int, heads: int, weights: list[NDArray[np.float64]]) -> list
     """`heads` specs over the strengths, as many under each weighting as there are."""
     every = Rows(np.arange(rows))
     used = [None, *(Weights(each[:rows]) for each in weights[1:])][: min(len(weights), heads)]
-    strengths = np.logspace(*np.log10(STRENGTHS), max(1, heads // len(used)))
+    strengths = np.geomspace(*STRENGTHS, max(1, heads // len(used)))
     return [HeadSpec(every, Penalty(l2=float(l2)), w, tolerance=GAP / 2) for w in used for l2 in strengths]
 
 
