@@ -50,7 +50,9 @@ def load_state_dict(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     return _without_prefixes(state)
 
 
-def check_last_layer(state: Mapping[str, Tensor], layer: str, said: str, *, width: int | None = None) -> None:
+def check_last_layer(
+    state: Mapping[str, Tensor], layer: str, said: str, *, width: int | None = None, way_out: str = ""
+) -> None:
     """RequestError where a checkpoint's last layer, if it has one, cannot be that of any network.
 
     Args:
@@ -58,6 +60,7 @@ def check_last_layer(state: Mapping[str, Tensor], layer: str, said: str, *, widt
         layer: the dotted name of the last layer, such as `fc`.
         said: what to call the checkpoint.
         width: how many features the layer takes, where that is known.
+        way_out: what to do about it; else to save the network again or leave the layer out.
     """
     weight, bias = (state.get(f"{layer}.{name}") for name in ("weight", "bias"))
     problem = ""
@@ -69,10 +72,13 @@ def check_last_layer(state: Mapping[str, Tensor], layer: str, said: str, *, widt
             f"{layer}.weight of shape {tuple(weight.shape)} and {layer}.bias of shape "
             f"{tuple(bias.shape)}, which are for different numbers of classes"
         )
+    elif bias is not None and bias.ndim != 1:
+        problem = f"{layer}.bias of shape {tuple(bias.shape)}, which is no number for each class"
     if problem:
-        raise RequestError(
-            f"the weights {said!r} hold {problem}; save the network again, or leave {layer} out of the file"
+        way_out = way_out or (
+            f"save the network again, or leave {layer} out of the file where no training starts at it"
         )
+        raise RequestError(f"the weights {said!r} hold {problem}; {way_out}")
 
 
 def state_dict_digest(state: Mapping[str, Tensor], *, leave_out: Iterable[str] = ()) -> str:

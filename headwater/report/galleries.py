@@ -27,9 +27,10 @@ class _Said:
 
 @dataclass(frozen=True)
 class _Mistakes:
-    """Of a head in its worst group: which of the split's rows are `wrong`, among how many."""
+    """Of a head in its worst group: which of the split's rows are `wrong`, among how many, and `shown`."""
 
     wrong: NDArray[np.int64]
+    shown: list[int]
     count: int
 
 
@@ -46,7 +47,7 @@ def galleries_of(
     base, top = _Said(baseline[0], predicted[0]), _Said(best[0], predicted[1])
     pairs = [(base, top), (top, base)] if baseline[0] is not best[0] else [(top, None)]
     mistakes = [_mistakes(run.task, rows, mine) for mine, _ in pairs]
-    chosen = [row for each in mistakes for row in rows[_spread(each.wrong, MOST_PICTURES)]]
+    chosen = [row for each in mistakes for row in rows[each.shown]]
     pictures = Pictures(place, [str(run.store.keys[row]) for row in chosen])
     found, unread = [], 0
     for (mine, theirs), each in zip(pairs, mistakes, strict=True):
@@ -60,7 +61,8 @@ def galleries_of(
 def _mistakes(task: Task, rows: NDArray[np.int64], said: _Said) -> _Mistakes:
     group = next(g for g, name in enumerate(task.group_names) if shown(name) == said.method.worst_group)
     inside = task.groups[rows] == group
-    return _Mistakes(np.flatnonzero(inside & (said.predicted != task.target[rows])), int(inside.sum()))
+    wrong = np.flatnonzero(inside & (said.predicted != task.target[rows]))
+    return _Mistakes(wrong, _spread(wrong, MOST_PICTURES), int(inside.sum()))
 
 
 def _gallery(
@@ -74,7 +76,7 @@ def _gallery(
     task, (mine, theirs), wrong = run.task, pair, mistakes.wrong
     truth = task.target[rows]
     taken, unread = [], 0
-    for place in _spread(wrong, MOST_PICTURES) if not pictures.note else []:
+    for place in mistakes.shown if not pictures.note else []:
         key = str(run.store.keys[rows[place]])
         uri = pictures.thumbnail(key)
         if uri is None:

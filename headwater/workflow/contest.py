@@ -94,8 +94,9 @@ def check_start(marked: Marked, checkpoint: str, classes: Sequence[str]) -> None
     """RequestError where the checkpoint's last layer, at which the solution started, is for other classes."""
     path = marked.values["checkpoint_path"]
     state = load_state_dict(checkpoint)
+    way_out = "give a checkpoint of these classes, or a config with `fit` to start at zero"
     try:
-        check_last_layer(state, "fc", path)
+        check_last_layer(state, "fc", path, way_out=way_out)
     except RequestError as error:
         raise marked.error(("checkpoint_path",), str(error)) from error
     last = state.get("fc.bias")
@@ -104,7 +105,7 @@ def check_start(marked: Marked, checkpoint: str, classes: Sequence[str]) -> None
         raise marked.error(
             ("checkpoint_path",),
             f"{path!r} has {has}, at which training would start, and the images have {len(classes)} classes; "
-            "give a checkpoint of these classes, or a config with `fit` to start at zero",
+            f"{way_out}",
         )
 
 

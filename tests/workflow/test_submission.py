@@ -23,6 +23,8 @@ from headwater.extract.backbones_torchvision import torchvision_backbone
 from headwater.heads import load_head
 from headwater.store import annotate, open_store, set_levels
 from headwater.workflow import run_config, submission
+from headwater.workflow.contest import check_start
+from headwater.workflow.marked import read_marked
 
 from .runs import PHYLA, draw_images, ran, steps, written
 
@@ -166,6 +168,16 @@ def test_the_contests_six_keys_train_to_its_file(here: Path) -> None:
         RequestError, match=r"cfg\.yaml:6: .*'c\.pth' hold fc\.weight of shape \(13, 24\) and"
     ):
         run_config("cfg.yaml")
+    del given["fc.weight"]
+    torch.save({**given, "fc.bias": torch.zeros(())}, "c.pth")
+    message = r"'c\.pth' hold fc\.bias of shape \(\), which is no number for each class; "
+    with pytest.raises(RequestError, match=rf"cfg\.yaml:6: .*{message}.* where no training starts at it"):
+        run_config("cfg.yaml")
+    marked = read_marked("cfg.yaml")
+    with pytest.raises(
+        RequestError, match=rf"cfg\.yaml:6: .*{message}give a checkpoint of these classes, or"
+    ):
+        check_start(marked, "c.pth", ("a", "b", "c"))  # and does not say to leave it out, as it starts there
 
 
 @pytest.mark.usefixtures("tiny")
