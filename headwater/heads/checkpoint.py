@@ -21,6 +21,7 @@ from headwater._version import __version__
 from headwater.errors import HeadwaterError, RequestError
 from headwater.heads.methods.recipes import FittedHead
 from headwater.heads.methods.registry import splits_read
+from headwater.heads.seen import marks_in, seen_rows, splits_shared
 from headwater.heads.specs.head import Convergence, LinearHead
 from headwater.heads.tasks.task import Origin, Task
 from headwater.store.files import (
@@ -40,14 +41,14 @@ class HeadInfo:
 
     `classes` by output; `group_names` and `train_counts` (rows per group in train, for train-weighted
     accuracy) align; `group_columns` empty: the groups are the classes. `store_path` is where the store was, a
-    hint only; `store_fingerprint` and `store_recipe` say which features the head fits, `store_content` which
-    rows it has seen ("": an older file, or arrays). `summary` holds a group report's plain data by split.
-    `unconverged` of the `trained` heads did not converge. It was trained on so many augmented `views` beside
-    each image.
+    hint only; `store_fingerprint` and `store_recipe` say which features the head fits. `summary` holds a
+    group report's plain data by split. `unconverged` of the `trained` heads did not converge. It was trained
+    on so many augmented `views` beside each image.
 
     `fitted_on`: the splits whose rows decided the head: it was fitted, tuned or standardised on them; None:
     an older file that does not say. `chosen_by` names the rule that chose the head among a sweep's, by its
-    figures on `chosen_on`; empty for a head that was fitted alone.
+    figures on `chosen_on`; empty for a head that was fitted alone. `seen` marks the rows of these splits, see
+    `seen.py`; empty: an older file, or arrays.
     """
 
     classes: tuple[str, ...]
@@ -72,7 +73,7 @@ class HeadInfo:
     fitted_on: tuple[str, ...] | None = None
     chosen_by: str = ""
     chosen_on: str = ""
-    store_content: str = ""
+    seen: Mapping[str, str] = field(default_factory=dict, repr=False)
     headwater: str = __version__
 
     @classmethod
@@ -88,6 +89,8 @@ class HeadInfo:
         """The record of a head fitted on a task, and chosen by a rule that looked at a split if it was."""
         origin: Origin = task.origin
         counts = task.group_counts("train") if "train" in task.splits else np.zeros(0, dtype=np.int64)
+        fitted_on = splits_read(fitted.method, fitted.settings)
+        seen = {each: seen_rows(task, each) for each in (*fitted_on, chosen_on) if each in task.splits}
         return cls(
             classes=task.classes,
             target=task.target_name,
@@ -108,24 +111,26 @@ class HeadInfo:
             trained=fitted.trained,
             unconverged=fitted.unconverged,
             views=task.views,
-            fitted_on=splits_read(fitted.method, fitted.settings),
+            fitted_on=fitted_on,
             chosen_by=chosen_by,
             chosen_on=chosen_on,
-            store_content=origin.content,
+            seen={name: marks for name, marks in seen.items() if marks},
         )
 
-    def in_sample(self, split: str, content: str = "") -> str:
+    def in_sample(self, split: str, task: Task | None = None) -> str:
         """Why figures on a split are no figures of new rows, as what the head is; empty where they are.
 
-        `content`: that of the store whose split it is, if not the one that the head was trained on, so that
-        a split of another store is not taken for the one of the same name.
+        `task`: that whose split it is, if not the one that the head was trained on. Its rows are then looked
+        for among those seen, whatever either task calls its splits; where no rows are marked, names decide.
         """
-        if content and self.store_content and content != self.store_content:
-            return ""
-        if self.fitted_on is not None and split in self.fitted_on:
+        shared = None if task is None else splits_shared(task, split, self.seen)
+        shared = [split] if shared is None else shared
+        if any(name in shared for name in self.fitted_on or ()):
             return f"fitted, tuned or standardised on rows of {split}"
-        if split == self.chosen_on:
-            return f"chosen among a sweep's heads by rule {self.chosen_by!r}, which looks at {split}"
+        if self.chosen_on in shared:
+            looked = f"which looks at {self.chosen_on}"
+            where = "" if split == self.chosen_on else f", and so at rows of {split}"
+            return f"chosen among a sweep's heads by rule {self.chosen_by!r}, {looked}{where}"
         return ""
 
 
@@ -181,7 +186,7 @@ def load_head(path: str | os.PathLike[str]) -> tuple[LinearHead, HeadInfo]:
         )
     try:
         return _parsed(content, tensors)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise RequestError(f"{shown} has damaged metadata ({error}); fit the head again") from error
 
 
@@ -193,6 +198,8 @@ def _parsed(content: Mapping[str, Any], tensors: Mapping[str, Any]) -> tuple[Lin
     if values.get("fitted_on") is not None:
         values["fitted_on"] = tuple(values["fitted_on"])
     info = HeadInfo(**values)
+    for marks in info.seen.values():
+        marks_in(marks)
     weight, bias = tensors["weight"].astype(np.float32), tensors["bias"].astype(np.float32)
     if weight.ndim != 2 or bias.shape != weight.shape[:1] or len(info.classes) != len(bias):
         raise ValueError(f"weight {weight.shape} and bias {bias.shape} for {len(info.classes)} classes")

@@ -68,8 +68,9 @@ def evaluate(
 ) -> GroupReport:
     """Measure a head file on a split of a store, by the columns that the head was fitted with.
 
-    Warns where the rows of val or test are not new to the head: it was fitted, tuned or chosen on them.
-    Another store's are new, whatever its splits are called.
+    Warns where rows of val or test are not new to the head: it was fitted, tuned or chosen on them, in this
+    store or in another that holds them. Rows are known again by their keys and features; for a head file that
+    marks none, as older ones do, the split's name decides.
 
     `levels`: columns of the store that hold coarser levels of the classes, such as genus and family, for
     `GroupReport.by_level`. Raises RequestError when the store's features are not those the head was trained
@@ -98,7 +99,7 @@ def measured(
     check_fits(trained, info, opened, os.fspath(head))
     task = Task.from_store(opened, info.target, info.group_columns, info.split, classes=info.classes)
     (report,) = report_on(task, [trained], split, levels=_levels(opened, task, levels))
-    return report, info.in_sample(split, task.origin.content)
+    return report, info.in_sample(split, task)
 
 
 def without_group(task: Task) -> dict[str, int]:

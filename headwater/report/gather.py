@@ -50,7 +50,7 @@ def gather(run: Run, images: str | os.PathLike[str] | None = None) -> ReportData
     reports = report_on(task, [each.head for each in run.heads], split)
     names = _unique_names(run.heads)
     many = about_worst_shares(run, split)
-    where = split, task.origin.content
+    where = split, task
     every = [_method(*parts, where, many=many) for parts in zip(names, run.heads, reports, strict=True)]
     every.sort(key=lambda m: (-m.aimed.value, -m.overall.value, m.name))
     best = _best(run, every)
@@ -160,7 +160,7 @@ def _unique_names(heads: Sequence[RunHead]) -> list[str]:
 
 
 def _method(
-    name: str, each: RunHead, report: GroupReport, where: tuple[str, str], *, many: bool
+    name: str, each: RunHead, report: GroupReport, where: tuple[str, Task], *, many: bool
 ) -> MethodResult:
     """One head's figures; `where`: the split, and the content of the store whose it is."""
     info, ending = each.info, each.head.convergence

@@ -140,6 +140,8 @@ def _rewrite(path: Path, **changes: Any) -> None:
         ({"format": None}, "has damaged metadata"),
         ({"classes": None}, "has damaged metadata"),
         ({"seed": None}, "has damaged metadata"),
+        ({"seen": {"val": "AAAA"}}, "has damaged metadata"),
+        ({"seen": ["val"]}, "has damaged metadata"),
         ({"convergence": {"converged": True}}, "has damaged metadata"),
         ({"classes": ["one", "two", "three"]}, "for 3 classes"),
         ({"bias": np.zeros(3, "f4")}, "has damaged metadata"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -114,7 +115,8 @@ def test_a_report_on_val_marks_what_has_seen_it_and_counts_rows_of_no_group(made
         "LLR-class": "fitted, tuned or standardised on rows of val",
     }
     run = open_run(made.run / "val")
-    others = [replace(each, info=replace(each.info, store_content="another store's")) for each in run.heads]
+    seen = {"train": base64.b64encode(bytes(8)).decode()}  # a row of another store
+    others = [replace(each, info=replace(each.info, seen=seen)) for each in run.heads]
     elsewhere = gather(replace(run, heads=tuple(others)))
     assert [each.in_sample for each in elsewhere.methods] == ["", ""]
     unknown = [known[made.keys[row]] for row in (20, 21) if made.ok[row] and known[made.keys[row]]]

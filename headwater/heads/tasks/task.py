@@ -52,12 +52,13 @@ SCORES_AT_ONCE = 32_000_000
 
 @dataclass(frozen=True)
 class Origin:
-    """Where the features came from, kept with every head trained on them; `content` is the store's."""
+    """Where the features came from, kept with every head; `content` is the store's, `store` itself open."""
 
     path: str = ""
     fingerprint: str = ""
     recipe: Mapping[str, Any] = field(default_factory=dict)
     content: str = ""
+    store: Store | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -170,6 +171,7 @@ class Task:
                 fingerprint=store.fingerprint,
                 recipe=dict(store.plan.recipe),
                 content=store.content,
+                store=store,
             ),
             placed=placed,
             views=[store.augmented(view) for view in range(1, store.views + 1)] if views else (),
