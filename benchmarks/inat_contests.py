@@ -49,11 +49,7 @@ def _settings(given: Mapping[str, strength.Grid]) -> str:
     return (
         f"Settings tried: {strength.PICK}, our pick, {tried[strength.PICK]}, {rivals}; all are picked by the "
         "same rule on the same val."
-        + (
-            f" GroupDRO, and the worst group shrunk, have fewer, for their time: L2 of {worst}."
-            if fewer
-            else ""
-        )
+        + (f" GroupDRO, and the worst group shrunk, have fewer, for their time: {worst}." if fewer else "")
     )
 
 

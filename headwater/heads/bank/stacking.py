@@ -92,8 +92,8 @@ class SmoothGroup:
         """The group's heads, in order."""
         stack, passes, families = self._stack, self._passes, self._group.families
         _, columns, numbers = stack.theta.shape
-        room = min(_HEADS_BYTES, self._workspace.memory // _HEADS_SHARE)
-        widest = max(1, room // ((2 * MEMORY + 8) * columns * numbers * stack.theta.element_size()))
+        taken = min(_HEADS_BYTES, self._workspace.memory // _HEADS_SHARE)
+        widest = max(1, taken // ((2 * MEMORY + 8) * columns * numbers * stack.theta.element_size()))
         if self._group.specs[0].minibatch is not None:
             return self._by_minibatches()
         if self._spanned and isinstance(passes, Prepared):
@@ -102,12 +102,11 @@ class SmoothGroup:
             stack = self._approached(stack, passes.rows, families, Room(widest))
         rows, dim = passes.rows.shape
         directions = passes.directions_for(2 * _EXPECTED * rows * dim * columns * stack.heads)
-        if self._reader.unmapped:  # a sample and its logits are not counted in the memory
-            return solve_path(stack, directions, families, Room(widest))
-        sampled = max(_SAMPLED_LEAST, _SAMPLED_PER_DIM * dim)
-        if rows < _SAMPLED_PART * sampled:
-            return solve_path(stack, directions, families, Room(widest))
-        return solve_path(stack, directions, families, Room(widest, sampled, self._workspace.holds(rows)))
+        room, sampled = Room(widest), max(_SAMPLED_LEAST, _SAMPLED_PER_DIM * dim)
+        # A sample and its logits are not counted in a memory that was asked for.
+        if rows >= _SAMPLED_PART * sampled and not self._reader.unmapped:
+            room = Room(widest, sampled, self._workspace.holds(rows))
+        return solve_path(stack, directions, families, room)
 
     def _approached(
         self, stack: SmoothStack, rows: Streamed, families: NDArray[np.int64], room: Room

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from headwater.heads.solvers.history import dot
-from headwater.heads.solvers.onepass import Sample
 from headwater.heads.solvers.preconditioner import Preconditioner
+from headwater.heads.solvers.sampling import Sample
 
 # A direction is found when its residual, in the preconditioner's metric, is this share of what it was, and
 # given up after so many products: what is left is the next step's.

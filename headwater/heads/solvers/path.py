@@ -1,7 +1,8 @@
 """Solves heads that differ only in their L2 strength as a path: a few first, then those between them.
 
 The optimum is a smooth function of log λ, so a polynomial through the nearest solved strengths starts a
-head so close to its optimum that one or two iterations remain. How a stack is solved lives in `smooth`.
+head so close to its optimum that one or two iterations remain. Where the first are slow, they are given up
+and found one after another, each from stronger ones. How a stack is solved lives in `smooth`.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from headwater.heads.rows.blocks import Blocks
 from headwater.heads.solvers.preconditioner import Directions
 from headwater.heads.solvers.smooth import Newton, solve_smooth
 from headwater.heads.solvers.stack import SmoothStack, Solved
+from headwater.heads.specs.spec import SETTLING
 
 _STRIDES = (32, 16, 8, 4, 2, 1)
 # A pass over the rows costs much the same for few columns of heads as for this share of so many: stacks that
@@ -30,7 +32,7 @@ _WIDEST = 3.0
 _RAREST = 1e-6  # no class is taken to be rarer
 # A head that took more iterations than this from nothing is far from its optimum, and one between others that
 # took more than these two is not where they pointed.
-_PATIENCE, _SOON = 8, 2
+_TRIED, _SOON = 8, 2
 _LINK = 8  # the stride of strengths that are solved one after another
 _NUMBERS = 1 << 24  # probabilities of sampled rows held at once
 
@@ -69,7 +71,10 @@ def lagrange(nodes: NDArray[np.float64], at: float) -> NDArray[np.float64]:
 def _interpolate(
     stack: SmoothStack, theta: Tensor, heads: list[int], usable: NDArray[np.bool_], family: NDArray[np.int64]
 ) -> SmoothStack:
-    """The given heads of the stack, started from the polynomial through their nearest `usable` relatives."""
+    """The given heads of the stack, started from the polynomial through their nearest `usable` relatives.
+
+    Without any they start where they were left, if they were begun, and cold if not.
+    """
     log = stack.l2.clamp_min(1e-300).log().cpu().numpy()
     chosen = stack.of(torch.tensor(heads, device=theta.device))
     start, cold = chosen.theta.clone(), chosen.cold.clone()
@@ -83,7 +88,7 @@ def _interpolate(
         _, first = np.unique(log[nearest], return_index=True)
         nearest = nearest[np.sort(first)]
         if len(nearest) == 0:
-            if bool(theta[head].any()):  # it was given up there
+            if bool(theta[head].any()):
                 start[place], cold[place] = theta[head], False
             continue
         if np.diff(np.sort(log[nearest])).max(initial=0) > _WIDEST:
@@ -129,9 +134,9 @@ class Room:
 def solve_path(stack: SmoothStack, directions: Directions, family: NDArray[np.int64], room: Room) -> Solved:
     """Solve every head of a smooth stack.
 
-    `family` (H,) numbers the sets of heads that differ only in `l2`. Those of the first round that are slow
-    are given up, and solved with some between them one after another, from the strongest penalty down: near
-    its optimum a head takes few Newton steps, and far from it many.
+    `family` (H,) numbers the sets of heads that differ only in `l2`. Where there is room for Newton steps,
+    those of the first round that are slow are given up, and solved with some between them one after another,
+    from the strongest penalty down: near its optimum a head takes few such steps, and far from it many.
     """
     path = _Path(stack, directions, family, room)
     strides = _STRIDES if stack.heads * stack.theta.shape[1] >= _WIDE else _STRIDES_OF_NARROW
@@ -154,6 +159,7 @@ class _Path:
         self._stack, self._directions, self._family, self._room = stack, directions, family, room
         self._theta = torch.zeros_like(stack.theta)
         self._usable = np.zeros(stack.heads, dtype=bool)
+        self._spent = torch.zeros_like(stack.max_iterations)  # iterations of heads that were given up
         self.answers = Solved.into(self._theta)
         self.done: set[int] = set()
         self.alone = ~stack.cold.cpu().numpy()
@@ -168,10 +174,14 @@ class _Path:
         _, place, relatives = np.unique(self._family, return_inverse=True, return_counts=True)
         others = (relatives[place] > 1) & ~self.alone & (self.l2 > 0)
         may = torch.from_numpy(others).to(limit.device)
-        limited = torch.where(may, limit.clamp_max(_PATIENCE), limit)
-        self.solve(heads, newton_after=_PATIENCE, max_iterations=limited)
-        cut = (~self.answers.converged & (limited < limit)).cpu().numpy()
+        limited = torch.where(may, limit.clamp_max(_TRIED), limit)
+        self.solve(heads, newton_after=_TRIED + 1, max_iterations=limited)
+        found = self.answers
+        moving = (found.iterations >= limited) & (self._stack.tolerance <= SETTLING)
+        cut = ((moving | ~found.converged) & (limited < limit)).cpu().numpy()
         slow = [head for head in heads if cut[head]]
+        self._usable[slow] = False
+        self._spent[slow] = found.iterations[slow]
         self.done -= set(slow)
         return slow
 
@@ -197,8 +207,8 @@ class _Path:
         if not heads:
             return
         stack = self._stack
-        if max_iterations is not None:
-            stack = dataclasses.replace(stack, max_iterations=max_iterations)
+        limit = (stack.max_iterations if max_iterations is None else max_iterations) - self._spent
+        stack = dataclasses.replace(stack, max_iterations=limit)
         if rows is not None:
             stack = dataclasses.replace(stack, loss=dataclasses.replace(stack.loss, rows=rows))
         started = _interpolate(stack, self._theta, heads, self._usable, self._family)
@@ -209,6 +219,7 @@ class _Path:
             ready = _from_shares(started.of(part))
             solved = solve_smooth(ready, self._directions, self._newton(ready, newton_after))
             self.answers.put(which, solved)
+            self.answers.iterations[which] += self._spent[which]
         converged = self.answers.converged.cpu().numpy()[heads]
         self._usable[heads] = converged & (self.l2[heads] > 0)
         self.done |= set(heads)

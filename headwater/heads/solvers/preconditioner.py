@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from headwater.heads.rows.blocks import Blocks, block_rows
-from headwater.heads.solvers.onepass import RowCurvature, Sample
+from headwater.heads.solvers.sampling import RowCurvature, Sample
 
 # Eigenvalues of a curvature by class below this share of the largest belong to shifts of all logits, which
 # the loss cannot see.

@@ -1,7 +1,8 @@
-"""Batched L-BFGS for smooth heads: one reading of the rows per iteration, and nothing kept of their size.
+"""Batched L-BFGS for smooth heads: one reading of the rows per iteration, and nothing kept of heads by rows.
 
 Every head that runs is evaluated once per reading, at the end of its full step or, where that was too long,
-at a shorter one; heads leave when they are done.
+at a shorter one; heads leave when they are done. Those that stay long may take Newton steps from sampled rows
+instead, which `newton` finds.
 """
 
 from __future__ import annotations
@@ -13,13 +14,15 @@ from torch import Tensor
 
 from headwater.heads.solvers.history import History, Metric, dot
 from headwater.heads.solvers.newton import SampledNewton
-from headwater.heads.solvers.onepass import Sample
 from headwater.heads.solvers.preconditioner import Directions, Preconditioner
+from headwater.heads.solvers.sampling import Sample
 from headwater.heads.solvers.stack import SEPARATED, SmoothStack, Solved
 from headwater.heads.specs.spec import SETTLING
 
 MEMORY = 10
-_SHORTEST = 1e-4  # a step that had to be cut to this share of its length leads nowhere
+# A step that had to be cut to this share of its length leads nowhere; to the other, where the gap is closed
+# already and only rounding makes steps too long.
+_SHORTEST, _SHORTEST_NEAR = 1e-4, 0.1
 _SUFFICIENT = 1e-4
 # The estimate of the gap, half the squared gradient in the quasi-Newton metric, may be short by a factor.
 _SAFETY = 4.0
@@ -54,15 +57,14 @@ class _Run:
     slope: Tensor
     length: Tensor
     fresh: Tensor  # at a new point, with no step to it yet
+    near: Tensor  # converged at the last such point
     failures: Tensor  # steps in a row that led nowhere
     least: Tensor  # the smallest estimate of the gap so far
     since: Tensor  # iterations since it fell
 
     @staticmethod
     def at(stack: SmoothStack) -> _Run:
-        theta = stack.theta
-        if theta.shape[1] > 1:  # the optimum has no component along a shift of all logits
-            theta = theta - theta.mean(1, keepdim=True)
+        theta = _centred(stack.theta)
         heads = torch.arange(stack.heads, device=theta.device)
         zero = torch.zeros(stack.heads, dtype=torch.float64, device=theta.device)
         run = _Run(
@@ -78,6 +80,7 @@ class _Run:
             slope=zero,
             length=zero + 1,
             fresh=torch.ones_like(heads, dtype=torch.bool),
+            near=torch.zeros_like(heads, dtype=torch.bool),
             failures=torch.zeros_like(heads),
             least=zero + torch.inf,
             since=torch.zeros_like(heads),
@@ -91,7 +94,7 @@ class _Run:
         weight = theta[..., :-1]
         value += self.l2 / 2 * dot(weight, weight)
         gradient[..., :-1] += self.l2.to(theta.dtype).view(-1, 1, 1) * weight
-        return value, gradient
+        return value, _centred(gradient)
 
     def of(self, keep: Tensor) -> None:
         for name in self.__dataclass_fields__:
@@ -116,7 +119,8 @@ def solve_smooth(stack: SmoothStack, directions: Directions, newton: Newton | No
         metric: Metric = simple
         if newton is not None and iteration >= newton.after:
             if drawn is None:
-                drawn = stack.loss.sample(newton.rows, stack.loss.curved(run.theta, run.weight_of))
+                bends = simple.mean.diagonal(dim1=1, dim2=2).sum(1).clamp_min(1e-300)
+                drawn = stack.loss.sample(newton.rows, stack.loss.curved(run.theta, run.weight_of, bends))
             metric = SampledNewton(simple, drawn, run.theta, run.weight_of, run.l2)
         _aim(run, history, metric)
         finished = _finish(run, answers, simple.mean, iteration)
@@ -131,14 +135,22 @@ def solve_smooth(stack: SmoothStack, directions: Directions, newton: Newton | No
         iteration += 1
 
 
+def _centred(theta: Tensor) -> Tensor:
+    """Without its component along shifts of all logits, which no loss sees and every optimum lacks.
+
+    Rounding makes gradients and steps have one, and metrics, singular there, make it large.
+    """
+    return theta - theta.mean(1, keepdim=True) if theta.shape[1] > 1 else theta
+
+
 def _aim(run: _Run, history: History, metric: Metric) -> None:
     """Gives the heads that are at a new point a direction, and their full length to try."""
-    step = history.direction(run.gradient, metric)
+    step = _centred(history.direction(run.gradient, metric))
     slope = dot(run.gradient, step)
     uphill = run.fresh & ~(slope < 0) & (dot(run.gradient, run.gradient) > 0)
     if bool(uphill.any()):
         history.forget(uphill)
-        step = history.direction(run.gradient, metric)
+        step = _centred(history.direction(run.gradient, metric))
         slope = dot(run.gradient, step)
     if bool(run.fresh.all()):
         run.step, run.slope = step, slope
@@ -176,7 +188,7 @@ def _advance(run: _Run, stack: SmoothStack, history: History) -> None:
     # Where the secant of the two slopes vanishes, well inside the step.
     share = run.slope / (run.slope - slope)
     shorter = run.length * torch.nan_to_num(share, nan=0.1).clamp(0.1, 0.6)
-    given_up = ~taken & (shorter < _SHORTEST)
+    given_up = ~taken & (shorter < torch.where(run.near, _SHORTEST_NEAR, _SHORTEST))
     if bool(given_up.any()):
         history.forget(given_up)
     run.failures = torch.where(taken, 0, run.failures + given_up.long())
@@ -199,6 +211,7 @@ def _finish(run: _Run, answers: Solved, curvature: Tensor, iteration: int) -> Te
     separated = (run.l2 == 0) & (run.objective < SEPARATED)
     converged = fresh & (certified | (estimate <= target)) & ~separated
 
+    run.near = torch.where(fresh, converged, run.near)
     falls = fresh & (estimate < run.least / 2)
     run.least = torch.where(falls, estimate, run.least)
     run.since = torch.where(falls, 0, run.since + fresh.long())
