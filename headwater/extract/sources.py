@@ -14,12 +14,13 @@ import numpy as np
 
 from headwater.errors import RequestError
 from headwater.extract import hub
-from headwater.extract.archives import ARCHIVE_SUFFIXES, ArchiveSource, is_archive_name
+from headwater.extract.archives import ArchiveSource
 from headwater.extract.arrays import ArraySource, open_arrays
 from headwater.extract.datasets import DatasetSource
 from headwater.extract.folder import FolderSource
 from headwater.extract.manifest import open_manifest
 from headwater.extract.rows import Raw
+from headwater.members import ARCHIVE_SUFFIXES, is_archive_name
 from headwater.store import show_key
 
 MANIFEST_SUFFIXES = (".csv", ".tsv", ".parquet")

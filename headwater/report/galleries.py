@@ -49,12 +49,13 @@ def galleries_of(
     mistakes = [_mistakes(run.task, rows, mine) for mine, _ in pairs]
     chosen = [row for each in mistakes for row in rows[each.shown]]
     pictures = Pictures(place, [str(run.store.keys[row]) for row in chosen])
-    found, unread = [], 0
+    found: list[Gallery] = []
+    lost: list[str] = []
     for (mine, theirs), each in zip(pairs, mistakes, strict=True):
-        gallery, failures = _gallery(run, pictures, rows, (mine, theirs), each)
+        gallery, without = _gallery(run, pictures, rows, (mine, theirs), each)
         found.append(gallery)
-        unread += failures
-    note = f"{unread} of the pictures could not be read and are left out." if unread else pictures.note
+        lost += without
+    note = pictures.without(lost) if lost else pictures.note
     return tuple(found), note
 
 
@@ -71,16 +72,17 @@ def _gallery(
     rows: NDArray[np.int64],
     pair: tuple[_Said, _Said | None],
     mistakes: _Mistakes,
-) -> tuple[Gallery, int]:
-    """The mistakes of a pair's first head, and how many of the chosen pictures could not be read."""
+) -> tuple[Gallery, list[str]]:
+    """The mistakes of a pair's first head, and the keys of the chosen that have no picture."""
     task, (mine, theirs), wrong = run.task, pair, mistakes.wrong
     truth = task.target[rows]
-    taken, unread = [], 0
+    taken: list[Picture] = []
+    lost: list[str] = []
     for place in mistakes.shown if not pictures.note else []:
         key = str(run.store.keys[rows[place]])
         uri = pictures.thumbnail(key)
         if uri is None:
-            unread += 1
+            lost.append(key)
             continue
         taken.append(
             Picture(
@@ -101,7 +103,7 @@ def _gallery(
         other_method=None if theirs is None else theirs.method.name,
         pictures=tuple(taken),
     )
-    return gallery, unread
+    return gallery, lost
 
 
 def _spread(values: NDArray[np.int64], most: int) -> list[int]:

@@ -14,8 +14,9 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from headwater.errors import RequestError
+from headwater.members import is_archive_name
 from headwater.pixels import channels_last, choose_images, image_bytes, value_range
-from headwater.report.archives import MOST_GZIPPED, is_archive, members
+from headwater.report.archives import is_slow, members
 from headwater.store import read_arrays, show_key
 
 SIDE = 168  # shown at 112 pixels, sharp enough for a phone's screen
@@ -45,14 +46,14 @@ class Pictures:
                 self._arrays = _ArrayImages(place)
             except RequestError as error:
                 self.note = f"The images are not shown: {error}."
-        elif not (place.is_file() and is_archive(place)):
+        elif not (place.is_file() and is_archive_name(place.name)):
             self.note = (
-                "The images are not at hand, so none is shown: there is no folder, manifest, array file, "
-                "zip, tar or gzipped tar at the place that the store names. Give it with --images."
+                "The images are not at hand, so none is shown: there is no folder, manifest, array file or "
+                "archive at the place that the store names. Give it with --images."
             )
-        elif place.suffix.lower() not in (".zip", ".tar") and place.stat().st_size > MOST_GZIPPED:
+        elif is_slow(place):
             self.note = (
-                "The images are not shown, since all of a large gzipped tar would be unpacked for a few. "
+                "The images are not shown, since all of a large compressed tar would be unpacked for a few. "
                 "Unpack it and give the folder with --images."
             )
 
@@ -66,6 +67,13 @@ class Pictures:
         except (OSError, ValueError, SyntaxError, IndexError, Image.DecompressionBombError):
             return None
 
+    def without(self, keys: Sequence[str]) -> str:
+        """Why the pictures of these rows, which have no thumbnail, are left out."""
+        absent = sum(not self._is_there(key) for key in keys)
+        counts = {"could not be found": absent, "could not be read": len(keys) - absent}
+        said = " and ".join(f"{count} {what}" for what, count in counts.items() if count)
+        return f"Of the pictures, {said}; they are left out."
+
     def _open(self, key: str) -> Image.Image:
         if self._arrays is not None:
             return self._arrays.picture(int(key))
@@ -76,12 +84,18 @@ class Pictures:
         return ImageOps.exif_transpose(picture)
 
     def _content(self, key: str) -> io.BytesIO:
-        if key not in self._members:
+        content = self._members.get(key)
+        if content is None:
             raise FileNotFoundError(key)
-        return io.BytesIO(self._members[key])
+        return io.BytesIO(content)
+
+    def _is_there(self, key: str) -> bool:
+        if self._arrays is not None:
+            return True
+        return key in self._members if self._folder is None else os.path.lexists(self._folder / key)
 
     @cached_property
-    def _members(self) -> dict[str, bytes]:
+    def _members(self) -> dict[str, bytes | None]:
         return {} if self.note else members(self._place, self._wanted)
 
 

@@ -6,15 +6,18 @@ import base64
 import io
 import re
 import shutil
+import stat
 import tarfile
 import zipfile
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from PIL import Image
 
 from headwater.errors import RequestError
+from headwater.extract.archives import ArchiveSource
 from headwater.report import build_report
 from headwater.report.archives import members
 from headwater.report.galleries import _spread
@@ -112,7 +115,10 @@ def test_pictures_that_cannot_be_read_are_counted(made: HandMade) -> None:
         (made.images / key).write_bytes(b"no picture")
     data = gather(open_run(made.run))
     assert all(not gallery.pictures for gallery in data.galleries)
-    assert data.gallery_note.startswith(f"{len(shown)} of the pictures could not be read")
+    assert data.gallery_note == f"Of the pictures, {len(shown)} could not be read; they are left out."
+    (made.images / shown[0]).unlink()
+    said = f"Of the pictures, 1 could not be found and {len(shown) - 1} could not be read; they are left out."
+    assert gather(open_run(made.run)).gallery_note == said
 
 
 def _packed(images: Path, place: Path) -> Path:
@@ -142,7 +148,59 @@ def test_pictures_out_of_an_archive_are_those_of_its_folder(ending: str, made: H
     torn = gather(open_run(made.run), place)
     lost = [sum(len(each.pictures) for each in data.galleries) for data in (found, torn)]
     assert lost[0] > lost[1]
-    assert torn.gallery_note == f"{lost[0] - lost[1]} of the pictures could not be read and are left out."
+    said = f"Of the pictures, {lost[0] - lost[1]} could not be read; they are left out."
+    assert torn.gallery_note == said
+
+
+FORMS = {
+    ".tar": "w",
+    ".TAR": "w:gz",
+    ".tgz": "w",
+    ".tar.gz": "w:gz",
+    ".tar.bz2": "w:bz2",
+    ".tar.xz": "w:xz",
+    ".tar.zst": "w",
+}
+
+
+@pytest.mark.parametrize("ending", sorted(FORMS))
+def test_members_of_a_tar_are_those_that_extraction_makes_rows_of(ending: str, tmp_path: Path) -> None:
+    place = tmp_path / f"a{ending}"
+    links = {
+        "cats/hard.jpg": (tarfile.LNKTYPE, "./dogs//2.jpg"),
+        "cats/soft.jpg": (tarfile.SYMTYPE, "../dogs/./2.jpg"),
+        "cats/on.jpg": (tarfile.SYMTYPE, "hard.jpg"),
+        "early.jpg": (tarfile.SYMTYPE, "late.jpg"),
+    }
+    with tarfile.open(place, FORMS[ending]) as archive:
+        for name in ("./cats/1.jpg", "dogs/2.jpg", "caf\udce9.jpg", *links, "late.jpg"):
+            info = tarfile.TarInfo(name)
+            if name in links:
+                info.type, info.linkname = links[name]
+            info.size = 0 if name in links else len(name)
+            archive.addfile(info, io.BytesIO(b"#" * (info.size - 1) + bytes([len(name)])))
+    if ending == ".tar.zst":
+        place.write_bytes(pa.Codec("zstd").compress(place.read_bytes(), asbytes=True))
+    source = ArchiveSource(place)
+    expected = {key: source.load(row) for row, key in enumerate(source.keys)}
+    assert len(expected) == 8
+    assert members(place, list(expected)) == expected
+    for key, content in expected.items():  # whatever else is asked for
+        assert members(place, [key, "none.jpg"]) == {key: content}
+
+
+def test_members_of_a_zip_are_those_that_extraction_makes_rows_of(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for name, target in (("cats\\1.jpg", ""), ("link.jpg", "./cats/1.jpg"), ("unix\\2.jpg", "")):
+            info = zipfile.ZipInfo("made")
+            info.filename, info.create_system = name, 0 if name.startswith("cats") else 3
+            info.external_attr = (stat.S_IFLNK if target else stat.S_IFREG) << 16
+            archive.writestr(info, target or f"holds {name}")
+    (tmp_path / "a.zip").rename(tmp_path / "a.tar")  # whatever it is called
+    source = ArchiveSource(tmp_path / "a.tar")
+    expected = {key: source.load(row) for row, key in enumerate(source.keys)}
+    assert set(expected) == {"cats/1.jpg", "link.jpg", "unix\\2.jpg"}
+    assert members(tmp_path / "a.tar", [*expected, "none.jpg"]) == expected
 
 
 def test_members_that_are_no_pictures_are_left_out(tmp_path: Path) -> None:
@@ -156,25 +214,30 @@ def test_members_that_are_no_pictures_are_left_out(tmp_path: Path) -> None:
             info.size = len(content)
             archive.addfile(info, io.BytesIO(content))
     wanted = ["a/real.jpg", "link.jpg", "pipe.jpg", "absent.jpg"]
-    assert members(tmp_path / "a.tar", wanted) == {"a/real.jpg": b"later"}
+    found = {"a/real.jpg": b"later", "link.jpg": None, "pipe.jpg": None}
+    assert members(tmp_path / "a.tar", wanted) == found
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         archive.writestr("good.jpg", "good")
         archive.writestr("torn.jpg", "torn")
     content = bytearray((tmp_path / "a.zip").read_bytes())
     content[content.index(b"torn.jpgtorn") + len("torn.jpg")] ^= 1  # its checksum is another now
     (tmp_path / "a.zip").write_bytes(content)
-    assert members(tmp_path / "a.zip", ["good.jpg", "torn.jpg"]) == {"good.jpg": b"good"}
+    assert members(tmp_path / "a.zip", ["good.jpg", "torn.jpg"]) == {"good.jpg": b"good", "torn.jpg": None}
+    (tmp_path / "a.zip").write_bytes(b"PK\x03\x04 and no list")
+    assert members(tmp_path / "a.zip", ["good.jpg"]) == {"good.jpg": None}
 
 
 def test_archives_that_are_slow_to_look_into_are_said_to_be(
     made: HandMade, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("headwater.report.pictures.MOST_GZIPPED", 1_000)
-    for ending, said in (
-        (".tar.gz", "all of a large gzipped tar would be unpacked"),
-        (".tar.xz", "not at hand"),
+    monkeypatch.setattr("headwater.report.archives.MOST_PACKED", 1_000)
+    for ending, start, said in (
+        (".tar", b"\x1f\x8b", "all of a large compressed tar would be unpacked"),
+        (".tgz", b"BZh", "all of a large compressed tar would be unpacked"),
+        (".7z", b"7z", "not at hand"),
+        (".tar.gz", b"no tar", "could not be read; they are left out"),
     ):
-        (tmp_path / f"packed{ending}").write_bytes(bytes(2_000))
+        (tmp_path / f"packed{ending}").write_bytes(start + bytes(2_000))
         data = gather(open_run(made.run), tmp_path / f"packed{ending}")
         assert said in data.gallery_note
         assert not any(gallery.pictures for gallery in data.galleries)

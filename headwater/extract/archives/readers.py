@@ -10,20 +10,20 @@ from pathlib import Path
 from typing import Protocol
 
 from headwater.extract.archives.inflating import Inflater, PointsOnTheWay
-from headwater.extract.archives.names import Member, is_image
+from headwater.extract.archives.names import is_image
 from headwater.extract.archives.spool import Spool
-from headwater.extract.archives.streams import Forward, Limited, compression_of, pieces
+from headwater.extract.archives.streams import Forward, Limited, pieces
 from headwater.extract.archives.tars import DAMAGED, damaged, list_tar
 from headwater.extract.archives.zips import DAMAGED_MEMBER, Zip
 from headwater.extract.files import LARGEST_FILE
 from headwater.extract.rows import ReadError
+from headwater.members import Member, form_of
 
 MOST_UNPACKED = 4
 """Times the content of a gzip file that may be unpacked again for the order of the rows; above it, the images
 are put in order in a temporary file once."""
 
 _END = 1 << 62
-_ZIP = (b"PK\x03\x04", b"PK\x05\x06")  # how a zip begins: with its first member, or with an empty list
 
 Places = Sequence[tuple[int, int]]
 """(place, size) of contents, in bytes where a reader does not say otherwise."""
@@ -53,14 +53,12 @@ def open_reader(path: Path, shown: str) -> Reader:
         OSError: it cannot be opened.
         RequestError: it is no archive, or its list of members is damaged.
     """
-    compression = compression_of(path)
-    if compression == "gzip":
-        return GzipReader(path, shown)
-    if compression:
-        return SpoolReader(path, shown, compression)
-    with path.open("rb") as file:
-        is_zip = file.read(4) in _ZIP
-    return ZipReader(path, shown) if is_zip else TarReader(path, shown)
+    form = form_of(path)
+    if form == "zip":
+        return ZipReader(path, shown)
+    if form == "tar":
+        return TarReader(path, shown)
+    return GzipReader(path, shown) if form == "gzip" else SpoolReader(path, shown, form)
 
 
 class ZipReader:

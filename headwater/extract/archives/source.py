@@ -15,18 +15,6 @@ from headwater.extract.taxonomy import Columns, folder_columns
 from headwater.printable import counted
 from headwater.store import show_key
 
-ARCHIVE_SUFFIXES = (
-    ".zip",
-    ".tar",
-    *(f".tar.{kind}" for kind in ("gz", "bz2", "xz", "zst")),
-    *(".tgz", ".tbz2", ".txz", ".tzst"),
-)
-
-
-def is_archive_name(name: str) -> bool:
-    """Whether a file of this name is taken for an archive."""
-    return name.lower().endswith(ARCHIVE_SUFFIXES)
-
 
 class ArchiveSource:
     """The images of a tar or zip, with the keys, order and columns of the folder that it would unpack to.

@@ -23,16 +23,6 @@ _HISTORY = 1 << 10  # bytes behind the place of reading that tarfile may step ba
 _MOST_AT_ONCE = 64 << 20  # no header of a tar is longer, unless it lies about its length
 _PIECE = 1 << 20
 
-MAGIC = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\x00": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
-"""How compressed files begin."""
-
-
-def compression_of(path: Path) -> str:
-    """How a file is compressed by its first bytes; "" where it is not."""
-    with path.open("rb") as file:
-        start = file.read(6)
-    return next((name for magic, name in MAGIC.items() if start.startswith(magic)), "")
-
 
 def pieces(path: Path, compression: str) -> Iterator[bytes]:
     """The content of a bzip2, xz or zstd file, a megabyte at a time.

@@ -9,17 +9,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from headwater.errors import RequestError
-from headwater.extract.archives.names import Kind, Member
+from headwater.members import Member, tar_member
 
 DAMAGED = (tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError, ValueError, OverflowError)
 """What reading a damaged archive raises."""
-
-_LINKS: dict[bytes, Kind] = {tarfile.SYMTYPE: "symbolic link", tarfile.LNKTYPE: "hard link"}
-_SPECIAL = {
-    tarfile.FIFOTYPE: "not a regular file (a named pipe)",
-    tarfile.CHRTYPE: "not a regular file (a device)",
-    tarfile.BLKTYPE: "not a regular file (a device)",
-}
 
 
 def list_tar(stream: Any, shown: str) -> Iterator[Member]:
@@ -36,7 +29,7 @@ def list_tar(stream: Any, shown: str) -> Iterator[Member]:
             tar.members = []  # type: ignore[attr-defined]  # it would keep all of them
             if info.size < 0:
                 raise EOFError(f"a member says that it has {info.size:,} bytes")
-            yield _member(info)
+            yield tar_member(info)
         # tarfile takes a header that makes no sense for the end
         stream.seek(tar.offset)
         if stream.read(tarfile.BLOCKSIZE).strip(b"\0"):
@@ -49,15 +42,3 @@ def damaged(shown: str, error: BaseException) -> RequestError:
     """The refusal of an archive that cannot be read to its end."""
     said = " ".join(str(error).split())[:120] or type(error).__name__
     return RequestError(f"the archive {shown} is damaged or incomplete ({said}); get it once more")
-
-
-def _member(info: tarfile.TarInfo) -> Member:
-    if info.type in _LINKS:
-        return Member(info.name, _LINKS[info.type], target=info.linkname)
-    if info.isdir():
-        return Member(info.name, "folder")
-    if info.issparse():
-        return Member(info.name, "special", problem="stored with holes, which are not read from archives")
-    if not info.isreg():
-        return Member(info.name, "special", problem=_SPECIAL.get(info.type, "not a regular file"))
-    return Member(info.name, "file", info.offset_data, info.size)

@@ -5,19 +5,19 @@ from __future__ import annotations
 import bz2
 import lzma
 import os
-import stat
 import struct
 import threading
 import zipfile
 import zlib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from headwater.errors import RequestError
-from headwater.extract.archives.names import Kind, Member
 from headwater.extract.archives.streams import LZMA_MEMORY
 from headwater.extract.archives.tars import DAMAGED
 from headwater.extract.rows import ReadError
+from headwater.members import Member, zip_member
 from headwater.store import show_key
 
 DAMAGED_MEMBER = "damaged within the archive"
@@ -32,13 +32,6 @@ _OTHER_METHOD = "compressed in a way that cannot be read; pack the archive anew"
 
 _LONGEST_TARGET = 4096  # bytes of a link's target, as on Linux
 _ENCRYPTED = 1
-_FROM_DOS, _FROM_UNIX = 0, 3
-_SPECIAL = {
-    stat.S_IFIFO: "not a regular file (a named pipe)",
-    stat.S_IFCHR: "not a regular file (a device)",
-    stat.S_IFBLK: "not a regular file (a device)",
-    stat.S_IFSOCK: "not a regular file (a socket)",
-}
 
 
 class Zip:
@@ -66,19 +59,14 @@ class Zip:
             yield self._member(place, info)
 
     def _member(self, place: int, info: zipfile.ZipInfo) -> Member:
-        name, mode = _name(info), info.external_attr >> 16 if info.create_system == _FROM_UNIX else 0
-        if info.is_dir() or stat.S_ISDIR(mode):
-            return Member(name, "folder")
-        if stat.S_ISLNK(mode):
-            kind: Kind = "symbolic link"
-            try:
-                target = self.read(place, min(info.file_size, _LONGEST_TARGET))
-            except ReadError as error:
-                return Member(name, "special", problem=error.reason)
-            return Member(name, kind, target=target.decode("utf-8", "surrogateescape"))
-        if (problem := _SPECIAL.get(stat.S_IFMT(mode))) is not None:
-            return Member(name, "special", problem=problem)
-        return Member(name, "file", place, info.file_size)
+        member = zip_member(place, info)
+        if member.kind != "symbolic link":
+            return member
+        try:
+            target = self.read(place, min(member.size, _LONGEST_TARGET))
+        except ReadError as error:
+            return Member(member.name, "special", problem=error.reason)
+        return replace(member, target=target.decode("utf-8", "surrogateescape"))
 
     def read(self, place: int, size: int) -> bytes:
         """The content of a member; ReadError where it is damaged or compressed in an unknown way."""
@@ -144,10 +132,3 @@ def _lzma_head(said: bytes) -> bytes:
     if int.from_bytes(said[5:], "little") > LZMA_MEMORY:
         raise ReadError("made to be unpacked with more memory than any picture needs; pack the archive anew")
     return said[4:] + b"\xff" * 8
-
-
-def _name(info: zipfile.ZipInfo) -> str:
-    """The name with `/` between folders, which some programs of DOS and Windows write as backslashes."""
-    if info.create_system == _FROM_DOS and "/" not in info.filename:
-        return info.filename.replace("\\", "/")
-    return info.filename
