@@ -208,8 +208,9 @@ def annotate(
         typer.Option(
             "--levels",
             metavar="COL,COL",
-            help="The columns that are levels of a taxonomy, or become them by --edges, from the root. "
-            f"{_NAMES}",
+            help="The columns that are levels of a taxonomy, or become them by --edges, from the root. A "
+            "name of the last one must stand under one parent; one of those above that stands under several "
+            f"is kept apart in each. {_NAMES}",
         ),
     ] = None,
     edges: Annotated[
@@ -223,11 +224,14 @@ def annotate(
         list[str] | None, typer.Option("--drop", metavar="COL[,COL]", help=f"Columns to remove. {_NAMES}")
     ] = None,
 ) -> None:
-    """Add the columns of a table, joined by key, drop columns, or say which are levels of a taxonomy."""
+    """Add the columns of a table, joined by key, drop columns, or say which are levels of a taxonomy.
+
+    All that is asked for is done together, or none of it.
+    """
     from headwater.errors import RequestError
-    from headwater.store import annotate as add
-    from headwater.store import drop_annotations, open_store, read_table
-    from headwater.taxonomy import annotate_edges, describe_homonyms, levels_of, name_levels
+    from headwater.store import read_table
+    from headwater.store.annotate import changing
+    from headwater.taxonomy import annotate_edges, describe_homonyms, levels_among, name_levels
 
     dropped, named = _names(drop), _names(levels)
     if edges and (table is None or by is None or key is not None):
@@ -237,24 +241,24 @@ def annotate(
         )
     if table is None and not dropped and not named:
         raise RequestError("nothing to do: give a table whose columns to add, --levels COL,COL or --drop COL")
-    before = levels_of(open_store(store, unfinished=True).annotations)
+    tree, added = None, list[str]()
+    with changing(store) as draft:
+        before = levels_among(draft.columns, draft.levels)
+        draft.drop(dropped)
+        if edges and table is not None and by is not None:
+            added, tree = annotate_edges(
+                draft, table, by=by, levels=named, replace=replace, allow_missing=allow_missing
+            )
+        elif table is not None:
+            key = key or by or "path"
+            values = read_table(table, key=key)
+            added = draft.join(values, key=key, by=by, replace=replace, allow_missing=allow_missing)
+        if named and not edges:
+            tree = name_levels(draft, named)
     if dropped:
-        drop_annotations(store, dropped)
         _say(f"dropped {', '.join(dropped)} from {store}")
-    tree = None
-    if edges and table is not None and by is not None:
-        added, tree = annotate_edges(
-            store, table, by=by, levels=named, replace=replace, allow_missing=allow_missing
-        )
-        if added:
-            _say(f"added {', '.join(added)} to {store}")
-    elif table is not None:
-        key = key or by or "path"
-        values = read_table(table, key=key)
-        added = add(store, values, key=key, by=by, replace=replace, allow_missing=allow_missing)
+    if added:
         _say(f"added {', '.join(added)} to {store}")
-    if named and not edges:
-        tree = name_levels(store, named)
     if tree is not None:
         _say(f"levels of {store}, from the root: {tree.describe()}")
         if twice := describe_homonyms(tree):

@@ -1,4 +1,4 @@
-"""Adding columns to a store by key, dropping them, and saying which are levels."""
+"""Adding columns to a store by key, dropping them, and saying which are levels: together, or not at all."""
 
 from __future__ import annotations
 
@@ -40,27 +40,8 @@ def annotate(
     `allow_missing`, which gives them missing values) and for columns that exist (unless `replace`). An
     annotation is added whole or not at all.
     """
-    if key not in table:
-        raise RequestError(
-            f"the table has no column {key!r} to join by; it has "
-            f"{', '.join(map(repr, table))}; name one as the key"
-        )
-    names = [name for name in table if name != key]
-    if not names:
-        raise RequestError(f"the table has no column besides {key!r}; there is nothing to add")
-    keys = [value if isinstance(value, str) else str(value) for value in _plain(table[key])]
-    for name in names:
-        quote(name)
-        if len(table[name]) != len(keys):
-            raise RequestError(f"the column {name!r} has {len(table[name])} values for {len(keys)} keys")
-    with _changing(path) as (store, columns):
-        if by is None:
-            rows = _match(store, keys, allow_missing=allow_missing)
-        else:
-            rows = _match_values(store, store.annotations[by], keys, allow_missing=allow_missing)
-        added = {name: column_from_values(name, table[name]).take(rows) for name in names}
-        _add(store, columns, added, replace=replace)
-    return names
+    with changing(path) as draft:
+        return draft.join(table, key=key, by=by, replace=replace, allow_missing=allow_missing)
 
 
 def add_columns(path: str | os.PathLike[str], added: Sequence[Column], *, replace: bool = False) -> None:
@@ -68,26 +49,20 @@ def add_columns(path: str | os.PathLike[str], added: Sequence[Column], *, replac
 
     RequestError for another length, and for columns that are there already unless `replace`.
     """
-    with _changing(path) as (store, columns):
+    with changing(path) as draft:
         for column in added:
             quote(column.name)
-            if column.values.shape != (len(store),):
+            if column.values.shape != (len(draft.store),):
                 raise RequestError(
-                    f"the column {column.name!r} has {len(column)} values for {len(store)} rows"
+                    f"the column {column.name!r} has {len(column)} values for {len(draft.store)} rows"
                 )
-        _add(store, columns, {column.name: column for column in added}, replace=replace)
+        draft.add({column.name: column for column in added}, replace=replace)
 
 
 def drop_annotations(path: str | os.PathLike[str], names: Iterable[str]) -> None:
     """Remove columns; RequestError, and nothing removed, when one of them is not there."""
-    with _changing(path) as (store, columns):
-        have = ", ".join(columns) or "none"
-        for name in dict.fromkeys(names):
-            if name not in columns:
-                raise RequestError(f"{store.path} has no column {name!r} to drop; it has {have}")
-            del columns[name]
-        levels = [name for name in store.annotations.levels if name in columns]
-        write_annotations(store.path / ANNOTATIONS, store.plan, columns, levels)
+    with changing(path) as draft:
+        draft.drop(names)
 
 
 def set_levels(path: str | os.PathLike[str], levels: Sequence[str]) -> None:
@@ -95,27 +70,102 @@ def set_levels(path: str | os.PathLike[str], levels: Sequence[str]) -> None:
 
     RequestError for a column that is not there or of real numbers, and for one named twice.
     """
-    with _changing(path) as (store, columns):
-        check_levels(store, levels)
-        write_annotations(store.path / ANNOTATIONS, store.plan, columns, levels)
+    with changing(path) as draft:
+        draft.set_levels(levels)
 
 
-def check_levels(store: Store, levels: Sequence[str]) -> None:
-    """RequestError where these columns cannot be levels, see `set_levels`."""
-    columns = store.annotations
-    for name in levels:
-        if name not in columns:
-            have = ", ".join(columns) or "none"
-            raise RequestError(f"{store.path} has no column {name!r} for a level; it has {have}")
-        if columns[name].kind == "float":
-            raise RequestError(f"the column {name!r} holds real numbers, and a level is a column of names")
-    if len(set(levels)) < len(levels):
-        raise RequestError(f"a level is named twice in {', '.join(levels)}; name each once, from the root")
+class Draft:
+    """A store's columns while they change: what is asked of it is checked at once, and written by `changing`.
+
+    `columns` by name; `levels`, those that are levels of one taxonomy, from the root.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.columns: dict[str, Column] = dict(store.annotations.items())
+        self.levels: tuple[str, ...] = store.annotations.levels
+
+    def join(
+        self,
+        table: Mapping[str, Sequence[Any]],
+        *,
+        key: str = "path",
+        by: str | None = None,
+        replace: bool = False,
+        allow_missing: bool = False,
+    ) -> list[str]:
+        """Add the columns of a table, see `annotate`."""
+        if key not in table:
+            raise RequestError(
+                f"the table has no column {key!r} to join by; it has "
+                f"{', '.join(map(repr, table))}; name one as the key"
+            )
+        names = [name for name in table if name != key]
+        if not names:
+            raise RequestError(f"the table has no column besides {key!r}; there is nothing to add")
+        keys = [value if isinstance(value, str) else str(value) for value in _plain(table[key])]
+        for name in names:
+            quote(name)
+            if len(table[name]) != len(keys):
+                raise RequestError(f"the column {name!r} has {len(table[name])} values for {len(keys)} keys")
+        if by is None:
+            rows = _match(self.store, keys, allow_missing=allow_missing)
+        else:
+            rows = _match_values(self.store, self.column(by), keys, allow_missing=allow_missing)
+        added = {name: column_from_values(name, table[name]).take(rows) for name in names}
+        self.add(added, replace=replace)
+        return names
+
+    def column(self, name: str) -> Column:
+        """One of the columns; RequestError where it is not there."""
+        if name not in self.columns:
+            have = f"it has {', '.join(self.columns)}" if self.columns else "it has none"
+            raise RequestError(f"the store has no column {name!r}; {have}")
+        return self.columns[name]
+
+    def add(self, added: Mapping[str, Column], *, replace: bool = False) -> None:
+        """Add columns of as many values as the store has rows; RequestError see `add_columns`."""
+        there = [name for name in added if name in self.columns]
+        if there and not replace:
+            nouns, they, new = ("column", "it", "one") if len(there) == 1 else ("columns", "they", "ones")
+            raise RequestError(
+                f"{self.store.path} has the {nouns} {', '.join(map(repr, there))} already; say that {they} "
+                f"may be replaced (--replace), or rename the new {new}"
+            )
+        self.columns.update(added)
+
+    def drop(self, names: Iterable[str]) -> None:
+        """Remove columns; RequestError where one is not there."""
+        have = ", ".join(self.columns) or "none"
+        for name in dict.fromkeys(names):
+            if name not in self.columns:
+                raise RequestError(f"{self.store.path} has no column {name!r} to drop; it has {have}")
+            del self.columns[name]
+        self.levels = tuple(name for name in self.levels if name in self.columns)
+
+    def set_levels(self, levels: Sequence[str]) -> None:
+        """Say which columns are levels; RequestError see the function `set_levels`."""
+        for name in levels:
+            if name not in self.columns:
+                have = ", ".join(self.columns) or "none"
+                raise RequestError(f"{self.store.path} has no column {name!r} for a level; it has {have}")
+            if self.columns[name].kind == "float":
+                raise RequestError(
+                    f"the column {name!r} holds real numbers, and a level is a column of names"
+                )
+        if len(set(levels)) < len(levels):
+            raise RequestError(
+                f"a level is named twice in {', '.join(levels)}; name each once, from the root"
+            )
+        self.levels = tuple(levels)
 
 
 @contextmanager
-def _changing(path: str | os.PathLike[str]) -> Iterator[tuple[Store, dict[str, Column]]]:
-    """The store and its columns, with no one else changing them meanwhile."""
+def changing(path: str | os.PathLike[str]) -> Iterator[Draft]:
+    """A draft of a store's columns, written when the block ends; no one else changes them meanwhile.
+
+    Nothing is written where the block ends by an error: several changes are made together or not at all.
+    """
     store = open_store(path, unfinished=True)
     if store.packed:
         raise RequestError(
@@ -124,19 +174,9 @@ def _changing(path: str | os.PathLike[str]) -> Iterator[tuple[Store, dict[str, C
         )
     with holding(store.path, LOCK, wait=_WAIT):
         remove_leftovers(store.path, (ANNOTATIONS,))
-        yield store, dict(store.annotations.items())
-
-
-def _add(store: Store, columns: dict[str, Column], added: Mapping[str, Column], *, replace: bool) -> None:
-    there = [name for name in added if name in columns]
-    if there and not replace:
-        nouns, they, new = ("column", "it", "one") if len(there) == 1 else ("columns", "they", "ones")
-        raise RequestError(
-            f"{store.path} has the {nouns} {', '.join(map(repr, there))} already; say that {they} may be "
-            f"replaced (--replace), or rename the new {new}"
-        )
-    levels = store.annotations.levels
-    write_annotations(store.path / ANNOTATIONS, store.plan, {**columns, **added}, levels)
+        draft = Draft(store)
+        yield draft
+        write_annotations(store.path / ANNOTATIONS, store.plan, draft.columns, draft.levels)
 
 
 def _plain(values: Sequence[Any]) -> Sequence[Any]:

@@ -19,7 +19,6 @@ NOT_NAMED_SO = (
     "is not named like 00000_Animalia_Annelida_Clitellata_Haplotaxida_Lumbricidae_Lumbricus_terrestris "
     "(a number and the seven levels from kingdom to species)"
 )
-_SPECIES = LEVELS[-1]
 _TAXON = re.compile(r"\d+_([A-Z][^_]*)" + r"_([^_]+)" * 5 + r"_(.+)", re.DOTALL)
 
 
@@ -29,12 +28,12 @@ def from_columns(
     """The tree of rows whose names at each level stand in columns, and each row's node (rows,).
 
     `columns`: values by level name, from the root; None or "" where a row has no name at that level, which is
-    then passed over. A row without any name has node -1. One name under two parents is two nodes, except
-    where that contradicts itself: a species whose name says its genus, such as `Felis catus`, has one parent,
-    and so has every name of level `one_parent`, if given. Below parents of one name in different kingdoms
-    there may be several, as the wasps and the conifers called Agathis are.
+    then passed over. A row without any name has node -1. One name under two parents is two nodes. Not so at
+    the level `one_parent`, if given, whose names, as those of species, say which node is meant: there a name
+    has one parent, or one in each of several trees where these are called the same, as the genus Agathis is
+    in two kingdoms.
 
-    Raises RequestError for no level, columns of different lengths and a name with two parents.
+    Raises RequestError for no level, columns of different lengths and a name of that level with two parents.
     """
     return from_codes({level: _coded(values) for level, values in columns.items()}, one_parent=one_parent)
 
@@ -186,15 +185,12 @@ def _coded(values: Sequence[str | None]) -> tuple[NDArray[np.int64], list[str]]:
 
 
 def _refuse_two_parents(tree: Taxonomy, level: str | None) -> None:
-    """RequestError for two nodes of one name at `level` that cannot both be meant; None: among binomials."""
-    if level is None and _SPECIES not in tree.level_names:
+    """RequestError for a name of `level`, if any, with two parents; see `from_columns`."""
+    if level is None:
         return
-    nodes = np.flatnonzero(tree.level == tree.level_number(level or _SPECIES))
+    nodes = np.flatnonzero(tree.level == tree.level_number(level))
     often = Counter(tree.names[node] for node in nodes.tolist())
     nodes = np.array([node for node in nodes.tolist() if often[tree.names[node]] > 1], dtype=np.int64)
-    if level is None:
-        said = {tree.names[node] for node in nodes.tolist() if _is_binomial(tree, node)}
-        nodes = np.array([node for node in nodes.tolist() if tree.names[node] in said], dtype=np.int64)
     root = nodes.copy()
     while (inner := tree.parent[root] >= 0).any():
         root[inner] = tree.parent[root[inner]]
@@ -209,14 +205,8 @@ def _refuse_two_parents(tree: Taxonomy, level: str | None) -> None:
         if kin != node or one != two:
             raise RequestError(
                 f"the {tree.level_names[tree.level[node] - 1]} {name!r} stands under two parents, {one!r} and"
-                f" {two!r}; correct one"
+                f" {two!r}; correct one, or give each a name of its own"
             )
-
-
-def _is_binomial(tree: Taxonomy, node: int) -> bool:
-    """Whether a name begins with its parent's, so that it says where it belongs, as an epithet does not."""
-    parent = int(tree.parent[node])
-    return parent >= 0 and tree.names[node].startswith(f"{tree.names[parent]} ")
 
 
 def _called(tree: Taxonomy, node: int) -> str:

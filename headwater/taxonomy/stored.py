@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from headwater.errors import RequestError
-from headwater.store import Annotations, annotate, open_store, read_table, set_levels
-from headwater.store.annotate import check_levels
+from headwater.store import Annotations, Column, read_table
+from headwater.store.annotate import Draft, changing
 from headwater.store.labels import labels_in
 from headwater.taxonomy.build import from_codes, from_edges
 from headwater.taxonomy.tree import LEVELS, Taxonomy
@@ -40,24 +40,31 @@ def stored_tree(annotations: Annotations) -> tuple[Taxonomy, NDArray[np.int64]]:
     return _tree(annotations, levels)
 
 
-def _tree(annotations: Annotations, levels: Sequence[str]) -> tuple[Taxonomy, NDArray[np.int64]]:
-    return from_codes({name: labels_in(name, annotations[name]) for name in levels})
+def _tree(columns: Mapping[str, Column], levels: Sequence[str]) -> tuple[Taxonomy, NDArray[np.int64]]:
+    return from_codes({name: labels_in(name, columns[name]) for name in levels}, one_parent=levels[-1])
 
 
-def name_levels(path: str | os.PathLike[str], levels: Sequence[str]) -> Taxonomy:
-    """Remember which columns of a store are the levels of one taxonomy, from the root; the tree they make.
+def name_levels(place: str | os.PathLike[str] | Draft, levels: Sequence[str]) -> Taxonomy:
+    """Remember which columns of a store, or of a draft of its columns, are levels; the tree they make.
 
-    RequestError, and nothing remembered, for columns that cannot be levels or contradict each other.
+    `levels` are named from the root. A name of the last one stands under one parent; below parents of one
+    name in trees of their own it may stand in each, as in two kingdoms. At the levels above, a name under
+    several parents is as many nodes.
+
+    RequestError, and nothing remembered, for no levels, columns that cannot be, and a name of the last level
+    under two parents.
     """
-    store = open_store(path, unfinished=True)
-    check_levels(store, levels)
-    tree, _ = _tree(store.annotations, levels)
-    set_levels(path, levels)
-    return tree
+    if not isinstance(place, Draft):
+        with changing(place) as draft:
+            return name_levels(draft, levels)
+    if not levels:
+        raise RequestError("no level is named; name the columns that are levels, from the root")
+    place.set_levels(levels)
+    return _tree(place.columns, levels)[0]
 
 
 def annotate_edges(
-    path: str | os.PathLike[str],
+    place: str | os.PathLike[str] | Draft,
     file: str | os.PathLike[str],
     *,
     by: str,
@@ -65,24 +72,28 @@ def annotate_edges(
     replace: bool = False,
     allow_missing: bool = False,
 ) -> tuple[list[str], Taxonomy]:
-    """Make levels of a table of edges: the columns added to a store, and the tree they make.
+    """Make levels of a table of edges: the columns added to a store or a draft, and the tree they make.
 
     The table has columns `child` and `parent`, whose cell is empty at a root, and each name one parent. Every
     row of the store stands where its value of column `by` does. Levels count from the root, called `levels`
     or `level 1`, `level 2`, …; where lines are of different lengths some rows have none at the last.
 
     RequestError for edges that make no tree, for values that they lack (unless `allow_missing`), for another
-    number of names than of levels, and for columns that exist (unless `replace`).
+    number of names than of levels, and for columns that exist (unless `replace`); nothing is added then.
     """
+    if not isinstance(place, Draft):
+        with changing(place) as draft:
+            return annotate_edges(
+                draft, file, by=by, levels=levels, replace=replace, allow_missing=allow_missing
+            )
     table = read_table(file, key=_EDGE)
     if missing := [name for name in _EDGE if name not in table]:
         raise RequestError(
             f"{os.fspath(file)} has no column {missing[0]!r}; a table of edges has child and parent"
         )
-    tree, place = from_edges(zip(table["child"], table["parent"], strict=True))
-    annotations = open_store(path, unfinished=True).annotations
-    known = [value for value in labels_in(by, annotations[by])[1] if value in place]
-    nodes = np.array([place[value] for value in known], dtype=np.int64)
+    tree, node_of = from_edges(zip(table["child"], table["parent"], strict=True))
+    known = [value for value in labels_in(by, place.column(by))[1] if value in node_of]
+    nodes = np.array([node_of[value] for value in known], dtype=np.int64)
     depth = int(tree.level[nodes].max(initial=0))
     if not depth:
         raise RequestError(f"{os.fspath(file)} has no value of column {by!r}; name another by --by")
@@ -100,7 +111,5 @@ def annotate_edges(
             " another name"
         )
     if columns:
-        annotate(
-            path, {_KEY: known, **columns}, key=_KEY, by=by, replace=replace, allow_missing=allow_missing
-        )
-    return list(columns), name_levels(path, names)
+        place.join({_KEY: known, **columns}, key=_KEY, by=by, replace=replace, allow_missing=allow_missing)
+    return list(columns), name_levels(place, names)

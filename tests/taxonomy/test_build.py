@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headwater.errors import RequestError
-from headwater.taxonomy import LEVELS, from_columns, from_edges, from_folders, read_table
+from headwater.taxonomy import LEVELS, Taxonomy, from_columns, from_edges, from_folders, read_table
 
 NAMES = st.sampled_from([None, "", "a", "b", "a_b", "A"])
 
@@ -77,33 +77,38 @@ def test_a_species_under_two_parents_is_refused() -> None:
     assert [name.partition("_")[0] for name in tree.called(leaf)] == ["Animalia", "Plantae"]
 
 
-def test_a_name_that_says_its_genus_has_one_parent_and_a_bare_epithet_as_many_as_it_stands_under() -> None:
-    ranks = ("kingdom", "family", "genus", "species")
+@pytest.mark.parametrize("name", ["Felis catus", "Felis-catus", "catus", "Lynx"])
+@pytest.mark.parametrize("rank", ["species", "sp"])
+def test_how_a_name_or_its_level_is_spelled_decides_nothing(name: str, rank: str) -> None:
+    ranks = ("kingdom", "family", "genus", rank)
     cats = [
-        ("Animalia", "Felidae", "Felis", "Felis catus"),
-        ("Animalia", "Felidea", "Felis", "Felis catus"),
-        ("Animalia", "Felidae", "Lynx", "Felis catus"),
-        ("Plantae", "Felidae", "Felis", "Felis catus"),
+        ("Animalia", "Felidae", "Felis", name),
+        ("Animalia", "Felidea", "Felis", name),
+        ("Animalia", "Felidae", "Lynx", name),
+        ("Plantae", "Felidae", "Felis", name),
+        ("Plantae", "Felidae", "Lynx", name),
     ]
+
+    def tree_of(*rows: tuple[str, ...], one_parent: str | None = rank) -> tuple[Taxonomy, np.ndarray]:
+        return from_columns(dict(zip(ranks, zip(*rows, strict=True), strict=True)), one_parent=one_parent)
+
+    wolf = ("Animalia", "Canidae", "Canis", "Canis lupus")
     for other, one, two in (
         (1, "Animalia_Felidae_Felis", "Animalia_Felidea_Felis"),
         (2, "Animalia_Felidae_Felis", "Animalia_Felidae_Lynx"),
+        (4, "Felis", "Lynx"),
     ):
-        rows = [cats[0], ("Animalia", "Canidae", "Canis", "Canis lupus"), cats[other]]
         with pytest.raises(
-            RequestError, match=f"the species 'Felis catus' stands under two parents, '{one}' and '{two}'; co"
+            RequestError, match=f"the {rank} {name!r} stands under two parents, '{one}' and '{two}'; correct"
         ):
-            from_columns(dict(zip(ranks, zip(*rows, strict=True), strict=True)))
-    legal = [cats[0], cats[3]]
-    tree, _ = from_columns(dict(zip(ranks, zip(*legal, strict=True), strict=True)))
-    assert len(tree.nodes_at("species")) == 2
-    bare = {rank: [row[at] for row in cats[:3]] for at, rank in enumerate(ranks[:3])}
-    for names in (["catus"] * 3, ["Fel catus"] * 3):
-        tree, leaf = from_columns({**bare, "species": names})
-        assert [tree.path(node) for node in leaf] == ["_".join((*row[:3], names[0])) for row in cats[:3]]
-    # What is called so at another level says nothing of its place.
-    tree, _ = from_columns({"kind": ["red", "blue"], "sort": ["red light", "red light"]})
-    assert len(tree.nodes_at("sort")) == 2
+            tree_of(cats[0], wolf, cats[other])
+    # Where nothing is said of the level, every place is a node, and so it is at the levels above.
+    tree, leaf = tree_of(*cats, one_parent=None)
+    assert [tree.path(node) for node in leaf] == ["_".join(row) for row in cats]
+    tree, leaf = tree_of(cats[0], cats[3])
+    assert len(tree.nodes_at(rank)) == 2
+    upper = [(*cats[0][:3], "one"), (*cats[1][:3], "two")]
+    assert len(tree_of(*upper)[0].nodes_at("genus")) == 2
 
 
 @given(st.integers(1, 40), st.randoms(use_true_random=False))

@@ -106,8 +106,8 @@ class Placed:
 def place(levels: LevelsGiven, target: str | int, groups: Sequence[str | int]) -> Placed:
     """Rows in the tree of their levels down to the deepest of `groups`, levels by name or number.
 
-    RequestError for a level that is not there, a species under two parents and a level of `groups` above
-    `target`.
+    RequestError for a level that is not there, a level of `groups` above `target`, and where rows are placed
+    by the last of all levels for a name of it under two parents, see `taxonomy.from_columns`.
     """
     names = tuple(levels) if isinstance(levels, Mapping) else levels[0].level_names
     at = level_number(names, target)
@@ -125,7 +125,7 @@ def place(levels: LevelsGiven, target: str | int, groups: Sequence[str | int]) -
     deepest, group_levels = max([at, *below]), tuple(below.values())
     if isinstance(levels, Mapping):
         columns = {name: _codes(name, levels[name]) for name in names[:deepest]}
-        tree, node = from_codes(columns)
+        tree, node = from_codes(columns, one_parent=names[-1] if deepest == len(names) else None)
         return Placed(tree, node, at, deepest, group_levels)
     whole, given = levels[0], np.asarray(levels[1], dtype=np.int64)
     if ((given < -1) | (given >= len(whole))).any():

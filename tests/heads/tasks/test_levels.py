@@ -44,6 +44,8 @@ def test_classes_and_groups_are_the_nodes_of_every_rows_line(
     rows = [*rows, ("a", "a", "a", "a"), ("b", "b", "b", "b")]
     # Names that differ between levels, or paths over skipped ones could be the same.
     rows = [tuple(name and f"{name}{level}" for level, name in enumerate(row)) for row in rows]
+    # A name of the last level may stand in one place only.
+    rows = [(*row[:3], row[3] and "-".join(row)) for row in rows]
     task = Task.from_arrays(zeros(len(rows)), at, deep, levels=columns_of(rows))
     # A line is what a row says down to the groups' level; its class what it says down to the target's.
     lines = [tuple((level, name) for level, name in enumerate(row[:deep], 1) if name) for row in rows]
@@ -174,18 +176,22 @@ def test_bad_trees_nodes_and_names_get_one_sentence() -> None:
         Task.from_arrays(
             zeros(2), "genus", "species", levels={"genus": genera, "species": ["Felis catus"] * 2}
         )
-    epithets = Task.from_arrays(
-        zeros(2), "genus", "species", levels={"genus": genera, "species": ["catus"] * 2}
-    )
-    assert epithets.group_names == ("Felis_catus", "Lynx_catus")
+    epithets = {"genus": genera, "species": ["catus"] * 2}
+    with pytest.raises(RequestError, match="species 'catus' stands under two parents, 'Felis' and 'Lynx'"):
+        Task.from_arrays(zeros(2), "genus", "species", levels=epithets)
+    # That is known of the last level alone: here it is not used, or there is one below.
+    assert Task.from_arrays(zeros(2), "genus", levels=epithets).classes == ("Felis", "Lynx")
+    deeper = Task.from_arrays(zeros(2), "genus", "species", levels={**epithets, "sex": ["f", "m"]})
+    assert deeper.group_names == ("Felis_catus", "Lynx_catus")
+    one = {"one": ["1", "2", "3", "4"]}
     with pytest.raises(RequestError, match="both called 'a_b_c', path and all"):
-        Task.from_arrays(zeros(4), 2, levels={"x": ["a_b", "a", "z", "z"], "y": ["c", "b_c"] * 2})
+        Task.from_arrays(zeros(4), 2, levels={"x": ["a_b", "a", "z", "z"], "y": ["c", "b_c"] * 2, **one})
     with pytest.raises(RequestError, match="two groups are both called 'a_b_c', path and all; rename one"):
         Task.from_arrays(
             zeros(4),
             "w",
             "y",
-            levels={"w": ["a", "a", "z", "z"], "x": ["b_c", "b", "b_c", "u"], "y": ["", "c", "", "c"]},
+            levels={"w": ["a", "a", "z", "z"], "x": ["b_c", "b", "b_c", "u"], "y": ["", "c", "", "c"], **one},
         )
     with pytest.raises(RequestError, match="two groups are both called 'a, b, c'"):
         Task.from_arrays(zeros(3), ["a, b", "a", "z"], {"place": ["c", "b, c", "c"]})
