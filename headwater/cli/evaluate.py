@@ -18,7 +18,7 @@ from headwater.cli.console import (
     print_table,
 )
 from headwater.errors import RequestError
-from headwater.printable import counted, escaped, nearest
+from headwater.printable import counted, escaped, meant
 
 if TYPE_CHECKING:
     from headwater.heads.measures.intervals import Interval
@@ -48,7 +48,8 @@ def evaluate(
         str, typer.Option(help="Columns, with commas, of coarser levels of the classes, such as genus.")
     ] = "",
     by: Annotated[
-        str, typer.Option(help="A level of the taxonomy, such as family, whose worst nodes to list.")
+        str,
+        typer.Option(help="A level of the taxonomy, by name or number, whose worst nodes to list."),
     ] = "",
     as_json: AsJson = False,
 ) -> None:
@@ -61,7 +62,7 @@ def evaluate(
     chosen = _level(report, by) if by else None
     if as_json:
         said: dict[str, Any] = {"head": str(head), "store": str(store), "split": split, "in_sample": why}
-        said |= {"by": {by: chosen.plain(0.95, worst or MOST_LISTED)}} if chosen else {}
+        said |= {"by": {chosen.level: chosen.plain(0.95, worst or MOST_LISTED)}} if chosen else {}
         print_json({**said, **report.to_dict(most=worst or MOST_LISTED)})
         return
     listed = worst or 20
@@ -123,15 +124,20 @@ def evaluate(
 
 
 def _level(report: GroupReport, name: str) -> LevelAccuracy:
-    """The level of that name; RequestError where the groups stand below no such level."""
+    """The level of that name or number; RequestError where the groups stand below no such level."""
     known = {each.level: each for each in report.by_node}
-    if name not in known:
+    if not known:
         raise RequestError(
-            f"there is no level {name!r} above the groups{nearest(name, known)}"
-            if known
-            else "--by lists the nodes of a taxonomy's level, and these groups stand in no taxonomy"
+            "--by lists the nodes of a taxonomy's level, and these groups stand in no taxonomy"
         )
-    return known[name]
+    numbered = {str(number): level for number, level in enumerate(report.level_names, start=1)}
+    wanted = name if name in report.level_names else numbered.get(name, name)
+    if wanted not in known:
+        there = ", ".join(f"{number} {level!r}" for number, level in numbered.items() if level in known)
+        raise RequestError(
+            f"there is no level {name!r} above the groups{meant(name, known) or f' (there is {there})'}"
+        )
+    return known[wanted]
 
 
 def _print_curve(report: GroupReport) -> None:

@@ -124,10 +124,20 @@ def sweep(
     else:
         _print(result)
     if result.failed:
-        raise HeadwaterError(
-            f"{len(result.failed)} of {result.table.num_rows} heads failed, such as {result.failed[0][0]}: "
-            f"{result.failed[0][1]}; the others are in {str(out)!r}"
-        )
+        raise HeadwaterError(_failure(result, out))
+
+
+def _failure(result: SweepResult, out: Path) -> str:
+    """What failed, where the rest is, and how to try again, in one sentence."""
+    (first, reason), failed, rows = result.failed[0], len(result.failed), result.table.num_rows
+    which = f"all {failed:,} heads failed" if rows > 1 else "the only head failed"
+    which = which if failed == rows else f"{failed:,} of {rows:,} heads failed"
+    such = f", such as {first}" if rows > 1 else f", {first}"
+    others = "" if failed == rows else f"the others are in {str(out)!r}; "
+    again = "mend that and give the command again: it trains what failed, and nothing else"
+    if result.already_done:
+        again = "another revision of headwater trained this sweep, so say --replace to train all of it anew"
+    return f"{which}{such}: {reason}; {others}{again}"
 
 
 def _seeds(text: str) -> int | list[int]:
@@ -156,7 +166,28 @@ def _options(given: Sequence[str], option: str, *, several: bool) -> dict[str, A
 def _print(result: SweepResult) -> None:
     from headwater.heads.sweeps.results import judged  # noqa: PLC0415
 
-    table, request = result.table, result.request
+    request = result.request
+    if result.picks:
+        _print_picks(result)
+    print_asked(request)
+    lost = [name for name in _methods(result) if name not in {each.method for each in judged(result.table)}]
+    for name in lost:
+        typer.echo(f"{name}: no candidate ended with every seed")
+    print_skipped(result.skipped, set(_methods(result)))
+    for each in result.failures:
+        typer.echo(f"failed {each.what}: {escaped(each.reason)}")
+    if result.pick is not None:
+        settings = result.settings_of(result.pick.id)
+        said = settings_text(settings)
+        typer.echo(f"* {result.rule}, which decides here, picks {result.pick.id}: {said}")
+    if result.folder is not None:
+        done = "done already, nothing was trained; " if result.already_done else ""
+        typer.echo(f"{done}{counted(result.trained, 'head')} in {escaped(str(result.folder))}")
+
+
+def _print_picks(result: SweepResult) -> None:
+    """What the rules pick, and the best of each method."""
+    request = result.request
     split = "test" if "test" in request["rows"] else "val"
     names = {rule.rule: f"{rule.rule} *" if rule.rule == result.rule else rule.rule for rule in result.picks}
     print_table(
@@ -204,20 +235,6 @@ def _print(result: SweepResult) -> None:
         ],
         spare=("s", "95 %"),
     )
-    print_asked(request)
-    lost = [name for name in _methods(result) if name not in {each.method for each in judged(table)}]
-    for name in lost:
-        typer.echo(f"{name}: no candidate ended with every seed")
-    print_skipped(result.skipped, set(_methods(result)))
-    for name, reason in result.failed[:5]:
-        typer.echo(f"failed {name}: {escaped(reason)}")
-    if result.pick is not None:
-        settings = result.settings_of(result.pick.id)
-        said = settings_text(settings)
-        typer.echo(f"* {result.rule}, which decides here, picks {result.pick.id}: {said}")
-    if result.folder is not None:
-        done = "done already, nothing was trained; " if result.already_done else ""
-        typer.echo(f"{done}{counted(table.num_rows, 'head')} in {escaped(str(result.folder))}")
 
 
 def _seen(pick: Pick, classes: int) -> str:

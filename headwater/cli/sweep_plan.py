@@ -85,7 +85,7 @@ def _planned(design: Design, at: SweepProgress) -> str:
     """What a sweep has before it, in one sentence."""
     methods = len({each.method for each in design.candidates})
     rows, crossed = len(design.trials), at.recipes - len(design.trials)
-    kept = f", {at.ended:,} of them kept from before" if at.ended else ""
+    kept = f", {at.kept:,} of them kept from before" if at.kept else ""
     what = "of train all of them, for there is no val" if design.folds.of_train else "what reads val"
     judging = f", and {crossed:,} more judge on held-out rows {what}" if crossed else ""
     return (

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,8 +49,8 @@ class FitResult:
 def fit(
     store: Store | Task | str | os.PathLike[str],
     *,
-    target: str = "class",
-    groups: Sequence[str] = (),
+    target: str | int = "class",
+    groups: str | int | Sequence[str | int] = (),
     method: str = "ERM",
     settings: Mapping[str, Any] | None = None,
     split: str = "split",
@@ -61,10 +62,10 @@ def fit(
 ) -> FitResult:
     """Fit one method on a store (or a Task) and measure it on val and test.
 
-    `groups`: annotation columns crossed with the target; none: the groups are the classes. `settings`: the
-    method's own, listed by `headwater heads methods`. `views`: train on the store's augmented views, too.
-    `out`: where to save the head. Raises RequestError before any work for anything that is wrong with the
-    request.
+    `groups`: annotation columns crossed with the target, or levels by name or number, one or several; none:
+    the groups are the classes. `settings`: the method's own, listed by `headwater heads methods`. `views`:
+    train on the store's augmented views, too. `out`: where to save the head. Raises RequestError before any
+    work for anything that is wrong with the request.
     """
     (result,) = fit_many(
         store,
@@ -85,8 +86,8 @@ def fit_many(
     store: Store | Task | str | os.PathLike[str],
     *,
     methods: Sequence[tuple[str, Mapping[str, Any]]],
-    target: str = "class",
-    groups: Sequence[str] = (),
+    target: str | int = "class",
+    groups: str | int | Sequence[str | int] = (),
     split: str = "split",
     views: bool = False,
     seed: int = 0,
@@ -139,8 +140,8 @@ def fit_many(
 
 def as_task(
     store: Store | Task | str | os.PathLike[str],
-    target: str,
-    groups: Sequence[str],
+    target: str | int,
+    groups: str | int | Sequence[str | int],
     split: str,
     *,
     views: bool = False,
@@ -148,13 +149,26 @@ def as_task(
     """The task in a store's columns, with its augmented views if wanted; a Task is given back as it is."""
     if isinstance(store, Task):
         return store
-    if isinstance(groups, str):
-        groups = [groups]
+    names = _named(groups)
     if isinstance(store, (str, os.PathLike)):
         from headwater.store import open_store  # noqa: PLC0415
 
         store = open_store(store)
-    return Task.from_store(store, target, groups, split, views=views)
+    return Task.from_store(store, target, names, split, views=views)
+
+
+def _named(groups: Any) -> list[str | int]:
+    """One column or level, or several, as a list; RequestError for anything else."""
+    several = [groups] if isinstance(groups, (str, Integral)) else groups
+    found = list(several) if isinstance(several, Iterable) else [several]
+    for each in found:
+        if not isinstance(each, (str, Integral)) or isinstance(each, bool):
+            what = "None" if each is None else f"a {type(each).__name__}"
+            raise RequestError(
+                f"groups are names of columns or numbers of levels, not {what}; leave them out to have the "
+                "classes as groups"
+            )
+    return found
 
 
 def run_paths(folder: Path, names: Sequence[str]) -> list[Path]:

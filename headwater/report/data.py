@@ -224,7 +224,8 @@ class Sweep:
 
     `aim` names what `worst` is of in its parts. `lowest_overall` is where the drawings begin; `skipped`:
     methods that could not be run, and why; `fewer`: methods with fewer settings to try than the `draws` asked
-    for. `stepped` heads were trained for a set number of epochs, and are none of the `unconverged`.
+    for. `stepped` heads were trained for a set number of epochs, and are none of the `unconverged`; `failed`:
+    by method, which heads failed, and why.
     `warning`: of a choice that is no result.
     """
 
@@ -245,6 +246,7 @@ class Sweep:
     fewer: tuple[tuple[str, int], ...] = ()
     aim: str = "worst group"
     stepped: int = 0
+    failed: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)

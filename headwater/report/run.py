@@ -54,6 +54,12 @@ def open_run(folder: str | os.PathLike[str], store: str | os.PathLike[str] | Non
         )
     sweep = load_sweep(place) if (place / SWEEP).is_file() else None
     files = sorted((place if sweep is None else place / "heads").glob("*.safetensors"))
+    if sweep is not None and sweep.failed and not files:
+        lost = sweep.failures[0]
+        raise RequestError(
+            f"the sweep in {shown(place)!r} chose no head, since {shown(lost.what)} failed: "
+            f"{shown(lost.reason)}; mend that and give its command again"
+        )
     if not files:
         raise RequestError(
             f"{shown(place)!r} holds no heads (*.safetensors); make some with `headwater heads fit`"

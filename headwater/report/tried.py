@@ -14,6 +14,8 @@ from headwater.heads.sweeps.selection import Pick, best_by_method, find_rule
 from headwater.report.data import AREA, MethodTried, RulePick, Sweep, Tried
 from headwater.report.text import settings, shown
 
+_LONGEST = 300  # characters of why a head failed
+
 
 def gather_sweep(result: SweepResult, split: str, baseline: str) -> Sweep:
     """The sweep as its accuracies on `split` show it; `baseline` names the method that others are set beside.
@@ -70,7 +72,14 @@ def gather_sweep(result: SweepResult, split: str, baseline: str) -> Sweep:
         aim=AREA if result.aim == "worst_area" else "worst group",
         draws=result.request["draws"],
         fewer=tuple((shown(name), count) for name, count in result.fewer_settings.items()),
+        failed=tuple((shown(each.what), _short(each.reason)) for each in result.failures),
     )
+
+
+def _short(reason: str) -> str:
+    """A reason, cut where it would fill the page."""
+    said = shown(reason)
+    return said if len(said) <= _LONGEST else f"{said[: _LONGEST - 1]}…"
 
 
 def asked(result: SweepResult) -> list[str]:

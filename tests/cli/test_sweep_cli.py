@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from headwater.cli.console import settings_text
+from headwater.errors import RequestError
 from headwater.heads import HeadBank, load_head, load_sweep
 from headwater.store import annotate
 
@@ -117,6 +118,44 @@ def test_a_failed_recipe_is_shown_and_ends_with_exit_1(
     assert "RWY: no candidate ended with every seed" in text
     assert "error: 1 of 2 heads failed, such as RWY.00.s0" in err
     assert [path.name for path in (tmp_path / "run" / "heads").iterdir()] == ["ERM.safetensors"]
+    assert text.rstrip().replace("\n", "").endswith(f"1 head in {tmp_path / 'run'}")
+    assert "mend that and give the command again: it trains what failed" in err
+    monkeypatch.undo()
+    code, text, err = command("--methods", "ERM,RWY", "--draws", 1, "--seeds", 1, "--out", tmp_path / "run")
+    assert (code, "failed RWY" in text, "done already" in text) == (0, False, False)
+    assert "2 recipes planned, 1 of them kept from before:" in err
+
+
+def test_where_all_heads_failed_nothing_is_said_of_others_or_of_kept_ones(
+    tmp_path: Path,
+    command: Command,
+    headwater: Command,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    from headwater.heads.methods import reweighting
+
+    def refuse(*_: object) -> None:
+        raise RequestError("no weights\x1b; make some")
+
+    monkeypatch.setattr(reweighting, "inverse_counts", refuse)
+    asked = ("--methods", "RWY", "--draws", 1, "--out", tmp_path / "run")
+    code, text, err = command(*asked, "--seeds", 1)
+    assert code == 1
+    assert "error: the only head failed, RWY.00.s0: no weights\\x1b; make some; mend that and give" in err
+    assert "1 recipe planned: 1 method" in err
+    assert "others" not in err
+    assert "picks" not in text
+    assert "0 heads in " in text
+    code, text, err = command(*asked, "--seeds", 2)
+    assert "failed 2 of 2 heads of RWY, such as RWY.00.s0: no weights\\x1b; make some\n" in text
+    assert "error: all 2 heads failed, such as RWY.00.s0: no weights" in err
+    assert [record.getMessage() for record in caplog.records] == [
+        "RWY with seed 0 failed: no weights\\x1b; make some"
+    ] * 2
+    code, _, err = headwater("report", tmp_path / "run")
+    assert code == 2
+    assert "chose no head, since 2 of 2 heads of RWY, such as RWY.00.s0 failed: no weights\\x1b" in err
 
 
 @pytest.mark.parametrize(
@@ -130,6 +169,9 @@ def test_a_failed_recipe_is_shown_and_ends_with_exit_1(
         (["--grid", "l2=1", "--draws", "3"], "give either --draws or --grid"),
         (["--grid", "ERM.l2=a,b"], "ERM cannot take l2 = 'a'"),
         (["--set", "l2"], "--set takes key=value, not 'l2'"),
+        (["--methods", "HierRW", "--set", "HierRW.level=kingdm"], "HierRW cannot take level = 'kingdm'"),
+        (["--methods", "HierRW", "--grid", "level=every,target,9", "--dry-run"], "take level = '9': level 9"),
+        (["--methods", "HierSampler", "--set", "start=gone.pth", "--dry-run"], "take start = 'gone.pth': no"),
         (["--seeds", "one"], "--seeds takes a number, or numbers with commas"),
         (["--seeds", "0"], "at least one seed"),
         (["--draws", "0"], "at least one draw"),

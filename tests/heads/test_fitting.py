@@ -13,9 +13,9 @@ import pytest
 
 import headwater as hw
 from headwater.errors import HeadwaterError, HeadwaterWarning, RequestError
-from headwater.heads import HeadBank, HeadInfo, Task, evaluate, fit, fit_many, load_head
+from headwater.heads import HeadBank, HeadInfo, Task, evaluate, fit, fit_many, load_head, sweep
 from headwater.heads.evaluation import measured
-from headwater.store import annotate, open_store
+from headwater.store import annotate, open_store, set_levels
 
 Store = Callable[..., Path]
 
@@ -52,6 +52,27 @@ def test_several_methods_are_what_each_is_alone(store_at: Store) -> None:
         np.testing.assert_allclose(found.head.weight, alone.head.weight, atol=2e-3)
         assert found.fitted.choices == alone.fitted.choices
         assert found.fitted.seed == 5
+
+
+def test_groups_are_a_level_by_number_or_name_or_several_columns(store_at: Store) -> None:
+    path = store_at()
+    store = open_store(path)
+    spots = zip(*(store.annotations[name].texts() for name in ("class", "place")), strict=True)
+    annotate(path, {"path": store.keys.tolist(), "spot": [" on ".join(spot) for spot in spots]})
+    set_levels(path, ("class", "spot"))
+    named = fit(path, groups="spot")
+    assert named.info.group_columns == ("spot",)
+    for groups in (2, np.int64(2), [2], ("spot",), "2"):
+        assert fit(path, target=1, groups=groups).reports["test"].to_dict() == named.reports["test"].to_dict()
+    (swept,) = sweep(path, target=1, groups=2, methods="ERM", draws=1, seeds=1).table.to_pylist()
+    assert swept["test.worst_group"] == pytest.approx(named.reports["test"].worst_group.accuracy)
+    for wrong, what in ((None, "None"), (2.0, "a float"), (["place", None], "None"), (True, "a bool")):
+        sentence = f"groups are names of columns or numbers of levels, not {what}; leave them out"
+        for ask in (fit, sweep):
+            with pytest.raises(RequestError, match=sentence):
+                ask(path, groups=wrong)  # type: ignore[operator]
+    with pytest.raises(RequestError, match="level 7 is out of range; the levels are 1 to 2: class, spot"):
+        fit(path, groups=7)
 
 
 def test_the_split_without_rows_is_not_reported(store_at: Store) -> None:

@@ -45,6 +45,13 @@ def test_methods_that_were_not_run_are_named_with_the_reason():
     assert "Not run" not in page(skipped=())
 
 
+def test_methods_that_failed_are_named_with_the_reason():
+    text = page(failed=(("2 of 6 heads of JTT, such as JTT.01.s0", "no <b>rows</b>"), ("RWG.00.s0", "no")))
+    assert "2 of 6 heads of JTT, such as JTT.01.s0: no &lt;b&gt;rows&lt;/b&gt;; RWG.00.s0: no.</p>" in text
+    assert "<b>Failed, and never chosen.</b>" in text
+    assert "never chosen" not in page()
+
+
 def test_many_methods_stand_in_rows_of_the_heat_map():
     data = report_data()
     many = replace(

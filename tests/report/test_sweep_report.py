@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from headwater.cli.sweep import _counts
-from headwater.errors import HeadwaterWarning
+from headwater.errors import HeadwaterWarning, RequestError
 from headwater.heads import sweep
+from headwater.heads.methods import reweighting
 from headwater.report import build_report
 from headwater.report.gather import gather
 from headwater.report.run import open_run
@@ -155,3 +156,23 @@ def test_heads_that_were_stepped_as_asked_are_counted_apart(made: HandMade, tmp_
     rows = [row for row in found.table.to_pylist() if row["method"] == "HierSampler"]
     assert all(row["obstacle"].startswith("stepped 2 epochs, as asked; gap") for row in rows)
     assert [row["converged"] for row in rows] == [False, False]
+
+
+def test_the_page_says_what_failed_and_why(
+    made: HandMade, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise RequestError(f"no <i>weights</i>\u202e {'x' * 400}")
+
+    monkeypatch.setattr(reweighting, "inverse_counts", refuse)
+    out = tmp_path / "swept"
+    asked = {"target": "class", "groups": ["place"], "methods": ["ERM", "RWY"], "draws": 1, "seeds": 2}
+    sweep(made.store, **asked, out=out)
+    data = gather(open_run(out)).sweep
+    assert data is not None
+    ((what, why),) = data.failed
+    assert what == "2 of 2 heads of RWY, such as RWY.00.s0"
+    assert why.startswith("no <i>weights</i>\\u202e xxx")
+    assert len(why) == 300
+    text = build_report(out).read_text("utf-8")
+    assert f"{what}: no &lt;i&gt;weights&lt;/i&gt;\\u202e xxx" in text

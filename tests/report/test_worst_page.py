@@ -147,4 +147,16 @@ def test_the_command_line_drills_down_and_lists_no_more_than_asked(run: Path) ->
     assert found["by_node"]["phylum"]["nodes"] == 4
     assert len(found["worst_curve"]["low"]) == 41
     wrong = CliRunner().invoke(app, [*words, "--by", "familie"])
-    assert wrong.exit_code != 0
+    assert "no level 'familie' above the groups (did you mean 'family'?)" in str(wrong.exception)
+    numbered = [*words, "--worst", "3", "--by", "3"]
+    assert CliRunner().invoke(app, numbered).output == shown.output
+    by_name, by_number = (
+        CliRunner().invoke(app, [*each, "--json"]).output
+        for each in ([*words, "--worst", "3", "--by", "family"], numbered)
+    )
+    assert by_name == by_number
+    assert list(json.loads(by_number)["by"]) == ["family"]
+    for other in ("4", "species", "99", "0"):  # the level of the groups themselves, and none
+        said = str(CliRunner().invoke(app, [*words, "--by", other]).exception)
+        there = "(there is 1 'kingdom', 2 'phylum', 3 'family')"
+        assert said == f"there is no level {other!r} above the groups {there}"

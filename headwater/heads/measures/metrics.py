@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from numbers import Integral
 from typing import Any, Literal
 
 import numpy as np
@@ -130,6 +131,11 @@ class GroupReport:
         if self._hierarchy is None:
             return ()
         return by_levels(self._hierarchy, self._group_count, self._group_correct)
+
+    @property
+    def level_names(self) -> tuple[str, ...]:
+        """The levels of the groups' tree, numbered from the root; () without `hierarchy`."""
+        return () if self._hierarchy is None else self._hierarchy.tree.level_names
 
     @cached_property
     def _group_count(self) -> NDArray[np.float64]:
@@ -361,6 +367,8 @@ class GroupReport:
         present = np.flatnonzero(self._group_count)
         if not len(present):
             raise RequestError("no row has a known group, so there is nothing to say about groups")
+        if not isinstance(k, Integral) or isinstance(k, bool):
+            raise RequestError(f"k is a whole number of groups, and not {k!r} of type {type(k).__name__}")
         if not 1 <= k <= len(present):
             raise RequestError(f"k must be between 1 and the {len(present)} groups that have rows, not {k}")
         return present, self._group_correct[present] / self._group_count[present]

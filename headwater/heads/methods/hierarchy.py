@@ -85,10 +85,18 @@ def balanced_weights(task: Task, settings: HierarchySettings) -> Weights:
     node = nodes_of_train(task)
     hierarchy = task.tree
     rows = np.bincount(node, minlength=len(hierarchy.tree)).astype(np.float64)
-    level = hierarchy.target_level if settings.level == TARGET else settings.level
     images = rows / (task.views + 1)
+    level = level_in(task, settings.level)
     mass = balanced_masses(hierarchy.tree, images, level, settings.temper, settings.smoothing)
     return Weights(mass[node] / rows[node])
+
+
+def level_in(task: Task, level: int | str) -> int | str:
+    """The number of a level of the task's tree, or `every`; RequestError where it has no such level."""
+    hierarchy = task.tree
+    if level == EVERY:
+        return EVERY
+    return hierarchy.target_level if level == TARGET else hierarchy.tree.level_number(level)
 
 
 def nodes_of_train(task: Task) -> NDArray[np.int64]:
@@ -114,6 +122,7 @@ def nodes_of_train(task: Task) -> NDArray[np.int64]:
         "smoothing": Among((0.0, 1.0)),
         "l2": LogUniform(1e-4, 0.1),
     },
+    checks={"level": level_in},
 )
 def hier_rw(task: Task, settings: HierarchySettings, random: np.random.Generator) -> Recipe:
     """Reweighting over a tree: classes, or nodes of another level or of every, share the weight by temper.

@@ -6,6 +6,7 @@ Samplers know arrays and trees alone, so that they serve any training loop.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -187,6 +188,7 @@ class HierSamplerSettings(TrainSettings):
     needs=GROUPS_OF_TRAIN,
     paper="Nafisi 2024, Hierarchical Group Robustness (solution of the Rayan AI contest)",
     space={"rate": LogUniform(1e-2, 1.0), "epochs": Among((20, 200))},
+    checks={"start": lambda task, start: starting_head(start, task) if start else None},
 )
 def hier_sampler(task: Task, settings: HierSamplerSettings, random: np.random.Generator) -> Recipe:
     """SGD on batches balanced over classes and over the groups in each, every group cut to the smallest.
@@ -223,7 +225,22 @@ def hier_sampler(task: Task, settings: HierSamplerSettings, random: np.random.Ge
 
 
 def starting_head(path: str, task: Task) -> LinearHead:
-    """The last layer, `fc`, of a checkpoint, or a head file's; RequestError where it has another shape."""
+    """The last layer, `fc`, of a checkpoint, or a head file's; RequestError where it has another shape.
+
+    Of a file that stays as it is the task keeps it.
+    """
+    try:
+        at = Path(path).stat()
+    except OSError:  # which reading it puts into words
+        return _starting_head(path, task)
+    key = ("start", path, at.st_mtime_ns, at.st_size)
+    if key not in task.kept:
+        task.kept[key] = _starting_head(path, task)
+    head: LinearHead = task.kept[key]
+    return head
+
+
+def _starting_head(path: str, task: Task) -> LinearHead:
     state = load_state_dict(path)
     names = ("fc.weight", "fc.bias") if "fc.weight" in state else ("weight", "bias")
     if not set(names) <= set(state):

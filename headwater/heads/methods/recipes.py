@@ -18,6 +18,7 @@ from headwater.errors import HeadwaterError
 from headwater.heads.specs.head import MAX_ITERATIONS_REACHED, Convergence, LinearHead
 from headwater.heads.specs.spec import HeadSpec
 from headwater.heads.tasks.task import Task
+from headwater.printable import escaped
 
 log = logging.getLogger(__name__)
 
@@ -134,10 +135,12 @@ def run_rounds(
 ) -> Iterator[dict[int, Ended]]:
     """Run recipes in lock-step and give, after each round, those that ended with it, by their place.
 
-    `tolerant`: a recipe that fails ends as a FailedRecipe, its traceback goes to the log, and the others go
-    on. A round that the bank refuses is then tried again in halves until the recipes at fault are alone.
+    `tolerant`: a recipe that fails ends as a FailedRecipe and the others go on; the log gets its sentence, or
+    the traceback of what has none. A round that the bank refuses is then tried again in halves until the
+    recipes at fault are alone.
     """
     alive: dict[int, _Running] = {}
+    told: set[tuple[str, str]] = set()
 
     def advance(place: int, planned: Planned, heads: list[LinearHead] | None) -> Ended | None:
         try:
@@ -148,7 +151,7 @@ def run_rounds(
             if not tolerant:
                 raise
             alive.pop(place, None)
-            return _failed(planned, error)
+            return _failed(planned, error, told)
         alive.setdefault(place, _Running(planned, wanted)).wanted = wanted
         return None
 
@@ -169,7 +172,7 @@ def run_rounds(
             mine = trained[place]
             if isinstance(mine, Exception):
                 del alive[place]
-                ended[place] = _failed(running.planned, mine)
+                ended[place] = _failed(running.planned, mine, told)
                 continue
             _record(running, mine, seconds * len(mine) / max(1, asked))
             outcome = advance(place, running.planned, mine)
@@ -190,7 +193,10 @@ def _train(
         if len(asking) == 1:
             yield asking[0][0], error
             return
-        log.warning("%d recipes are trained again in halves, since one fails", len(asking), exc_info=error)
+        unexpected = None if isinstance(error, HeadwaterError) else error
+        log.warning(
+            "%d recipes are trained again in halves, since one fails", len(asking), exc_info=unexpected
+        )
         middle = len(asking) // 2
         yield from _train(bank, asking[:middle], tolerant=True)
         yield from _train(bank, asking[middle:], tolerant=True)
@@ -209,10 +215,16 @@ def _record(running: _Running, heads: list[LinearHead], seconds: float) -> None:
     running.obstacle = running.obstacle or next(others, "")
 
 
-def _failed(planned: Planned, error: Exception) -> FailedRecipe:
-    log.error("%s with seed %d failed", planned.method, planned.seed, exc_info=error)
+def _failed(planned: Planned, error: Exception, told: set[tuple[str, str]]) -> FailedRecipe:
+    """Log why, a sentence once of each method, and keep it."""
     said = " ".join(str(error).split())
-    reason = said if isinstance(error, HeadwaterError) and said else f"{type(error).__name__}: {said}"
+    expected = isinstance(error, HeadwaterError) and bool(said)
+    if expected and (planned.method, said) not in told:
+        log.error("%s with seed %d failed: %s", planned.method, planned.seed, escaped(said))
+        told.add((planned.method, said))
+    elif not expected:
+        log.error("%s with seed %d failed", planned.method, planned.seed, exc_info=error)
+    reason = said if expected else f"{type(error).__name__}: {said}"
     return FailedRecipe(planned.method, planned.settings, planned.seed, reason)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -34,6 +34,7 @@ __all__ = [
     "Space",
     "Uniform",
     "check_needs",
+    "check_settings",
     "draw_settings",
     "find_method",
     "method",
@@ -85,9 +86,16 @@ class Needs:
         return f"{groups}; reads {' and '.join(others)}" if others else groups
 
 
+Check = Callable[[Task, Any], object]
+"""Raises RequestError for a setting's value that nothing answers to, such as a level that a task lacks."""
+
+
 @dataclass(frozen=True)
 class Method:
-    """One registered method. `needs` depends on the settings, since some make a split unnecessary."""
+    """One registered method. `needs` depends on the settings, since some make a split unnecessary.
+
+    `checks`: by setting, what only a task can say about its value.
+    """
 
     name: str
     summary: str
@@ -96,6 +104,7 @@ class Method:
     needs: Callable[[Any], Needs]
     space: Mapping[str, Space]
     recipe: Callable[[Task, Any, np.random.Generator], Recipe]
+    checks: Mapping[str, Check] = field(default_factory=dict)
 
     def defaults(self) -> dict[str, Any]:
         """The published settings, or ours where there are none or the method says why it departs."""
@@ -114,6 +123,7 @@ def method(
     needs: Needs | Callable[[Any], Needs],
     paper: str,
     space: Mapping[str, Space] | None = None,
+    checks: Mapping[str, Check] | None = None,
 ) -> Callable[[RecipeFunction], RecipeFunction]:
     """Register a recipe `(task, settings, random) -> generator`; its docstring's first line is shown."""
 
@@ -128,6 +138,7 @@ def method(
             needs=needs if callable(needs) else lambda _settings: needs,
             space=dict(space or {}),
             recipe=recipe,
+            checks=dict(checks or {}),
         )
         return recipe
 
@@ -164,6 +175,16 @@ def parse_settings(found: Method, given: Mapping[str, Any]) -> Settings:
         ) from error
 
 
+def check_settings(task: Task, found: Method, settings: Settings) -> None:
+    """RequestError, naming the setting, for a value that nothing in or for this task answers to."""
+    for key, check in found.checks.items():
+        value = getattr(settings, key)
+        try:
+            check(task, value)
+        except RequestError as error:
+            raise RequestError(f"{found.name} cannot take {key} = {value!r}: {error}") from error
+
+
 def splits_read(name: str, settings: Mapping[str, Any]) -> tuple[str, ...]:
     """The splits whose rows decide what a method with these settings comes to; see `Needs.reads`."""
     found = find_method(name)
@@ -196,6 +217,7 @@ def plan(task: Task, name: str, settings: Mapping[str, Any] | None = None, *, se
     found = find_method(name)
     parsed = parse_settings(found, settings or {})
     check_needs(task, found.name, found.needs(parsed))
+    check_settings(task, found, parsed)
     random = random_for(found, seed)
     return Planned(found.name, parsed.model_dump(), seed, found.recipe(task, parsed, random))
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from headwater.errors import RequestError
 from headwater.heads.methods import Method, draw_settings, find_method, methods, parse_settings, random_for
-from headwater.heads.methods.registry import Settings, check_needs
+from headwater.heads.methods.registry import Settings, check_needs, check_settings
 from headwater.heads.sweeps.folds import Folds
 from headwater.heads.tasks.task import Task
 from headwater.printable import listed, nearest
@@ -69,14 +69,14 @@ def candidates(task: Task, wanted: Wanted, folds: Folds, seed: int) -> tuple[lis
 
     `seed` decides the draws.
 
-    RequestError, in one sentence, for an unknown method or setting, a value out of range, and a method asked
-    for by name that needs what the task lacks.
+    RequestError, in one sentence, for an unknown method or setting, a value out of range or that nothing in
+    the task answers to, and a method asked for by name that needs what the task lacks.
     """
     chosen, lenient = _methods(wanted.methods)
     if wanted.draws < 1:
         raise RequestError(f"at least one draw is needed, the published default, and draws is {wanted.draws}")
     fixed = _by_method(chosen, wanted.fixed or {}, "setting")
-    grids = None if wanted.grid is None else _by_method(chosen, wanted.grid, "grid")
+    grids = None if wanted.grid is None else _by_method(chosen, _lists(wanted.grid), "grid")
     found: list[Candidate] = []
     skipped: list[Skipped] = []
     for method in chosen:
@@ -85,6 +85,7 @@ def candidates(task: Task, wanted: Wanted, folds: Folds, seed: int) -> tuple[lis
         parsings = (parse_settings(method, {**each, **fixed[method.name]}) for each in drawn)
         most = None if grids is not None else wanted.draws
         for parsed in itertools.islice(_distinct(parsings), most):
+            check_settings(task, method, parsed)
             needs = method.needs(parsed)
             val_in_sample = "val" in needs.reads
             try:
@@ -130,6 +131,14 @@ def _draws(method: Method, seed: int) -> Iterator[dict[str, Any]]:
 
 def _product(grid: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
     return [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
+
+
+def _lists(grid: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """The values of a grid; RequestError where they are none."""
+    for key, values in grid.items():
+        if isinstance(values, str) or not isinstance(values, Iterable) or not list(values):
+            raise RequestError(f"the grid {key!r} takes a list of values to try, not {values!r}")
+    return {key: list(values) for key, values in grid.items()}
 
 
 def _distinct(given: Iterable[Settings]) -> Iterator[Settings]:

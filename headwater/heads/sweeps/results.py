@@ -36,11 +36,30 @@ from headwater.heads.sweeps.measuring import (
 )
 from headwater.heads.sweeps.selection import AREA, Aim, Judged, Pick, find_rule
 from headwater.heads.tasks.task import Task
+from headwater.printable import counted
 from headwater.store.files import explained_reading, write_whole
 
 SWEEP, TABLE, TEXT, SELECTION = "sweep.json", "results.parquet", "results.csv", "selection.json"
 GROUPS = "groups.parquet"
 PICKED = "picked.safetensors"
+
+
+@dataclass(frozen=True)
+class Failures:
+    """What failed of a method: `failed` of its `rows` in the table, the first of which is `id`, and why."""
+
+    method: str
+    failed: int
+    rows: int
+    id: str
+    reason: str
+
+    @property
+    def what(self) -> str:
+        """The row that failed, or how many of the method's, for people."""
+        if self.failed == 1:
+            return self.id
+        return f"{self.failed:,} of {counted(self.rows, 'head')} of {self.method}, such as {self.id}"
 
 
 @dataclass(frozen=True)
@@ -91,6 +110,21 @@ class SweepResult:
         """The ids of rows that failed, and why."""
         rows = zip(self.table["id"].to_pylist(), self.table["error"].to_pylist(), strict=True)
         return tuple((each, reason) for each, reason in rows if reason)
+
+    @property
+    def failures(self) -> tuple[Failures, ...]:
+        """What failed, by method."""
+        names = self.table["method"].to_pylist()
+        method_of = dict(zip(self.table["id"].to_pylist(), names, strict=True))
+        found: dict[str, list[tuple[str, str]]] = {}
+        for row, reason in self.failed:
+            found.setdefault(method_of[row], []).append((row, reason))
+        return tuple(Failures(name, len(mine), names.count(name), *mine[0]) for name, mine in found.items())
+
+    @property
+    def trained(self) -> int:
+        """How many rows of the table have a head."""
+        return int(self.table.num_rows - self.table["trained"].null_count)
 
     @property
     def fewer_settings(self) -> dict[str, int]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from headwater.errors import HeadwaterError, HeadwaterWarning, RequestError
-from headwater.heads.methods.recipes import Ended
+from headwater.heads.methods.recipes import Ended, FittedHead
 from headwater.heads.sweeps.design import Design
 from headwater.heads.sweeps.parts import FOLDER, read_parts, write_part
 from headwater.heads.sweeps.results import GROUPS, PICKED, SELECTION, SWEEP, TABLE, TEXT, is_finished
@@ -105,20 +105,27 @@ def _text(settings: Mapping[str, Any]) -> str:
 def kept(design: Design, folder: Path) -> dict[str, Ended]:
     """What a folder holds of a design's recipes, by the keys that they have in this design.
 
-    Told by method, settings, seed and fold: where a sweep is asked for more, another candidate may have the
-    key that one had before, and a fold another seed.
+    What failed there is not kept, so that it is tried again. Told by method, settings, seed and fold: where a
+    sweep is asked for more, another candidate may have the key that one had before, and a fold another seed.
     """
     there = {
         (each.method, _text(each.settings), each.seed, _fold(key)): each
         for key, each in read_parts(folder / FOLDER)
+        if isinstance(each, FittedHead)
     }
-    found = {}
+    found: dict[str, Ended] = {}
     for job in design.jobs():
         asked = job.candidate
         ended = there.get((asked.method, _text(asked.settings), job.seed, _fold(job.key)))
         if ended is not None:
             found[job.key] = ended
     return found
+
+
+def trained_alike(folder: Path, request: Mapping[str, Any]) -> bool:
+    """Whether the heads of a sweep's folder were trained by the revision that would add to them."""
+    there = _there(folder)
+    return [there.get(name, 0) for name in _TRAINED_BY] == [request[name] for name in _TRAINED_BY]
 
 
 def differences(folder: Path, request: Mapping[str, Any]) -> list[str]:
@@ -186,7 +193,10 @@ def claimed(folder: Path, request: Mapping[str, Any], *, replace: bool = False) 
                     HeadwaterWarning,
                     stacklevel=5,
                 )
-            if _trials(there) != _trials(asked) or older != asked["measuring"]:
+            # The same trials under other names, as of a grid in another order, are measured under those.
+            if there["candidates"] != asked["candidates"] or (
+                _trials(there) != _trials(asked) or older != asked["measuring"]
+            ):
                 _write(folder, {**asked, **{name: there.get(name) for name in _TRAINED_BY}})
         yield
 

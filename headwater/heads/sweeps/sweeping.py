@@ -35,7 +35,7 @@ from headwater.heads.sweeps.results import (
     measure,
     write_results,
 )
-from headwater.heads.sweeps.run_folder import check_folder, claimed, kept
+from headwater.heads.sweeps.run_folder import check_folder, claimed, kept, trained_alike
 from headwater.heads.sweeps.selection import (
     Aim,
     best,
@@ -55,22 +55,23 @@ _HELD_BYTES, _HEADS_EACH = 2 << 30, 30
 
 @dataclass(frozen=True)
 class SweepProgress:
-    """Where a sweep is: `ended` of `recipes` have their head; the `round` now training asks for `heads`.
+    """Where a sweep is: `ended` of `recipes` are done with; the `round` now training asks for `heads`.
 
-    With none it is measuring.
+    With none it is measuring. `kept` of the recipes had their head before it went on.
     """
 
     round: int
     heads: int
     ended: int
     recipes: int
+    kept: int = 0
 
 
 def sweep(
     store: Store | Task | str | os.PathLike[str],
     *,
-    target: str = "class",
-    groups: Sequence[str] = (),
+    target: str | int = "class",
+    groups: str | int | Sequence[str | int] = (),
     split: str = "split",
     views: bool = False,
     methods: str | Sequence[str] = (ALL,),
@@ -90,8 +91,8 @@ def sweep(
 
     Args:
         store: a store's path, an open store, or a Task; the next three name its columns as in `fit`.
-        target: the column to predict.
-        groups: columns crossed with the target.
+        target: the column to predict, or a level's number.
+        groups: columns crossed with the target, or levels, one or several.
         split: the column of splits.
         views: train on the store's augmented views, too; all figures are of the images alone.
         methods: names, one or more, or `all`: then those whose needs the task does not meet are skipped and
@@ -107,7 +108,8 @@ def sweep(
             them; None: see `folds.cross_fits`.
         out: the run's folder. A sweep that was stopped goes on with what is kept there; a finished one is
             left alone, or selects anew when `select` is another rule. One that is asked for more methods,
-            draws or seeds trains these and is measured anew. None: nothing is kept.
+            draws or seeds trains these and is measured anew; so is one of which heads failed, which are
+            tried again. None: nothing is kept.
         replace: delete the sweep that is in the folder.
         device: auto, cpu or cuda.
         bank: trains the heads; None: a HeadBank on the task.
@@ -115,7 +117,7 @@ def sweep(
 
     Heads are solved to `solving.TOLERANCE`, looser than `fit`'s, and their figures are the same whatever is
     trained beside them to about that. A recipe that fails does not take the others along: its row in the
-    table says why, its traceback is logged, and its candidate is never picked. Warns when `select` is the
+    table says why, and its candidate is never picked. Warns when `select` is the
     oracle, which looks at test; a folder that was selected by it goes back to an honest rule when none is
     named.
 
@@ -144,8 +146,8 @@ def sweep(
 def design_sweep(
     store: Store | Task | str | os.PathLike[str],
     *,
-    target: str = "class",
-    groups: Sequence[str] = (),
+    target: str | int = "class",
+    groups: str | int | Sequence[str | int] = (),
     split: str = "split",
     views: bool = False,
     methods: str | Sequence[str] = (ALL,),
@@ -182,7 +184,8 @@ def run_design(
         return _warned(_result(design, request, measure(design, ended), rule, ended))
     check_folder(folder, request, replace=replace)
     with claimed(folder, request, replace=replace):
-        if not is_finished(folder):
+        done = load_sweep(folder) if is_finished(folder) else None
+        if done is None or (done.failed and trained_alike(folder, request)):
             ended = kept(design, folder)
             for finished in _train(design, ended, bank=bank, device=device, progress=progress):
                 ended.update(finished)
@@ -191,7 +194,7 @@ def run_design(
             _save_heads(design, folder, result, ended)
             write_results(result, folder)
             return _warned(load_sweep(folder))
-        done = replaced(load_sweep(folder), already_done=True)
+        done = replaced(done, already_done=True)
         # A rule that looks at test is for those alone who ask for it, every time.
         if done.rule == rule or (select is None and find_rule(done.rule).honest):
             return _warned(done)
@@ -264,13 +267,14 @@ def _train(
 
         bank = HeadBank(task.features, task.target, len(task.classes), device=device)
     size = max(1, int(_HELD_BYTES / (4 * len(task.classes) * (task.dim + 1) * _HEADS_EACH)))
-    done, recipes, rounds = len(ended), len(ended) + len(jobs), 0
+    before = done = len(ended)
+    recipes, rounds = before + len(jobs), 0
 
     def tell(_number: int, heads: int) -> None:
         nonlocal rounds
         rounds += 1
         if progress is not None:
-            progress(SweepProgress(rounds, heads, done, recipes))
+            progress(SweepProgress(rounds, heads, done, recipes, before))
 
     for first in range(0, len(jobs), size):
         batch = jobs[first : first + size]

@@ -198,6 +198,11 @@ def test_the_seed_decides_and_k_is_checked() -> None:
     for k in (0, 3):
         with pytest.raises(RequestError, match="k must be between 1 and the 2 groups"):
             report.worst_k(k)
+    for k in ("x", None, 1.5, True):
+        for ask in (report.worst_k, report.worst, lambda k: report.interval("worst_k", k=k)):
+            with pytest.raises(RequestError, match=f"k is a whole number of groups, and not {k!r}"):
+                ask(k)
+    assert report.worst_k(np.int64(2)) == report.worst_k(2)
     with pytest.raises(RequestError, match="level"):
         report.interval("overall", level=95)
 

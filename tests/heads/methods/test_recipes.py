@@ -130,7 +130,9 @@ class RefusingBank(CountingBank):
         return heads
 
 
-def test_a_round_that_is_refused_is_tried_again_without_those_at_fault() -> None:
+def test_a_round_that_is_refused_is_tried_again_without_those_at_fault(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     def on_row(row: int) -> Recipe:
         (head,) = yield [HeadSpec(Rows([row]), Penalty())]
         (head,) = yield [HeadSpec(Rows([row]), Penalty())]
@@ -146,6 +148,8 @@ def test_a_round_that_is_refused_is_tried_again_without_those_at_fault() -> None
         place: place + 5 for place in range(8) if place != 2
     }
     assert [list(each) for each in rounds] == [[], [2], [0, 1, 3, 4, 5, 6, 7]]
+    assert "m7 with seed 0 failed: row 7 has no label" in caplog.text
+    assert not any(record.exc_info for record in caplog.records)
     assert [len(call) for call in bank.calls] == [8, 4, 2, 2, 1, 1, 4, 7]
     with pytest.raises(RequestError, match="row 7"):
         list(run_rounds(RefusingBank(), [Planned("m7", {}, 0, on_row(7))]))
@@ -162,3 +166,18 @@ def test_a_recipe_that_raises_at_once_ends_before_the_first_round(caplog: pytest
     assert list(second) == [1]
     assert "m with seed 1 failed" in caplog.text
     assert "no such thing" in caplog.text
+    assert "Traceback" in caplog.text
+
+
+def test_a_sentence_is_logged_once_of_each_method(caplog: pytest.LogCaptureFixture) -> None:
+    def refused() -> Recipe:
+        raise RequestError("no such file")
+        yield []
+
+    recipes = [Planned(name, {}, seed, refused()) for name in ("m", "n") for seed in (0, 1)]
+    (first,) = run_rounds(CountingBank(), recipes, tolerant=True)
+    assert len(first) == 4
+    assert [record.getMessage() for record in caplog.records] == [
+        "m with seed 0 failed: no such file",
+        "n with seed 0 failed: no such file",
+    ]
