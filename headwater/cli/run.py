@@ -26,8 +26,8 @@ from headwater.cli.console import (
     print_table,
     progress_console,
 )
-from headwater.errors import RequestError
-from headwater.printable import escaped
+from headwater.errors import HeadwaterError, RequestError
+from headwater.printable import counted, escaped
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -78,6 +78,12 @@ def run(
         print_json(as_plain(result))
     else:
         _summary(result, config)
+    if result.failed:
+        name, reason = result.failed[0]
+        raise HeadwaterError(
+            f"{counted(len(result.failed), 'head')} of the sweep failed, such as {name}: {reason}; the same "
+            f"run again tries them again, and all others are in {str(result.folder)!r}"
+        )
 
 
 def as_plain(result: RunResult) -> dict[str, Any]:
@@ -91,7 +97,7 @@ def as_plain(result: RunResult) -> dict[str, Any]:
 
     return {
         "out": str(result.folder),
-        "done": result.done,
+        "changed": result.changed,
         "steps": [asdict(step) for step in result.steps],
         "store": path(result.store),
         "classes": list(result.classes),
@@ -107,6 +113,7 @@ def as_plain(result: RunResult) -> dict[str, Any]:
         "without_group": dict(result.without_group),
         "small_groups": dict(result.small_groups),
         "notes": list(result.notes),
+        "failed": [{"id": name, "reason": reason} for name, reason in result.failed],
     }
 
 
@@ -151,7 +158,7 @@ def _summary(result: RunResult, config: Path) -> None:
     print_rows(result.left_out, result.without_group, result.small_groups)
     for note in result.notes:
         typer.echo(f"note: {escaped(note)}")
-    if not result.done:
+    if not result.changed and not result.failed:
         typer.echo(
             f"Nothing to do: all that {escaped(str(config))} asks for is in {escaped(str(result.folder))}."
         )
@@ -189,7 +196,7 @@ def _told(screen: Console, *, quiet: bool) -> Iterator[Telling]:
             status.update(name)
 
     def ended(said: Said) -> None:
-        took = f" ({duration(said.seconds)})" if said.done else ""
+        took = f" ({duration(said.seconds)})" if said.changed else ""
         line = Text.assemble((f"{said.step:<9} ", "bold"), f"{escaped(said.text)}{took}")
         screen.print(line, soft_wrap=True, highlight=False)
 

@@ -5,7 +5,6 @@ Keys are the options of the commands that do the same. Whether what they name ex
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,63 +16,21 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from headwater.errors import RequestError
 from headwater.printable import meant
+from headwater.workflow import spelling
 from headwater.workflow.contest import in_full, is_contest, own_place
 from headwater.workflow.marked import Marked, Place, read_marked
 
 
-def _names(value: Any) -> Any:
-    """A list, or one name, or several with commas as on the command line."""
-    if isinstance(value, str):
-        return [part.strip() for part in value.split(",") if part.strip()]
-    return [value] if isinstance(value, int) and not isinstance(value, bool) else value
+class _TogetherError(ValueError):
+    """What is wrong with several keys together; it stands where the last of them that is there does."""
+
+    def __init__(self, sentence: str, *keys: str) -> None:
+        super().__init__(sentence)
+        self.keys = keys
 
 
-def _levels(value: Any) -> Any:
-    """The same for levels, which are names or numbers."""
-    named = _names(value)
-    if not isinstance(named, list) or not all(map(_is_level, named)):
-        raise ValueError(f"it takes names or numbers of columns or levels, not {value!r}")
-    return named
-
-
-def _is_level(value: Any) -> bool:
-    return isinstance(value, str | int) and not isinstance(value, bool)
-
-
-def _level(value: Any) -> Any:
-    if not _is_level(value):
-        raise ValueError(f"it takes the name of a column, or a level's name or number, not {value!r}")
-    return value
-
-
-def _device(value: Any) -> Any:
-    if not isinstance(value, str) or not re.fullmatch(r"auto|cpu|cuda(:\d+)?", value):
-        raise ValueError(f"it takes auto, cpu, cuda or cuda:N, not {value!r}")
-    return value
-
-
-def _seeds(value: Any) -> Any:
-    """How many seeds, or which."""
-    numbers = value if isinstance(value, list) else [value]
-    if not all(isinstance(each, int) and not isinstance(each, bool) for each in numbers):
-        raise ValueError(f"it takes how many, such as 3, or which, such as [0, 1, 2], not {value!r}")
-    return value
-
-
-def _switch(value: Any) -> Any:
-    """YAML takes `on` and `off` for truth values."""
-    return {True: "on", False: "off"}.get(value, value) if isinstance(value, bool) else value
-
-
-def _wanted(value: Any) -> Any:
-    """A section that may be wanted, not wanted, or wanted at a place."""
-    if isinstance(value, bool):
-        return {} if value else None
-    return {"out": value} if isinstance(value, str) else value
-
-
-Names = Annotated[list[str], BeforeValidator(_names)]
-Levels = Annotated[list[str | int], BeforeValidator(_levels)]
+Names = Annotated[list[str], BeforeValidator(spelling.names)]
+Levels = Annotated[list[str | int], BeforeValidator(spelling.levels)]
 
 
 class _Section(BaseModel):
@@ -91,7 +48,7 @@ class Extract(_Section):
     views: int = Field(0, ge=0)
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     dtype: Literal["float16", "float32"] = "float16"
-    compile: Annotated[Literal["auto", "on", "off"], BeforeValidator(_switch)] = "auto"
+    compile: Annotated[Literal["auto", "on", "off"], BeforeValidator(spelling.switch)] = "auto"
     batch_size: int | None = Field(None, ge=1)
     workers: int | None = Field(None, ge=1)
     strict: bool = False
@@ -148,27 +105,10 @@ class Split(_Section):
         return self
 
 
-def _methods(value: Any) -> Any:
-    """Methods with their settings, however they were written: names, a list, or a mapping."""
-    if isinstance(value, str):
-        value = _names(value)
-    if isinstance(value, list):
-        if not all(isinstance(each, str) for each in value):
-            raise ValueError(
-                "a list of methods holds names; write settings as `NAME: {key: value}`, without dashes"
-            )
-        value = {name: {} for name in value}
-    if isinstance(value, Mapping):
-        value = {name: {} if given is None else given for name, given in value.items()}
-    if not value:
-        raise ValueError("no method is named; `headwater heads methods` lists them")
-    return value
-
-
 class Fit(_Section):
     """As `headwater heads fit`: methods by name, each with settings of its own."""
 
-    methods: Annotated[dict[str, dict[str, Any]], BeforeValidator(_methods)]
+    methods: Annotated[dict[str, dict[str, Any]], BeforeValidator(spelling.methods)]
     set: dict[str, Any] = {}
     seed: int = Field(0, ge=0)
     views: bool = False
@@ -181,7 +121,7 @@ class Sweep(_Section):
     draws: int | None = Field(None, ge=1)
     grid: dict[str, Annotated[list[Any], BeforeValidator(lambda v: v if isinstance(v, list) else [v])]] = {}
     set: dict[str, Any] = {}
-    seeds: Annotated[int | list[int], BeforeValidator(_seeds)] = 3
+    seeds: Annotated[int | list[int], BeforeValidator(spelling.seeds)] = 3
     select: str | None = None
     folds: int | None = Field(None, ge=2)
     views: bool = False
@@ -223,30 +163,34 @@ class Config(_Section):
     split: Annotated[
         Split, BeforeValidator(lambda value: {"column": value} if isinstance(value, str) else value)
     ] = Split.model_validate({})
-    target: Annotated[str | int, BeforeValidator(_level)] = "class"
+    target: Annotated[str | int, BeforeValidator(spelling.level)] = "class"
     groups: Levels = []
     fit: Fit | None = None
     sweep: Sweep | None = None
     report: Annotated[
         Report | None,
-        BeforeValidator(_wanted),
+        BeforeValidator(spelling.wanted),
     ] = Report()
     export: Annotated[
         Export | None,
-        BeforeValidator(_wanted),
+        BeforeValidator(spelling.wanted),
     ] = None
-    device: Annotated[str, BeforeValidator(_device)] = "auto"
+    device: Annotated[str, BeforeValidator(spelling.device)] = "auto"
 
     @model_validator(mode="after")
     def _one_each(self) -> Config:
         if (self.extract is None) == (self.store is None):
-            raise ValueError(
-                "say where the features come from: either `extract` with a source of images, or `store`"
+            raise _TogetherError(
+                "say where the features come from: either `extract` with a source of images, or `store`",
+                "extract",
+                "store",
             )
         if self.fit is not None and self.sweep is not None:
-            raise ValueError("give either `fit` or `sweep`: a sweep fits the methods too")
+            raise _TogetherError("give either `fit` or `sweep`: a sweep fits the methods too", "fit", "sweep")
         if self.fit is None and self.sweep is None and self.export is not None:
-            raise ValueError("there is no head to export; say with `fit` or `sweep` how to train one")
+            raise _TogetherError(
+                "there is no head to export; say with `fit` or `sweep` how to train one", "export"
+            )
         return self
 
 
@@ -272,7 +216,10 @@ class Asked:
 
     def error(self, place: Place, sentence: str) -> RequestError:
         """The sentence as an error of this place of the file."""
-        return self.marked.error(own_place(place, self.marked) if self.contest else place, sentence)
+        marked = self.marked
+        return marked.error(
+            own_place(place, marked) if self.contest else _place_in_file(place, marked), sentence
+        )
 
 
 def load_config(path: str | Path, *, source: str | None = None, out: str | None = None) -> Asked:
@@ -340,7 +287,10 @@ def _first_wrong(error: ValidationError, marked: Marked) -> RequestError:
     for each in error.errors():
         place = _place_in_file(each["loc"], marked)
         # What is missing was perhaps written with a slip that is found further down.
-        found.append((each["type"] == "missing", marked.line(*place), place, each))
+        reason = each.get("ctx", {}).get("error")
+        keys = [(key,) for key in reason.keys] if isinstance(reason, _TogetherError) else [place]
+        line = max(marked.line(*key) for key in keys)
+        found.append((each["type"] == "missing", line, place, each))
     _, line, place, first = min(found, key=lambda each: each[:2])
     sentence = _sentence(first, place)
     more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
@@ -365,6 +315,8 @@ def _sentence(first: Any, place: Place) -> str:
     section = name.rpartition(".")[0] if kind == "extra_forbidden" else name
     where = f" in {section}" if section else ""
     if kind == "extra_forbidden":
+        if (loc[0], loc[-1]) == ("annotate", "drop"):
+            return "a run drops no columns; leave `drop` out, or use `headwater store annotate STORE --drop`"
         known = _keys_of(loc[:-1])
         hint = meant(str(loc[-1]), known) or f"; there is {', '.join(known)}"
         return f"there is no key {str(loc[-1])!r}{where}{hint}"

@@ -11,7 +11,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from headwater.errors import HeadwaterWarning, RequestError
+from headwater.errors import HeadwaterError, HeadwaterWarning, RequestError
 from headwater.heads.evaluation import small_groups, without_group
 from headwater.printable import counted
 from headwater.store import open_store
@@ -37,10 +37,10 @@ _LOCK = "run"
 
 @dataclass(frozen=True)
 class Said:
-    """What a step came to: whether anything was done, and a sentence about it."""
+    """What a step came to: whether it changed anything, and a sentence about it."""
 
     step: str
-    done: bool
+    changed: bool
     text: str
     seconds: float
 
@@ -53,7 +53,8 @@ class RunResult:
     the only one, and `picked_method` whose it is. Paths are None where the file was not asked for.
     `preprocessing`: how the submission's images must be prepared. `left_out`, `without_group` and
     `small_groups`: rows that take no part, or count in no figure of groups, and groups with hardly any rows
-    in train, or none. `notes`: what its user may not expect.
+    in train, or none. `notes`: what its user may not expect. `failed`: heads of a sweep that came to nothing,
+    and why; the same run again tries them again.
     """
 
     folder: Path
@@ -72,11 +73,12 @@ class RunResult:
     without_group: Mapping[str, int] = field(default_factory=dict)
     small_groups: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    failed: tuple[tuple[str, str], ...] = ()
 
     @property
-    def done(self) -> bool:
+    def changed(self) -> bool:
         """Whether anything was to do."""
-        return any(step.done for step in self.steps)
+        return any(step.changed for step in self.steps)
 
 
 @dataclass
@@ -95,8 +97,8 @@ class Telling:
         self.began(name)
         start = time.perf_counter()
 
-        def end(done: bool, text: str) -> None:
-            said = Said(name, done, text, time.perf_counter() - start)
+        def end(changed: bool, text: str) -> None:
+            said = Said(name, changed, text, time.perf_counter() - start)
             self.steps.append(said)
             self.ended(said)
 
@@ -179,6 +181,7 @@ def _run(asked: Asked, record: Record, images: Images, telling: Telling) -> RunR
         without_group=without_group(task),
         small_groups=small_groups(task),
         notes=tuple(notes),
+        failed=trained.failed,
     )
 
 
@@ -229,6 +232,11 @@ def _report(asked: Asked, trained: Trained, store: Path, record: Record) -> tupl
 def _submit(asked: Asked, trained: Trained, store: Path, record: Record, images: Images) -> Submitted:
     from headwater.workflow.submission import submit  # noqa: PLC0415
 
+    if trained.picked is None and trained.failed:
+        raise HeadwaterError(
+            f"{counted(len(trained.failed), 'head')} failed, such as {trained.failed[0][0]}: "
+            f"{trained.failed[0][1]}; there is no other to export"
+        )
     if trained.picked is None:
         raise asked.error(("export",), "no head was selected, so there is none to export")
     return submit(asked, trained.picked, store, record, images)

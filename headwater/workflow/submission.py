@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from headwater.checkpoints import load_state_dict
 from headwater.errors import HeadwaterError, RequestError
-from headwater.extract.backbone import Backbone
 from headwater.extract.decode import decode
 from headwater.extract.registry import find_backbone
 from headwater.extract.rows import RowError
@@ -71,13 +70,13 @@ class Submitted:
     preprocessing: Mapping[str, Any] | None = None
 
 
-def check_backbone(backbone: Backbone) -> None:
-    """RequestError unless a head can be merged into this network."""
+def check_backbone(backbone: str) -> None:
+    """RequestError unless a head can be merged into the network of this name."""
     from torchvision import models  # noqa: PLC0415
 
-    if backbone.name not in models.list_models(module=models) or backbone.layer != "fc":
+    if backbone not in models.list_models(module=models) or find_backbone(backbone).layer != "fc":
         raise RequestError(
-            f"a head on features of {backbone.name!r} cannot be merged into it: only torchvision networks "
+            f"a head on features of {backbone!r} cannot be merged into it: only torchvision networks "
             "with a final layer `fc`, such as resnet50, can take one in; leave `export` out"
         )
 
@@ -91,7 +90,7 @@ def submit(asked: Asked, head: Path, store: Path, record: Record, images: Images
     assert section is not None
     out = section.out or record.folder / SUBMISSION
     opened = open_store(store)
-    weights = section.weights or _own_weights(asked, opened)
+    weights = section.weights or own_weights(asked, opened)
     content = None if weights is None else content_of(weights)
     prepared = opened.plan.recipe.get("preprocessing")
     made_of = (file_digest(head), opened.fingerprint, opened.content, weights, content)
@@ -129,7 +128,7 @@ def _disagreement(trial: Trial, out: Path) -> str:
     )
 
 
-def _own_weights(asked: Asked, store: Store) -> str | None:
+def own_weights(asked: Asked, store: Store) -> str | None:
     """The weights that the store's features came from, as its maker named them."""
     if asked.config.extract is not None:
         return asked.config.extract.weights

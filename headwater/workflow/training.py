@@ -12,16 +12,17 @@ from headwater.errors import RequestError
 from headwater.heads import HeadInfo, LinearHead, Task, load_head
 from headwater.heads.checkpoint import SUFFIX
 from headwater.heads.fitting import fit_many
-from headwater.heads.methods import find_method, methods, parse_settings
+from headwater.heads.methods import find_method, parse_settings
 from headwater.heads.sweeps.design import TRAINING, Design
 from headwater.heads.sweeps.run_folder import check_folder, differences, take_over
 from headwater.heads.sweeps.sweeping import SweepProgress, design_sweep, run_design
-from headwater.printable import counted, nearest
+from headwater.printable import counted
 from headwater.store import open_store
 from headwater.workflow.config import Asked, Fit, Sweep
 from headwater.workflow.contest import METHOD, check_start
 from headwater.workflow.features import local
 from headwater.workflow.record import Record, content_of, digest_of
+from headwater.workflow.settings import check_settings, wanted_methods
 
 if TYPE_CHECKING:
     from headwater.heads.sweeps.results import SweepResult
@@ -34,7 +35,7 @@ class Trained:
     """The heads of a run: their `folder`, each method's file, and the one that was `picked`, if one was.
 
     `chosen`: the method whose the picked one is. `done` says what was done, [] where everything was there;
-    `said` what there is now.
+    `said` what there is now; `failed` which heads there are not, and why.
     """
 
     folder: Path
@@ -44,6 +45,7 @@ class Trained:
     said: str
     sweep: SweepResult | None = None
     chosen: str | None = None
+    failed: tuple[tuple[str, str], ...] = ()
 
     def loaded(self) -> list[tuple[LinearHead, HeadInfo]]:
         """The heads with what their files say."""
@@ -61,61 +63,11 @@ def task_of(asked: Asked, store: Path) -> Task:
 
 
 def train(asked: Asked, task: Task, record: Record, now: Now) -> Trained:
-    """Fit or sweep, whichever the file asks for."""
+    """Fit or sweep, whichever the file asks for; settings that the task cannot have are told before."""
+    check_settings(asked, task.tree.tree.level_names)
     return (
         _fit(asked, task, record, now) if asked.config.fit is not None else _sweep(asked, task, record, now)
     )
-
-
-def wanted_methods(asked: Asked) -> dict[str, dict[str, Any]]:
-    """The methods to fit by their proper names, with the settings that the file gives each.
-
-    RequestError with the line of a method or setting that does not exist, or cannot be what it is.
-    """
-    section = asked.config.fit
-    assert section is not None
-    found: dict[str, dict[str, Any]] = {}
-    where: dict[str, tuple[str | int, ...]] = {}
-    for number, (name, given) in enumerate(section.methods.items()):
-        place = _method_place(asked, name, number)
-        with asked.at(*place):
-            for proper in methods() if name.lower() == "all" else (find_method(name).name,):
-                if proper in found:
-                    raise RequestError(f"the method {proper} stands here twice; name it once")
-                found[proper] = dict(given)
-                where[proper] = place
-    for key, value in section.set.items():
-        with asked.at("fit", "set", key):
-            _share_out(key, value, found)
-    for name, given in found.items():
-        for key in given:
-            with asked.at(*where[name], key):
-                parse_settings(find_method(name), {key: given[key]})
-        with asked.at(*where[name]):
-            parse_settings(find_method(name), given)
-    return found
-
-
-def _method_place(asked: Asked, name: str, number: int) -> tuple[str | int, ...]:
-    keyed = ("fit", "methods", name)
-    return keyed if keyed in asked.marked.lines else ("fit", "methods", number)
-
-
-def _share_out(key: str, value: Any, shares: dict[str, dict[str, Any]]) -> None:
-    """Give a setting to the method that its key names, or to all that have it; their own come first."""
-    method, dot, inner = key.rpartition(".")
-    if dot:
-        name = find_method(method).name
-        if name not in shares:
-            raise RequestError(f"set {key!r} is for {name}, which is not among the methods to fit")
-        shares[name].setdefault(inner, value)
-        return
-    takers = [name for name in shares if key in find_method(name).settings.model_fields]
-    if not takers:
-        known = dict.fromkeys(each for name in shares for each in find_method(name).settings.model_fields)
-        raise RequestError(f"none of the methods has the setting {key!r}{nearest(key, known)}")
-    for name in takers:
-        shares[name].setdefault(key, value)
 
 
 def _fit(asked: Asked, task: Task, record: Record, now: Now) -> Trained:
@@ -258,7 +210,16 @@ def _sweep(asked: Asked, task: Task, record: Record, now: Now) -> Trained:
     if export is not None and export.method is not None:
         chosen = chosen_method(asked, list(files)) or ""
         picked = files[chosen]
-    return Trained(folder, files, picked if picked.exists() else None, done, said, result, chosen)
+    return Trained(
+        folder,
+        files,
+        picked if picked.exists() else None,
+        done,
+        said,
+        result,
+        chosen,
+        failed=tuple(result.failed),
+    )
 
 
 def _pick_of(result: SweepResult) -> str:

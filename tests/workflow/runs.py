@@ -62,7 +62,7 @@ def ran(text: str) -> RunResult:
 
 
 def steps(result: RunResult) -> dict[str, bool]:
-    return {said.step: said.done for said in result.steps}
+    return {said.step: said.changed for said in result.steps}
 
 
 def written(folder: Path) -> dict[str, tuple[int, int]]:

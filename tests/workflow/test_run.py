@@ -37,7 +37,7 @@ def headwater(headwater: Command) -> Command:
 @pytest.mark.usefixtures("store")
 def test_only_what_a_change_touches_is_done_again(here: Path) -> None:
     assert steps(ran(BIRDS)) == {"extract": False, "annotate": True, "split": True, "fit": True}
-    assert not ran(BIRDS).done
+    assert not ran(BIRDS).changed
     erm = Path("run/heads/ERM.safetensors").stat().st_mtime_ns
     changed = ran(BIRDS.replace("l2: 0.1", "l2: 0.2"))
     assert steps(changed) == {"extract": False, "annotate": False, "split": False, "fit": True}
@@ -84,7 +84,7 @@ def test_a_table_of_species_brings_the_levels(store: Path) -> None:
     assert result.classes == ("P", "Q")
     assert load_head("run/heads/RWG.safetensors")[1].group_names == tuple(species)
     assert open_store(store).annotations.levels == ("phylum", "genus", "name")
-    assert not ran(text).done
+    assert not ran(text).changed
 
 
 def test_what_the_user_made_is_never_replaced(store: Path) -> None:
@@ -219,7 +219,7 @@ def test_a_sweep_grows_selects_anew_and_stands_aside(here: Path, headwater: Comm
     old, new = (load_head(Path("run") / each / "heads" / name)[0] for each in ("sweep", "sweep-2"))
     assert old == new
     back = ran(plain + "sweep: {methods: [ERM, RWG, RWY], draws: 1, seeds: 1, select: balanced}\n")
-    assert (back.heads, back.steps[-1].done) == (Path("run/sweep"), False)
+    assert (back.heads, back.steps[-1].changed) == (Path("run/sweep"), False)
     code, out, _ = headwater("--config", "cfg.yaml")
     assert code == 0
     rows = [line for line in out.splitlines() if "<- picked" in line]
@@ -301,7 +301,7 @@ def test_the_command(here: Path, headwater: Command) -> None:
     assert "Nothing to do: all that cfg.yaml asks for is in run." in out
     code, out, _ = headwater("--config", "cfg.yaml", "--json", "--out", "other")
     found = json.loads(out)
-    assert (found["out"], found["heads"], found["done"]) == ("other", "other/heads", True)
+    assert (found["out"], found["heads"], found["changed"]) == ("other", "other/heads", True)
     assert len(found["figures"]) == 6
     assert all("x" in name and rows < 5 for name, rows in found["small_groups"].items())
     assert found["small_groups"]
