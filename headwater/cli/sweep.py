@@ -132,9 +132,9 @@ def _failure(result: SweepResult, out: Path) -> str:
     (first, reason), failed, rows = result.failed[0], len(result.failed), result.table.num_rows
     which = f"all {failed:,} heads failed" if rows > 1 else "the only head failed"
     which = which if failed == rows else f"{failed:,} of {rows:,} heads failed"
-    such = f", such as {first}" if rows > 1 else f", {first}"
+    such = f", such as {first}" if failed > 1 else f", {first}"
     others = "" if failed == rows else f"the others are in {str(out)!r}; "
-    again = "mend that and give the command again: it trains what failed, and nothing else"
+    again = "given again, the command trains what failed and nothing else"
     if result.already_done:
         again = "another revision of headwater trained this sweep, so say --replace to train all of it anew"
     return f"{which}{such}: {reason}; {others}{again}"

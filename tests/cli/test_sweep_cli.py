@@ -116,10 +116,11 @@ def test_a_failed_recipe_is_shown_and_ends_with_exit_1(
     assert code == 1
     assert "failed RWY.00.s0: FloatingPointError: overflow" in text
     assert "RWY: no candidate ended with every seed" in text
-    assert "error: 1 of 2 heads failed, such as RWY.00.s0" in err
+    assert "error: 1 of 2 heads failed, RWY.00.s0: FloatingPointError" in err
     assert [path.name for path in (tmp_path / "run" / "heads").iterdir()] == ["ERM.safetensors"]
     assert text.rstrip().replace("\n", "").endswith(f"1 head in {tmp_path / 'run'}")
-    assert "mend that and give the command again: it trains what failed" in err
+    assert "overflow; the others are in " in err
+    assert "'; given again, the command trains what failed and nothing else" in err
     monkeypatch.undo()
     code, text, err = command("--methods", "ERM,RWY", "--draws", 1, "--seeds", 1, "--out", tmp_path / "run")
     assert (code, "failed RWY" in text, "done already" in text) == (0, False, False)
@@ -142,7 +143,7 @@ def test_where_all_heads_failed_nothing_is_said_of_others_or_of_kept_ones(
     asked = ("--methods", "RWY", "--draws", 1, "--out", tmp_path / "run")
     code, text, err = command(*asked, "--seeds", 1)
     assert code == 1
-    assert "error: the only head failed, RWY.00.s0: no weights\\x1b; make some; mend that and give" in err
+    assert "error: the only head failed, RWY.00.s0: no weights\\x1b; make some; given again, the" in err
     assert "1 recipe planned: 1 method" in err
     assert "others" not in err
     assert "picks" not in text
