@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 AREA = "worst 10\u201350\u202f% of groups"
-_ENOUGH = 5  # groups whose average is surer than any of them
 """What the area of a worst-K curve is called: the mean over K of the worst K % of the groups."""
+
+_ENOUGH = 5  # groups whose average is surer than any of them
+_TINY = 3  # images of a group that are all wrong by chance every so often
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,23 @@ class Curve:
         """The estimate at one of the percents."""
         place = self.percents.index(percent)
         return Estimate(self.accuracies[place], self.low[place], self.high[place])
+
+
+@dataclass(frozen=True)
+class Judged:
+    """The groups that a worst-K curve is of: those with images in the reported split, and how many have none.
+
+    `typical`: at least half of the groups have so many images or fewer.
+    """
+
+    groups: int
+    without: int
+    typical: int
+
+    @property
+    def tiny(self) -> bool:
+        """Whether chance alone makes the worst of the groups look worse than they are."""
+        return self.typical <= _TINY
 
 
 @dataclass(frozen=True)
@@ -254,7 +273,7 @@ class ReportData:
     """Everything on the page. `methods`: best worst group first; `baseline` and `best` name two of them.
 
     `gain`: where the page is about the worst K % of the groups, how much more accurate `best` is there than
-    `baseline` on the same images, as a difference of shares.
+    `baseline` on the same images, as a difference of shares; `judged`: which groups these are.
     """
 
     title: str
@@ -284,6 +303,7 @@ class ReportData:
     sweep: Sweep | None = None
     levels: tuple[LevelResult, ...] = ()
     gain: Estimate | None = None
+    judged: Judged | None = None
 
     @property
     def many(self) -> bool:

@@ -30,7 +30,7 @@ from headwater.report.nodes import level_results
 from headwater.report.run import Run, RunHead
 from headwater.report.text import command, settings, shown
 from headwater.report.tried import asked, gather_sweep
-from headwater.report.worst import about_worst_shares, curve_of, gain
+from headwater.report.worst import about_worst_shares, curve_of, gain, judged_groups
 
 ABOUT = "about.txt"
 LEVEL = 0.95
@@ -105,6 +105,7 @@ def gather(run: Run, images: str | os.PathLike[str] | None = None) -> ReportData
         commands=_commands(run),
         sweep=None if run.sweep is None else gather_sweep(run.sweep, split, baseline.name),
         gain=gain(run, split, LEVEL, by_name[baseline.name], by_name[best.name]) if many else None,
+        judged=judged_groups(task, split) if many else None,
         levels=level_results(list(dict.fromkeys([baseline.name, best.name])), said, LEVEL),
         versions={"headwater": __version__, "Python": platform.python_version(), "NumPy": np.__version__},
     )

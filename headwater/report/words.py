@@ -27,15 +27,25 @@ def span(estimate: Estimate | None) -> str:
 
 
 def difference(gain: Estimate, than: str) -> str:
-    """A difference of shares in words, such as `3.3 points less than ERM (7.8 less to 1.3 more)`."""
-    result = f"{points(abs(gain.value))} points {'less' if gain.value < 0 else 'more'} than {than}"
+    """A difference of shares in words, such as `3.3 points less than ERM (7.8 less to 1.3 more)`.
+
+    One that rounds to nothing is `no difference from ERM (8.5 points less to 8.5 more)`.
+    """
+    size = points(abs(gain.value))
+    none = size == points(0)
+    result = f"no difference from {than}"
+    if not none:
+        result = f"{size} points {'less' if gain.value < 0 else 'more'} than {than}"
     if gain.low is None or gain.high is None:
         return result
     low, high = points(abs(gain.low)), points(abs(gain.high))
+    if none and low == high == size:
+        return result
     if gain.low < 0 < gain.high:
-        return f"{result} ({low} less to {high} more)"
+        return f"{result} ({low} {'points ' if none else ''}less to {high} more)"
     near, far = (low, high) if gain.low >= 0 else (high, low)
-    return f"{result} ({near}\u2013{far})"
+    way = f" points {'more' if gain.low >= 0 else 'less'}" if none else ""
+    return f"{result} ({near}\u2013{far}{way})"
 
 
 def headline(data: ReportData) -> str:

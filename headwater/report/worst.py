@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
+
+from headwater.heads import Task
 from headwater.heads.measures.metrics import GroupReport
 from headwater.heads.measures.tail_intervals import area_difference
 from headwater.heads.sweeps.selection import AREA, aim_of, find_rule
-from headwater.report.data import Curve, Estimate
+from headwater.report.data import Curve, Estimate, Judged
 from headwater.report.run import Run, RunHead
 
 
@@ -16,6 +19,13 @@ def about_worst_shares(run: Run, split: str) -> bool:
     counts = run.task.group_counts(split)
     in_taxonomy = run.task.hierarchy is not None
     return aim_of(find_rule("overall"), counts[counts > 0], in_taxonomy=in_taxonomy) == AREA
+
+
+def judged_groups(task: Task, split: str) -> Judged:
+    """The groups that have images in `split`."""
+    counts = task.group_counts(split)
+    present = np.sort(counts[counts > 0])
+    return Judged(len(present), len(counts) - len(present), int(present[(len(present) - 1) // 2]))
 
 
 def curve_of(report: GroupReport, level: float) -> Curve:

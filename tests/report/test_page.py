@@ -93,6 +93,12 @@ def test_a_gain_within_the_intervals_is_not_claimed():
         ((0.02, 0.011, 0.029), "2.0 points more than ERM (1.1\u20132.9)"),
         ((-0.03, -0.05, -0.011), "3.0 points less than ERM (1.1\u20135.0)"),
         ((-0.03, None, None), "3.0 points less than ERM"),
+        ((0.0, -0.085, 0.085), "no difference from ERM (8.5 points less to 8.5 more)"),
+        ((-0.0004, -0.02, 0.011), "no difference from ERM (2.0 points less to 1.1 more)"),
+        ((0.0004, 0.0001, 0.0007), "no difference from ERM (0.0\u20130.1 points more)"),
+        ((0.0006, -0.01, 0.02), "0.1 points more than ERM (1.0 less to 2.0 more)"),
+        ((0.0, 0.0, 0.0), "no difference from ERM"),
+        ((0.0, None, None), "no difference from ERM"),
     ],
 )
 def test_a_difference_is_said_without_signs(gain, words):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,9 @@ from headwater.cli.main import app
 from headwater.heads import fit_many
 from headwater.heads.evaluation import evaluate
 from headwater.report import build_report
-from headwater.report.data import Curve
+from headwater.report.data import Curve, Judged
 from headwater.report.gather import gather
+from headwater.report.page import render
 from headwater.report.run import open_run
 from headwater.store import import_features, set_levels
 
@@ -115,6 +117,37 @@ def test_a_tenth_of_few_groups_is_not_said_to_be_certain(few: Path) -> None:
     assert "The worst tenth is no more than 1 group here" in page
     assert "less so" not in page
     assert page.count('<tr class="group">') == 6  # so few are counted one by one, too
+
+
+def _text(page: str) -> str:
+    return " ".join(re.sub("<[^>]*>", "", page).split())
+
+
+def test_the_groups_that_the_figures_are_of_are_counted_and_said(few: Path) -> None:
+    data = gather(open_run(few.parent))
+    # Rows 80 to 119 are test, whose species follow each other; the last two were taken out of it.
+    counts = sorted(sum(row % 6 == species for row in range(80, 120)) for species in range(4))
+    assert data.judged == Judged(4, 2, counts[1])
+    page = _text(render(data))
+    assert "Take the K % of the 4 groups with images in test that a head is worst at" in page
+    assert "average their accuracies; 2 others have none there and count in no figure. The worst" in page
+    assert "as the images are few: read the intervals." in page
+    assert "bad luck" not in page
+    page = _text(render(replace(data, judged=Judged(4, 1, 4))))
+    assert "; 1 other has none there and counts in no figure." in page
+    page = _text(render(replace(data, judged=Judged(6, 0, 4))))
+    assert "average their accuracies. The worst" in page
+
+
+@pytest.mark.parametrize(("typical", "words"), [(1, "a single image there"), (3, "at most 3 images there")])
+def test_groups_of_hardly_any_images_are_said_to_look_worse_than_they_are(
+    few: Path, typical: int, words: str
+) -> None:
+    data = replace(gather(open_run(few.parent)), judged=Judged(31, 9, typical))
+    page = _text(render(data))
+    assert f"Half of the groups or more have {words}, and a group of so few is easily all wrong" in page
+    assert "even one of nothing but 0.0 is no certainty about the groups." in page
+    assert "read the intervals" not in page
 
 
 def test_groups_without_rows_are_counted_and_no_worst_groups(few: Path) -> None:

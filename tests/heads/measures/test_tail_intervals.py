@@ -139,3 +139,19 @@ def test_a_report_gives_the_curve_its_interval_and_lists_no_thousands_of_groups(
     accuracies = [each["accuracy"] for each in found["by_group"]]
     assert accuracies == sorted(accuracies)
     assert len(report.to_dict(most=1000)["by_group"]) == 310
+
+
+def test_an_interval_of_nothing_is_one_that_other_rows_would_not_leave() -> None:
+    # Of 31 groups of one row a third are wrong, so that the worst few are wrong in any other set, too.
+    random = np.random.default_rng(7)
+    count = np.ones(31, dtype=np.int64)
+    right = np.arange(31) % 3 > 0
+    found = worst_k_interval(right.astype(np.int64), count, 3)
+    assert (found.low, found.estimate, found.high) == (0, 0, 0)
+    others = np.sort(random.random((2000, 31)) < right.mean(), axis=1)[:, :3].mean(axis=1)
+    assert np.quantile(others, 0.99) == 0
+    # With few wrong it is not so.
+    found = worst_k_interval((np.arange(31) > 2).astype(np.int64), count, 3)
+    others = np.sort(random.random((2000, 31)) < 28 / 31, axis=1)[:, :3].mean(axis=1)
+    assert others.mean() <= found.high
+    assert found.high > 0.2
