@@ -13,11 +13,13 @@ import numpy as np
 
 from headwater.errors import RequestError
 from headwater.store import Column, Store, add_columns, column_from_values, open_store, read_table
-from headwater.store.annotate import annotate
+from headwater.store.annotate import Draft, annotate
 from headwater.store.splits import plan_split
-from headwater.taxonomy import name_levels
+from headwater.taxonomy import annotate_edges, name_levels
 from headwater.workflow.config import Annotate, Asked, Split
 from headwater.workflow.record import Record, column_digest
+
+_WAY_OUT = "`replace: true`, or rename it"
 
 
 def annotate_store(asked: Asked, place: Path, record: Record) -> list[str]:
@@ -25,11 +27,15 @@ def annotate_store(asked: Asked, place: Path, record: Record) -> list[str]:
     done: list[str] = []
     for number, section in enumerate(asked.config.annotate):
         with asked.at("annotate", number):
-            if section.table is not None:
+            levels: Sequence[str] = section.levels
+            if section.table is not None and section.edges:
+                joined, levels = _climb(section, section.table, place, record)
+                done += joined
+            elif section.table is not None:
                 done += _join(section, section.table, place, record)
-            if section.levels and tuple(section.levels) != open_store(place).annotations.levels:
-                name_levels(place, section.levels)
-                done.append(f"levels {', '.join(section.levels)}")
+            if levels and tuple(levels) != open_store(place).annotations.levels:
+                name_levels(place, levels)
+                done.append(f"levels {', '.join(levels)}")
     return done
 
 
@@ -42,7 +48,7 @@ def _join(section: Annotate, file: Path, place: Path, record: Record) -> list[st
         wanted = [name for name in wanted if name not in held]
     # Where the table is not fit to be joined, annotating says why.
     there = [name for name in wanted if name in store.annotations]
-    _refuse_foreign(store, there, record, replace=section.replace, way_out="`replace: true`, or rename it")
+    _refuse_foreign(store, there, record, replace=section.replace, way_out=_WAY_OUT)
     if wanted or section.joins not in table:
         annotate(
             place,
@@ -54,6 +60,30 @@ def _join(section: Annotate, file: Path, place: Path, record: Record) -> list[st
         )
         _remember(open_store(place), wanted, record)
     return [f"{', '.join(wanted)} of {file}"] if wanted else []
+
+
+def _climb(section: Annotate, file: Path, place: Path, record: Record) -> tuple[list[str], Sequence[str]]:
+    """Add the levels that a table of edges makes, where they are not there already; they, from the root."""
+    store = open_store(place)
+    assert section.by is not None
+    draft = Draft(store)
+    added, tree = annotate_edges(
+        draft,
+        file,
+        by=section.by,
+        levels=section.levels,
+        replace=True,
+        allow_missing=section.allow_missing,
+    )
+    there = [name for name in added if name in store.annotations]
+    held = [name for name in there if draft.columns[name].texts() == store.annotations[name].texts()]
+    wanted = [name for name in added if name not in held]
+    other = [name for name in there if name not in held]
+    _refuse_foreign(store, other, record, replace=section.replace, way_out=_WAY_OUT)
+    if wanted:
+        add_columns(place, [draft.columns[name] for name in wanted], replace=True)
+        _remember(open_store(place), wanted, record)
+    return [f"{', '.join(wanted)} of {file}"] if wanted else [], tree.level_names
 
 
 def _held(store: Store, section: Annotate, table: Mapping[str, Sequence[Any]]) -> list[str]:

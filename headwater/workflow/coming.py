@@ -8,30 +8,44 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
+from numpy.typing import NDArray
+
+from headwater.errors import RequestError
 from headwater.extract import hub
 from headwater.heads.tasks.columns import SPLITS, CodedColumn, coded, split_names
 from headwater.heads.tasks.levels import column_called, place
 from headwater.printable import nearest
-from headwater.store import open_store, read_table
-from headwater.taxonomy import levels_among
+from headwater.store import Column, column_from_values, open_store, read_table
+from headwater.store.annotate import Draft
+from headwater.taxonomy import annotate_edges, levels_among, name_levels
 from headwater.workflow.config import Annotate, Asked, Config
 from headwater.workflow.features import Images, begun_store, finished_store
 from headwater.workflow.record import Record
+
+if TYPE_CHECKING:
+    from headwater.store import Store
+
+_EDGE = ("child", "parent")
 
 
 @dataclass(frozen=True)
 class Coming:
     """What the store will have: its columns' `names`, the `levels` among them, and augmented `views`.
 
-    `values` (rows,) of the columns that the images bring; {} where the store is there already.
+    `values` (rows,) of the columns that the images bring, or joined tables; {} where the store is there
+    already. `draft`: all columns, to be joined with tables as the store's will be; None where names are
+    enough: nothing is to be joined, or the store is there and no table is of edges, which do not say their
+    levels.
     """
 
     names: list[str]
     levels: tuple[str, ...] = ()
     views: int = 0
     values: Mapping[str, Any] = field(default_factory=dict)
+    draft: Draft | None = None
 
     @cached_property
     def level_values(self) -> dict[str, CodedColumn] | None:
@@ -58,7 +72,8 @@ class Coming:
         if target in self.levels and self.level_values is not None:
             return place(self.level_values, target, []).target(None).names
         if target in self.values and target not in self.levels:
-            return coded(target, self.values[target]).names
+            column = coded(target, self.values[target])
+            return column.only(np.ones(len(column.codes), dtype=bool)).names
         return None
 
     def splits(self, config: Config) -> list[str] | None:
@@ -98,7 +113,8 @@ def _held(asked: Asked, record: Record, images: Images) -> Coming | None:
     if there is not None:
         with asked.at("store"):
             opened = open_store(there)
-        return Coming(list(opened.annotations), opened.annotations.levels, opened.views)
+        draft = Draft(opened) if any(each.edges for each in config.annotate) else None
+        return Coming(list(opened.annotations), opened.annotations.levels, opened.views, draft=draft)
     section = config.extract
     assert section is not None
     if section.source.startswith(hub.SCHEME):
@@ -106,12 +122,13 @@ def _held(asked: Asked, record: Record, images: Images) -> Coming | None:
     with asked.at("extract", "source"):
         values = images.source.annotations
     names = list(values)
-    levels: tuple[str, ...] = ()
     begun = begun_store(asked, record)
-    if begun is not None:  # to which its user may have added columns
+    if begun is not None:
         names += [name for name in begun.annotations if name not in values]
-        levels = begun.annotations.levels
-    return Coming(names, levels, section.views, values)
+        draft = Draft(begun) if any(each.edges for each in config.annotate) else None
+        return Coming(names, begun.annotations.levels, section.views, values, draft)
+    draft = _Promised.of(section.source, images).draft() if config.annotate else None
+    return Coming(names, (), section.views, values, draft)
 
 
 def _annotated(asked: Asked, number: int, section: Annotate, held: Coming) -> Coming:
@@ -122,14 +139,16 @@ def _annotated(asked: Asked, number: int, section: Annotate, held: Coming) -> Co
         _refuse_absent(asked, section.by, names, *spot, "by", role="to join by")
     if section.table is not None:
         with asked.at(*spot, "table"):
-            table = read_table(section.table, key=section.joins)
-        if section.joins not in table:
-            raise asked.error(
-                (*spot, "key" if section.key else "by" if section.by else "table"),
-                f"{str(section.table)!r} has no column {section.joins!r} to join by"
-                f"{nearest(section.joins, table)}",
-            )
-        added = [name for name in table if name != section.joins]
+            table = read_table(section.table, key=_EDGE if section.edges else section.joins)
+        for name, key in (
+            [(each, "table") for each in _EDGE] if section.edges else [(section.joins, _key(section))]
+        ):
+            if name not in table:
+                raise asked.error(
+                    (*spot, key),
+                    f"{str(section.table)!r} has no column {name!r} to join by{nearest(name, table)}",
+                )
+        added = list(levels) if section.edges else [name for name in table if name != section.joins]
         names += [name for name in added if name not in names]
         values = {name: column for name, column in values.items() if name not in added}
     for name in section.levels:
@@ -138,7 +157,83 @@ def _annotated(asked: Asked, number: int, section: Annotate, held: Coming) -> Co
         raise asked.error(
             (*spot, "levels"), f"a level is named twice in {', '.join(levels)}; name each once, from the root"
         )
+    if held.draft is not None:
+        with asked.at(*spot):
+            _try(section, held.draft)
+        if section.levels and not section.edges:
+            with asked.at(*spot, "levels"):
+                name_levels(held.draft, section.levels)
+        columns = dict(held.draft.columns)
+        return Coming(list(columns), held.draft.levels, held.views, columns, held.draft)
     return Coming(names, tuple(levels) or held.levels, held.views, values)
+
+
+def _key(section: Annotate) -> str:
+    """The key of a section that says by what its table joins."""
+    return "key" if section.key else "by" if section.by else "table"
+
+
+def _try(section: Annotate, draft: Draft) -> None:
+    """Do to a draft what the section asks for; RequestError where its table does not fit the rows."""
+    before, added = dict(draft.columns), list[str]()
+    if section.table is not None and section.edges and section.by is not None:
+        given, levels, missing = section.table, section.levels, section.allow_missing
+        added, _ = annotate_edges(
+            draft, given, by=section.by, levels=levels, replace=True, allow_missing=missing
+        )
+    elif section.table is not None:
+        table = read_table(section.table, key=section.joins)
+        if len(table) > 1:
+            added = draft.join(
+                table, key=section.joins, by=section.by, replace=True, allow_missing=section.allow_missing
+            )
+    # What stands in a store may be the run's own; what the images bring is not.
+    store: Any = draft.store
+    brought: Mapping[str, Column] = store.annotations if isinstance(store, _Promised) else {}
+    other = [
+        name
+        for name in added
+        if name in brought
+        and before[name] is brought[name]
+        and before[name].texts() != draft.columns[name].texts()
+    ]
+    if other and not section.replace:
+        raise RequestError(
+            f"the images bring {', '.join(map(repr, other))} already, with other values; say "
+            "`replace: true`, or rename the table's"
+        )
+
+
+class _Columns(dict[str, Column]):
+    """Columns that no store has yet, and which of them are levels."""
+
+    levels: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Promised:
+    """What a draft of a store's columns asks of the store: that of images which are not extracted yet."""
+
+    path: str
+    keys: NDArray[np.object_]
+    annotations: _Columns
+
+    @classmethod
+    def of(cls, place: str, images: Images) -> _Promised:
+        source = images.source
+        keys = np.empty(len(source.keys), dtype=object)
+        keys[:] = list(source.keys)
+        columns = _Columns(
+            {name: column_from_values(name, values) for name, values in source.annotations.items()}
+        )
+        columns.levels = levels_among(columns, ())
+        return cls(place, keys, columns)
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def draft(self) -> Draft:
+        return Draft(cast("Store", self))
 
 
 def _refuse_absent(asked: Asked, name: str, names: list[str], *spot: str | int, role: str = "for it") -> None:

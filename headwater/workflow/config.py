@@ -57,12 +57,16 @@ class Extract(_Section):
 
 
 class Annotate(_Section):
-    """As `headwater store annotate`: a table whose columns join the store's rows by key, or levels alone."""
+    """As `headwater store annotate`: a table whose columns join the store's rows by key, or levels alone.
+
+    `edges`: the table has columns child and parent, which make levels above the values of column `by`.
+    """
 
     table: Path | None = None
     key: str | None = None
     by: str | None = None
     levels: Names = []
+    edges: bool = False
     replace: bool = False
     allow_missing: bool = False
 
@@ -75,6 +79,11 @@ class Annotate(_Section):
     def _something(self) -> Annotate:
         if self.table is None and not self.levels:
             raise ValueError("nothing to do: name a table whose columns to add, or levels")
+        if self.edges and (self.table is None or self.by is None or self.key is not None):
+            raise ValueError(
+                "edges want a table with the columns child and parent, and as `by` the column whose values "
+                "stand in it; leave `key` out"
+            )
         return self
 
 

@@ -21,6 +21,7 @@ extract:                            # as `headwater extract`; instead of it `sto
 #   key: path                       # the table's column that holds the row keys
 #   by: species                     # the store's column to join by instead of row keys
 #   levels: superclass, class       # columns that are levels of one taxonomy, from the root
+#   edges: false                    # true: the table has child and parent, and makes levels above `by`
 #   replace: false
 #   allow_missing: false
 

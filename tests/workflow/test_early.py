@@ -8,11 +8,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from headwater.errors import RequestError
+from headwater.heads import load_head
 from headwater.heads.methods import recipes
+from headwater.workflow import run_config
 
 from .runs import BIRDS, METHODS, draw_images, ran
 
@@ -38,7 +41,7 @@ KINGDOMS = "kingdom, phylum, class, order, family, genus, species"
 def images(here: Path) -> Path:
     """Sixteen images in the layout of taxa, and a table of some of their genera."""
     draw_images(here / "images", 2)
-    Path("sp.csv").write_text("species,genus,red\nParus major,Parus,0\n")
+    Path("sp.csv").write_text("species,genus,red\nParus major,Parus,0\nParus niger,Parus,1\n")
     return here / "images"
 
 
@@ -56,6 +59,38 @@ def complaint(text: str) -> str:
         ("stratify: species", "stratify: speces", 3, "no column 'speces' for it (did you mean 'species'?)"),
         ("split:", "annotate:\n  table: sp.csv\n  by: speces\nsplit:", 5, "no column 'speces' to join by"),
         ("split:", "annotate:\n- table: sp.csv\n  key: name\n  by: species\nsplit:", 5, "no column 'name'"),
+        (
+            "split:",
+            "annotate: {table: sp.csv, by: species}\nsplit:",
+            3,
+            "the table leaves out 6 of the values",
+        ),
+        (
+            "split:",
+            "annotate: {table: sp.csv, by: genus, key: species, allow_missing: true}\nsplit:",
+            3,
+            "no value in column 'genus' of images is a key of the table",
+        ),
+        (
+            "split:",
+            "annotate: {table: sp.csv, by: genus, replace: true, allow_missing: true}\nsplit:",
+            3,
+            "the table has the key 'Parus' more than once",
+        ),
+        (
+            "split:",
+            "annotate: {table: sp.csv, by: species, allow_missing: true}\nsplit:",
+            3,
+            "the images bring 'genus' already, with other values; say `replace: true`, or rename the table's",
+        ),
+        ("split:", "annotate:\n  levels: species, kingdom\nsplit:", 4, "the kingdom 'Animalia' stands under"),
+        ("split:", "annotate: {table: sp.csv, by: species, edges: true}\nsplit:", 3, "has no column 'child'"),
+        (
+            "split:",
+            "annotate: {table: sp.csv, edges: true}\nsplit:",
+            3,
+            "edges want a table with the columns",
+        ),
         ("split:", "annotate: {table: sp.csv}\nsplit:", 3, "'sp.csv' has no column 'path' to join by"),
         ("split:", "annotate:\n  levels: genus, spec\nsplit:", 4, "no column 'spec' for a level"),
         ("split:", "annotate:\n  levels: genus, genus\nsplit:", 4, "a level is named twice"),
@@ -117,6 +152,33 @@ def test_what_can_be_had_is_not_refused() -> None:
     assert {each.method for each in result.figures} == {"ERM", "HierRW"}
 
 
+def test_edges_make_levels_once_and_their_number_is_known(images: Path) -> None:
+    phyla = {each.name.split("_", 3)[2] for each in images.iterdir()}
+    sides = {each: "dry" if each < "B" or each > "T" else "wet" for each in phyla}
+    lines = [f"{phylum},{side}" for phylum, side in sides.items()]
+    Path("edges.csv").write_text("\n".join(["child,parent", "dry,", "wet,", *lines]) + "\n")
+    text = (
+        TREE.replace("split:", "annotate: {table: edges.csv, by: phylum, edges: true}\nsplit:")
+        .replace("target: phylum", "target: 1")
+        .replace("groups: species", "groups: 2")
+        .replace(SWEEP, "fit: {methods: ERM}\n")
+    )
+    assert "level 3 is out of range; the levels are 1 to 2: level 1, level 2" in complaint(
+        text.replace("groups: 2", "groups: 3")
+    )
+    first = ran(text)
+    assert first.classes == ("dry", "wet")
+    assert "added level 1, level 2 of edges.csv; levels level 1, level 2" in first.steps[1].text
+    assert load_head("run/heads/ERM.safetensors")[1].group_columns == ("level 2",)
+    assert not ran(text).changed
+    turned = [line.replace("dry", "x").replace("wet", "dry").replace("x", "wet") for line in lines]
+    Path("edges.csv").write_text("\n".join(["child,parent", "dry,", "wet,", *turned]) + "\n")
+    again = ran(text)  # the run's own columns are made anew
+    assert again.changed
+    with pytest.raises(RequestError, match=r"cfg\.yaml:3: the edges make 2 levels .* and 1 are named"):
+        ran(text.replace("edges: true", "edges: true, levels: side"))
+
+
 @pytest.mark.usefixtures("images")
 def test_the_contests_checkpoint_is_for_the_classes_of_the_folders() -> None:
     state = {"fc.weight": torch.zeros(3, 4), "fc.bias": torch.zeros(3)}
@@ -143,7 +205,7 @@ def test_keys_that_exclude_each_other_are_told_where_the_second_stands() -> None
     assert complaint(text).startswith("cfg.yaml:9: give either `fit` or `sweep`")
 
 
-def test_heads_that_failed_are_told_every_time(
+def test_heads_that_failed_are_told_every_time_and_tried_again(
     store: Path, headwater: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     headwater = functools.partial(headwater, "run", "--config", "cfg.yaml", columns=60)
@@ -167,3 +229,11 @@ def test_heads_that_failed_are_told_every_time(
     code, out, _ = headwater("--json")
     found = json.loads(out)
     assert (code, found["failed"]) == (1, [{"id": "RWG.00.s0", "reason": "ValueError: no luck today"}])
+    monkeypatch.setattr(recipes, "_train", real)
+    again = run_config("cfg.yaml")
+    assert again.changed
+    assert not again.failed
+    assert {each.method for each in again.figures} == {"ERM", "RWG"}
+    code, out, _ = headwater("--json")
+    assert (code, json.loads(out)["changed"]) == (0, False)
+    assert np.isfinite([each["overall"] for each in json.loads(out)["figures"]]).all()
