@@ -28,12 +28,12 @@ def from_columns(
     """The tree of rows whose names at each level stand in columns, and each row's node (rows,).
 
     `columns`: values by level name, from the root; None or "" where a row has no name at that level, which is
-    then passed over. A row without any name has node -1. One name under two parents is two nodes. Not so at
-    the level `one_parent`, if given, whose names, as those of species, say which node is meant: there a name
-    has one parent, or one in each of several trees where these are called the same, as the genus Agathis is
-    in two kingdoms.
+    then passed over. A row without any name has node -1. One name under two parents is two nodes, as the
+    wasps and the conifers called Agathis are. Not so at the level `one_parent`, if given, whose names, as
+    those of species, say what is meant: below one root such a name has one parent.
 
-    Raises RequestError for no level, columns of different lengths and a name of that level with two parents.
+    Raises RequestError for no level, columns of different lengths and a name of that level with two parents
+    below one root.
     """
     return from_codes({level: _coded(values) for level, values in columns.items()}, one_parent=one_parent)
 
@@ -194,20 +194,12 @@ def _refuse_two_parents(tree: Taxonomy, level: str | None) -> None:
     root = nodes.copy()
     while (inner := tree.parent[root] >= 0).any():
         root[inner] = tree.parent[root[inner]]
-    first: dict[str, int] = {}
-    first_below: dict[tuple[str, int], int] = {}
+    first: dict[tuple[str, int], int] = {}
     for node, below in zip(nodes.tolist(), root.tolist(), strict=True):
         name = tree.names[node]
-        other, kin = first.setdefault(name, node), first_below.setdefault((name, below), node)
-        one, two = _called(tree, tree.parent[other]), _called(tree, tree.parent[node])
-        if kin != node:
-            one, two = tree.path(tree.parent[kin]), tree.path(tree.parent[node])
-        if kin != node or one != two:
+        if (other := first.setdefault((name, below), node)) != node:
+            one, two = (tree.path(tree.parent[each]) for each in (other, node))
             raise RequestError(
-                f"the {tree.level_names[tree.level[node] - 1]} {name!r} stands under two parents, {one!r} and"
-                f" {two!r}; correct one, or give each a name of its own"
+                f"the {level} {name!r} stands under two parents, {one!r} and {two!r}; correct one, or give"
+                " each a name of its own"
             )
-
-
-def _called(tree: Taxonomy, node: int) -> str:
-    return tree.names[node] if node >= 0 else "no parent"

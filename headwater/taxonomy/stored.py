@@ -47,12 +47,11 @@ def _tree(columns: Mapping[str, Column], levels: Sequence[str]) -> tuple[Taxonom
 def name_levels(place: str | os.PathLike[str] | Draft, levels: Sequence[str]) -> Taxonomy:
     """Remember which columns of a store, or of a draft of its columns, are levels; the tree they make.
 
-    `levels` are named from the root. A name of the last one stands under one parent; below parents of one
-    name in trees of their own it may stand in each, as in two kingdoms. At the levels above, a name under
-    several parents is as many nodes.
+    `levels` are named from the root. A name under several parents is as many nodes, but below one root, such
+    as a kingdom, a name of the last level has one parent.
 
     RequestError, and nothing remembered, for no levels, columns that cannot be, and a name of the last level
-    under two parents.
+    under two parents below one root.
     """
     if not isinstance(place, Draft):
         with changing(place) as draft:

@@ -213,10 +213,10 @@ def test_levels_are_said_and_shown_as_a_tree(headwater, store, tmp_path):
         f"added realm to {store}",
         f"levels of {store}, from the root: 2 realm, 2 kind, 10 sort",
     ]
-    annotate(store, {"path": keys, "form": [f"{n % 2}" for n in range(ROWS)], "one": list(range(ROWS))})
-    done = headwater("store", "annotate", store, "--levels", "realm,form,one")
+    annotate(store, {"path": keys, "form": [f"{n % 2}" for n in range(ROWS)]})
+    done = headwater("store", "annotate", store, "--levels", "realm,form")
     assert done.stdout.splitlines() == [
-        f"levels of {store}, from the root: 2 realm, 6 form, {ROWS} one",
+        f"levels of {store}, from the root: 2 realm, 6 form",
         "2 names stand in several places, which are nodes of their own, such as the form '0' under no "
         "parent, air and 1 more",
         "no longer levels, as they were before: kind, sort",
@@ -224,9 +224,10 @@ def test_levels_are_said_and_shown_as_a_tree(headwater, store, tmp_path):
     headwater("store", "annotate", store, "--levels", "realm,kind,sort")
     done = headwater("store", "annotate", store, "--levels", "kind,sort,kin")
     assert (done.returncode, "no column 'kin' for a level" in done.stderr) == (2, True)
+    annotate(store, {"path": keys, "root": ["all"] * ROWS})
     for name, spelled in (("species", "bird x"), ("sp", "bird-x"), ("epithet", "x")):
         annotate(store, {"path": keys, name: [spelled] * ROWS})
-        done = headwater("store", "annotate", store, "--levels", f"kind,{name}")
+        done = headwater("store", "annotate", store, "--levels", f"root,kind,{name}")
         assert (done.returncode, f"{spelled!r} stands under two parents" in done.stderr) == (2, True)
     assert open_store(store).annotations.levels == ("realm", "kind", "sort")
 
@@ -234,11 +235,11 @@ def test_levels_are_said_and_shown_as_a_tree(headwater, store, tmp_path):
 def test_an_annotation_is_made_whole_or_not_at_all(headwater, store, tmp_path):
     species = tmp_path / "species.csv"
     annotate(store, {"path": open_store(store).keys.tolist(), "species": ["ab"[n % 2] for n in range(ROWS)]})
-    species.write_text("species,family,genus\na,F,A\nb,F,B\n")
+    species.write_text("species,family,genus,form\na,F,A,x\nb,F,B,x\n")
     before = (store / "annotations.h5").read_bytes()
     for wrong, says in (
         (("--levels", "family,genuss,species"), "no column 'genuss' for a level"),
-        (("--levels", "genus,family"), "the family 'F' stands under two parents, 'A' and 'B'; correct one"),
+        (("--levels", "family,genus,form"), "stands under two parents, 'F_A' and 'F_B'; correct one"),
         (("--levels", "genus,species,genus"), "a level is named twice"),
         (("--drop", "species,nothing"), "no column 'nothing' to drop"),
         (("--drop", "species"), "no column 'species'"),
@@ -252,7 +253,7 @@ def test_an_annotation_is_made_whole_or_not_at_all(headwater, store, tmp_path):
     done = headwater("store", "annotate", store, species, "--by", "species", *right)
     assert done.stdout.splitlines() == [
         f"dropped label from {store}",
-        f"added family, genus to {store}",
+        f"added family, genus, form to {store}",
         f"levels of {store}, from the root: 1 family, 2 genus, 2 species",
     ]
     found = open_store(store).annotations

@@ -44,7 +44,7 @@ def test_classes_and_groups_are_the_nodes_of_every_rows_line(
     rows = [*rows, ("a", "a", "a", "a"), ("b", "b", "b", "b")]
     # Names that differ between levels, or paths over skipped ones could be the same.
     rows = [tuple(name and f"{name}{level}" for level, name in enumerate(row)) for row in rows]
-    # A name of the last level may stand in one place only.
+    # A name of the last level may stand in one place below a root only.
     rows = [(*row[:3], row[3] and "-".join(row)) for row in rows]
     task = Task.from_arrays(zeros(len(rows)), at, deep, levels=columns_of(rows))
     # A line is what a row says down to the groups' level; its class what it says down to the target's.
@@ -170,28 +170,28 @@ def test_species_that_train_lacks_are_counted_and_refused_by_none() -> None:
 
 def test_bad_trees_nodes_and_names_get_one_sentence() -> None:
     genera = ["Felis", "Lynx"]
-    with pytest.raises(
-        RequestError, match="species 'Felis catus' stands under two parents, 'Felis' and 'Lynx'"
-    ):
-        Task.from_arrays(
-            zeros(2), "genus", "species", levels={"genus": genera, "species": ["Felis catus"] * 2}
-        )
-    epithets = {"genus": genera, "species": ["catus"] * 2}
-    with pytest.raises(RequestError, match="species 'catus' stands under two parents, 'Felis' and 'Lynx'"):
-        Task.from_arrays(zeros(2), "genus", "species", levels=epithets)
-    # That is known of the last level alone: here it is not used, or there is one below.
-    assert Task.from_arrays(zeros(2), "genus", levels=epithets).classes == ("Felis", "Lynx")
-    deeper = Task.from_arrays(zeros(2), "genus", "species", levels={**epithets, "sex": ["f", "m"]})
-    assert deeper.group_names == ("Felis_catus", "Lynx_catus")
-    one = {"one": ["1", "2", "3", "4"]}
+    for name in ("Felis catus", "catus"):
+        cats = {"family": ["Felidae"] * 2, "genus": genera, "species": [name] * 2}
+        with pytest.raises(
+            RequestError,
+            match=f"species '{name}' stands under two parents, 'Felidae_Felis' and 'Felidae_Lynx'; correct",
+        ):
+            Task.from_arrays(zeros(2), "genus", "species", levels=cats)
+        # That is known of the last level alone, here not used or with one below, and of one tree alone.
+        assert Task.from_arrays(zeros(2), "genus", levels=cats).classes == ("Felis", "Lynx")
+        deeper = Task.from_arrays(zeros(2), "genus", "species", levels={**cats, "sex": ["f", "m"]})
+        assert deeper.group_names == (f"Felidae_Felis_{name}", f"Felidae_Lynx_{name}")
+        del cats["family"]
+        trees = Task.from_arrays(zeros(2), "genus", "species", levels=cats)
+        assert trees.group_names == (f"Felis_{name}", f"Lynx_{name}")
     with pytest.raises(RequestError, match="both called 'a_b_c', path and all"):
-        Task.from_arrays(zeros(4), 2, levels={"x": ["a_b", "a", "z", "z"], "y": ["c", "b_c"] * 2, **one})
+        Task.from_arrays(zeros(4), 2, levels={"x": ["a_b", "a", "z", "z"], "y": ["c", "b_c"] * 2})
     with pytest.raises(RequestError, match="two groups are both called 'a_b_c', path and all; rename one"):
         Task.from_arrays(
             zeros(4),
             "w",
             "y",
-            levels={"w": ["a", "a", "z", "z"], "x": ["b_c", "b", "b_c", "u"], "y": ["", "c", "", "c"], **one},
+            levels={"w": ["a", "a", "z", "z"], "x": ["b_c", "b", "b_c", "u"], "y": ["", "c", "", "c"]},
         )
     with pytest.raises(RequestError, match="two groups are both called 'a, b, c'"):
         Task.from_arrays(zeros(3), ["a, b", "a", "z"], {"place": ["c", "b, c", "c"]})
