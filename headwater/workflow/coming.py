@@ -94,6 +94,8 @@ def coming_columns(asked: Asked, record: Record, images: Images) -> Coming | Non
     """
     found = _held(asked, record, images)
     if found is None:
+        for number, section in enumerate(asked.config.annotate):
+            _read(asked, number, section)
         return None
     for number, section in enumerate(asked.config.annotate):
         found = _annotated(asked, number, section, found)
@@ -138,16 +140,7 @@ def _annotated(asked: Asked, number: int, section: Annotate, held: Coming) -> Co
     if section.by is not None:
         _refuse_absent(asked, section.by, names, *spot, "by", role="to join by")
     if section.table is not None:
-        with asked.at(*spot, "table"):
-            table = read_table(section.table, key=_EDGE if section.edges else section.joins)
-        for name, key in (
-            [(each, "table") for each in _EDGE] if section.edges else [(section.joins, _key(section))]
-        ):
-            if name not in table:
-                raise asked.error(
-                    (*spot, key),
-                    f"{str(section.table)!r} has no column {name!r} to join by{nearest(name, table)}",
-                )
+        table = _read(asked, number, section)
         added = list(levels) if section.edges else [name for name in table if name != section.joins]
         names += [name for name in added if name not in names]
         values = {name: column for name, column in values.items() if name not in added}
@@ -168,9 +161,20 @@ def _annotated(asked: Asked, number: int, section: Annotate, held: Coming) -> Co
     return Coming(names, tuple(levels) or held.levels, held.views, values)
 
 
-def _key(section: Annotate) -> str:
-    """The key of a section that says by what its table joins."""
-    return "key" if section.key else "by" if section.by else "table"
+def _read(asked: Asked, number: int, section: Annotate) -> dict[str, list[Any]]:
+    """A section's table, {} where it has none; RequestError where it lacks the columns that join it."""
+    if section.table is None:
+        return {}
+    with asked.at("annotate", number, "table"):
+        table = read_table(section.table, key=_EDGE if section.edges else section.joins)
+    for name in _EDGE if section.edges else (section.joins,):
+        if name not in table:
+            key = "table" if section.edges else "key" if section.key else "by" if section.by else "table"
+            raise asked.error(
+                ("annotate", number, key),
+                f"{str(section.table)!r} has no column {name!r} to join by{nearest(name, table)}",
+            )
+    return table
 
 
 def _try(section: Annotate, draft: Draft) -> None:

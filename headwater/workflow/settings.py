@@ -15,8 +15,10 @@ from headwater.errors import RequestError
 from headwater.heads.methods import Method, find_method, methods, parse_settings
 from headwater.heads.methods.hierarchy import EVERY, TARGET, HierarchySettings
 from headwater.heads.methods.hierarchy_sampler import HierSamplerSettings
+from headwater.heads.methods.registry import check_settings as check_for_task
 from headwater.heads.sweeps.candidates import ALL
 from headwater.heads.sweeps.selection import find_rule
+from headwater.heads.tasks.task import Task
 from headwater.printable import listed, nearest
 from headwater.taxonomy import level_number
 from headwater.workflow.config import Asked
@@ -83,7 +85,7 @@ def swept_methods(asked: Asked) -> list[str]:
 def check_settings(
     asked: Asked, levels: Sequence[str] | None, classes: Callable[[], Sequence[str] | None] = lambda: None
 ) -> None:
-    """RequestError with the line of a setting that cannot be had over these levels, or for these `classes`.
+    """RequestError with the line of a setting that no task over these levels, or of these classes, can have.
 
     `levels` are those of the task's tree; None: they, or the classes, are not known yet.
     """
@@ -100,6 +102,16 @@ def check_settings(
                     _check_start(read, classes())
             except RequestError as error:
                 raise RequestError(f"{name} cannot take {key} = {value!r}: {error}") from error
+
+
+def check_on_task(asked: Asked, task: Task) -> None:
+    """RequestError with the line of a setting that this task cannot have."""
+    given = _fitted(asked) if asked.config.fit is not None else _swept(asked, swept_methods(asked))
+    for place, name, key, value in given:
+        method = find_method(name)
+        if key in method.checks and not asked.contest:
+            with asked.at(*place):
+                check_for_task(task, method, parse_settings(method, {key: value}))
 
 
 def check_splits(asked: Asked, splits: Sequence[str]) -> None:

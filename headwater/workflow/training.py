@@ -22,7 +22,7 @@ from headwater.workflow.config import Asked, Fit, Sweep
 from headwater.workflow.contest import METHOD, check_start
 from headwater.workflow.features import local
 from headwater.workflow.record import Record, content_of, digest_of
-from headwater.workflow.settings import check_settings, wanted_methods
+from headwater.workflow.settings import check_on_task, wanted_methods
 
 if TYPE_CHECKING:
     from headwater.heads.sweeps.results import SweepResult
@@ -64,7 +64,7 @@ def task_of(asked: Asked, store: Path) -> Task:
 
 def train(asked: Asked, task: Task, record: Record, now: Now) -> Trained:
     """Fit or sweep, whichever the file asks for; settings that the task cannot have are told before."""
-    check_settings(asked, task.tree.tree.level_names)
+    check_on_task(asked, task)
     return (
         _fit(asked, task, record, now) if asked.config.fit is not None else _sweep(asked, task, record, now)
     )

@@ -83,7 +83,12 @@ def complaint(text: str) -> str:
             3,
             "the images bring 'genus' already, with other values; say `replace: true`, or rename the table's",
         ),
-        ("split:", "annotate:\n  levels: species, kingdom\nsplit:", 4, "the kingdom 'Animalia' stands under"),
+        (
+            "split:",
+            "annotate:\n  levels: kingdom, species, class\nsplit:",
+            4,
+            "the class 'Clitellata' stands under",
+        ),
         ("split:", "annotate: {table: sp.csv, by: species, edges: true}\nsplit:", 3, "has no column 'child'"),
         (
             "split:",
@@ -197,6 +202,30 @@ def test_the_contests_checkpoint_is_for_the_classes_of_the_folders() -> None:
 def test_a_store_says_at_once_that_its_network_takes_no_head() -> None:
     text = BIRDS.replace(METHODS, "fit: {methods: ERM}\nexport:\n")
     assert complaint(text).startswith("cfg.yaml:8: a head on features of 'pixels' cannot be merged into it")
+
+
+@pytest.mark.usefixtures("store")
+def test_what_the_store_alone_tells_is_said_with_its_line_before_training() -> None:
+    torch.save({"fc.weight": torch.zeros(2, 4), "fc.bias": torch.zeros(2)}, "c.pth")
+    text = BIRDS.replace(
+        METHODS, "sweep:\n  methods: [ERM, HierSampler]\n  draws: 1\n  set: {start: c.pth}\n"
+    )
+    with pytest.raises(RequestError, match=r"cfg\.yaml:10: HierSampler cannot take start = .* \(2, 4\)"):
+        ran(text)
+    assert not list(Path("run").glob("sweep*"))
+
+
+@pytest.mark.usefixtures("here")
+def test_a_fetched_source_leaves_what_the_file_and_the_tables_tell() -> None:
+    Path("sp.csv").write_text("species,red\nParus major,0\n")
+    text = TREE.replace("source: images", "source: hf://datasets/a/b/c.tar")
+    assert "cfg.yaml:3: 'sp.csv' has no column 'path'" in complaint(
+        text.replace("split:", "annotate: {table: sp.csv}\nsplit:")
+    )
+    assert "cfg.yaml:8: DFR-val needs rows in split 'val'" in complaint(text.replace("HierRW]", "DFR-val]"))
+    assert "there is no checkpoint at 'none.pth'" in complaint(
+        text.replace("HierRW]", "HierSampler]\n  set: {start: none.pth}")
+    )
 
 
 @pytest.mark.usefixtures("store")
