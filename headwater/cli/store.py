@@ -209,8 +209,8 @@ def annotate(
             "--levels",
             metavar="COL,COL",
             help="The columns that are levels of a taxonomy, or become them by --edges, from the root. A "
-            "name that stands under several parents is kept apart in each; of the last level one that does "
-            f"below one root, such as a kingdom, is refused. {_NAMES}",
+            "name that stands under several parents is kept apart in each; but where names of the last level "
+            f"begin with their parent's, as species' do, one under two parents is refused. {_NAMES}",
         ),
     ] = None,
     edges: Annotated[

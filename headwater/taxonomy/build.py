@@ -29,11 +29,12 @@ def from_columns(
 
     `columns`: values by level name, from the root; None or "" where a row has no name at that level, which is
     then passed over. A row without any name has node -1. One name under two parents is two nodes, as the
-    wasps and the conifers called Agathis are. Not so at the level `one_parent`, if given, whose names, as
-    those of species, say what is meant: below one root such a name has one parent.
+    wasps and the conifers called Agathis are. Not so at the level `one_parent`, if given, where most names
+    there begin with their parent's, as species' do and epithets do not: below one root such a name has one
+    parent.
 
     Raises RequestError for no level, columns of different lengths and a name of that level with two parents
-    below one root.
+    that may have one.
     """
     return from_codes({level: _coded(values) for level, values in columns.items()}, one_parent=one_parent)
 
@@ -184,11 +185,19 @@ def _coded(values: Sequence[str | None]) -> tuple[NDArray[np.int64], list[str]]:
     return rank[indices], [found[each] for each in order]
 
 
+def _plain(name: str) -> str:
+    """A name's letters and digits, however they are parted."""
+    return "".join(filter(str.isalnum, name)).casefold()
+
+
 def _refuse_two_parents(tree: Taxonomy, level: str | None) -> None:
     """RequestError for a name of `level`, if any, with two parents; see `from_columns`."""
     if level is None:
         return
     nodes = np.flatnonzero(tree.level == tree.level_number(level))
+    full = sum(_plain(tree.names[node]).startswith(_plain(tree.names[tree.parent[node]])) for node in nodes)
+    if 2 * full < len(nodes):
+        return
     often = Counter(tree.names[node] for node in nodes.tolist())
     nodes = np.array([node for node in nodes.tolist() if often[tree.names[node]] > 1], dtype=np.int64)
     root = nodes.copy()

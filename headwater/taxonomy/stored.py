@@ -47,11 +47,10 @@ def _tree(columns: Mapping[str, Column], levels: Sequence[str]) -> tuple[Taxonom
 def name_levels(place: str | os.PathLike[str] | Draft, levels: Sequence[str]) -> Taxonomy:
     """Remember which columns of a store, or of a draft of its columns, are levels; the tree they make.
 
-    `levels` are named from the root. A name under several parents is as many nodes, but below one root, such
-    as a kingdom, a name of the last level has one parent.
+    `levels` are named from the root. A name under several parents is as many nodes, or at the last level
+    refused, see `from_columns`.
 
-    RequestError, and nothing remembered, for no levels, columns that cannot be, and a name of the last level
-    under two parents below one root.
+    RequestError, and nothing remembered, for no levels, columns that cannot be, and such a name.
     """
     if not isinstance(place, Draft):
         with changing(place) as draft:

@@ -83,12 +83,6 @@ def complaint(text: str) -> str:
             3,
             "the images bring 'genus' already, with other values; say `replace: true`, or rename the table's",
         ),
-        (
-            "split:",
-            "annotate:\n  levels: kingdom, species, class\nsplit:",
-            4,
-            "the class 'Clitellata' stands under",
-        ),
         ("split:", "annotate: {table: sp.csv, by: species, edges: true}\nsplit:", 3, "has no column 'child'"),
         (
             "split:",

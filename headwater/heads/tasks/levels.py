@@ -107,7 +107,7 @@ def place(levels: LevelsGiven, target: str | int, groups: Sequence[str | int]) -
     """Rows in the tree of their levels down to the deepest of `groups`, levels by name or number.
 
     RequestError for a level that is not there, a level of `groups` above `target`, and where rows are placed
-    by the last of all levels for a name of it under two parents below one root.
+    by the last of all levels for a name of it under two parents that may have one, see `from_columns`.
     """
     names = tuple(levels) if isinstance(levels, Mapping) else levels[0].level_names
     at = level_number(names, target)

@@ -170,7 +170,7 @@ def test_species_that_train_lacks_are_counted_and_refused_by_none() -> None:
 
 def test_bad_trees_nodes_and_names_get_one_sentence() -> None:
     genera = ["Felis", "Lynx"]
-    for name in ("Felis catus", "catus"):
+    for name in ("Felis catus", "felis-catus"):
         cats = {"family": ["Felidae"] * 2, "genus": genera, "species": [name] * 2}
         with pytest.raises(
             RequestError,
