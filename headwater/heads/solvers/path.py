@@ -18,9 +18,8 @@ from torch import Tensor
 
 from headwater.heads.rows.blocks import Blocks
 from headwater.heads.solvers.preconditioner import Directions
-from headwater.heads.solvers.smooth import Newton, solve_smooth
+from headwater.heads.solvers.smooth import TRIED, Newton, solve_smooth
 from headwater.heads.solvers.stack import SmoothStack, Solved
-from headwater.heads.specs.spec import SETTLING
 
 _STRIDES = (32, 16, 8, 4, 2, 1)
 # A pass over the rows costs much the same for few columns of heads as for this share of so many: stacks that
@@ -30,9 +29,8 @@ _NODES, _NODES_BEYOND = 4, 3  # a polynomial says less beyond its nodes
 # Over wider gaps than this between nodes, in natural log units of λ, the polynomial is a straight line.
 _WIDEST = 3.0
 _RAREST = 1e-6  # no class is taken to be rarer
-# A head that took more iterations than this from nothing is far from its optimum, and one between others that
-# took more than these two is not where they pointed.
-_TRIED, _SOON = 8, 2
+# A head between others that took more iterations than this is not where they pointed.
+_SOON = 2
 _LINK = 8  # the stride of strengths that are solved one after another
 _NUMBERS = 1 << 24  # probabilities of sampled rows held at once
 
@@ -146,7 +144,7 @@ def solve_path(stack: SmoothStack, directions: Directions, family: NDArray[np.in
         nodes, *_ = levels(path.l2, family, path.alone, (_LINK, 1))
         path.descend([head for head in {*slow, *nodes} - path.done if family[head] in set(family[slow])])
     for heads in rounds:
-        path.solve([head for head in heads if head not in path.done], newton_after=_SOON)
+        path.solve([head for head in heads if head not in path.done], newton_after=_SOON if slow else None)
     return path.answers
 
 
@@ -166,22 +164,16 @@ class _Path:
         self.l2 = stack.l2.cpu().numpy()
 
     def tried(self, heads: list[int]) -> list[int]:
-        """Solves heads side by side, but gives up, and returns, slow ones that could start from others."""
+        """Solves heads side by side, but gives up, and returns, far ones that could start from others."""
         if not self._room.rows:
             self.solve(heads)
             return []
-        limit = self._stack.max_iterations.clone()
         _, place, relatives = np.unique(self._family, return_inverse=True, return_counts=True)
         others = (relatives[place] > 1) & ~self.alone & (self.l2 > 0)
-        may = torch.from_numpy(others).to(limit.device)
-        limited = torch.where(may, limit.clamp_max(_TRIED), limit)
-        self.solve(heads, newton_after=_TRIED + 1, max_iterations=limited)
-        found = self.answers
-        moving = (found.iterations >= limited) & (self._stack.tolerance <= SETTLING)
-        cut = ((moving | ~found.converged) & (limited < limit)).cpu().numpy()
-        slow = [head for head in heads if cut[head]]
-        self._usable[slow] = False
-        self._spent[slow] = found.iterations[slow]
+        self.solve(heads, may_leave=torch.from_numpy(others))
+        left = others & (~self.answers.converged & (self.answers.iterations == TRIED)).cpu().numpy()
+        slow = [head for head in heads if left[head]]
+        self._spent[slow] = TRIED
         self.done -= set(slow)
         return slow
 
@@ -199,16 +191,15 @@ class _Path:
     def solve(
         self,
         heads: list[int],
-        newton_after: int = 0,
-        max_iterations: Tensor | None = None,
+        newton_after: int | None = None,
+        may_leave: Tensor | None = None,
         rows: Blocks | None = None,
     ) -> None:
         """Solves heads side by side, from what is known, at most as many at a time as there is room for."""
         if not heads:
             return
         stack = self._stack
-        limit = (stack.max_iterations if max_iterations is None else max_iterations) - self._spent
-        stack = dataclasses.replace(stack, max_iterations=limit)
+        stack = dataclasses.replace(stack, max_iterations=stack.max_iterations - self._spent)
         if rows is not None:
             stack = dataclasses.replace(stack, loss=dataclasses.replace(stack.loss, rows=rows))
         started = _interpolate(stack, self._theta, heads, self._usable, self._family)
@@ -217,14 +208,15 @@ class _Path:
         for part in torch.split(order, self._room.widest):
             which = torch.tensor(heads, device=part.device)[part]
             ready = _from_shares(started.of(part))
-            solved = solve_smooth(ready, self._directions, self._newton(ready, newton_after))
+            leaving = None if may_leave is None else may_leave.to(which.device)[which]
+            solved = solve_smooth(ready, self._directions, self._newton(ready, newton_after), leaving)
             self.answers.put(which, solved)
             self.answers.iterations[which] += self._spent[which]
         converged = self.answers.converged.cpu().numpy()[heads]
         self._usable[heads] = converged & (self.l2[heads] > 0)
         self.done |= set(heads)
 
-    def _newton(self, stack: SmoothStack, after: int) -> Newton | None:
+    def _newton(self, stack: SmoothStack, after: int | None) -> Newton | None:
         heads, columns, numbers = stack.theta.shape
         rows = min(self._room.rows, _NUMBERS // (heads * columns))
-        return Newton(rows, after) if rows >= numbers else None
+        return Newton(rows, after) if after is not None and rows >= numbers else None

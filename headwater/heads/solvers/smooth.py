@@ -20,6 +20,9 @@ from headwater.heads.solvers.stack import SEPARATED, SmoothStack, Solved
 from headwater.heads.specs.spec import SETTLING
 
 MEMORY = 10
+# After so many iterations a head is far from its optimum if no estimate of its gap was below this share of
+# its objective.
+TRIED, _FAR = 8, 0.1
 # A step that had to be cut to this share of its length leads nowhere; to the other, where the gap is closed
 # already and only rounding makes steps too long.
 _SHORTEST, _SHORTEST_NEAR = 1e-4, 0.1
@@ -58,6 +61,7 @@ class _Run:
     length: Tensor
     fresh: Tensor  # at a new point, with no step to it yet
     near: Tensor  # converged at the last such point
+    may_leave: Tensor
     failures: Tensor  # steps in a row that led nowhere
     least: Tensor  # the smallest estimate of the gap so far
     since: Tensor  # iterations since it fell
@@ -81,6 +85,7 @@ class _Run:
             length=zero + 1,
             fresh=torch.ones_like(heads, dtype=torch.bool),
             near=torch.zeros_like(heads, dtype=torch.bool),
+            may_leave=torch.zeros_like(heads, dtype=torch.bool),
             failures=torch.zeros_like(heads),
             least=zero + torch.inf,
             since=torch.zeros_like(heads),
@@ -101,16 +106,24 @@ class _Run:
             setattr(self, name, getattr(self, name)[keep])
 
 
-def solve_smooth(stack: SmoothStack, directions: Directions, newton: Newton | None = None) -> Solved:
+def solve_smooth(
+    stack: SmoothStack,
+    directions: Directions,
+    newton: Newton | None = None,
+    may_leave: Tensor | None = None,
+) -> Solved:
     """Minimise every head of a stack without L1 penalty to its tolerance.
 
     A head leaves as soon as its gap is certified or estimated below `tolerance` times its objective; at
-    `SETTLING` and below only when its weights have come to rest too.
+    `SETTLING` and below only when its weights have come to rest too. Those that `may_leave` (H,) bool leave
+    after `TRIED` iterations if they are still far from the optimum.
     """
     answers = Solved.into(torch.zeros_like(stack.theta))
     sample = stack.loss.sample()
     drawn: Sample | None = None
     run, history = _Run.at(stack), History(MEMORY)
+    if may_leave is not None:
+        run.may_leave = may_leave
     iteration = refresh = 0
     while True:
         if iteration >= refresh:
@@ -220,9 +233,11 @@ def _finish(run: _Run, answers: Solved, curvature: Tensor, iteration: int) -> Te
     finished = converged & (still | (run.tolerance > SETTLING))
     finished |= (run.failures > 1) | spent | separated | ~torch.isfinite(run.objective)
     finished |= run.since > 10 * _PATIENCE
+    if iteration == TRIED:
+        finished |= run.may_leave & (run.least > _FAR * run.objective)
     done = torch.nonzero(finished).flatten()
     if len(done):
-        gap = torch.where(certified, bound, torch.where(fresh, estimate, bound))
+        gap = torch.where(certified, bound, torch.where(fresh, estimate, run.least))
         answers.put(
             run.heads[done],
             Solved(
