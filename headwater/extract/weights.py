@@ -145,6 +145,7 @@ def _obtain(backbone: Backbone, name: str, load: Callable[[], Mapping[str, Tenso
 
 def _fit(backbone: Backbone, network: nn.Module, state: Mapping[str, Tensor], label: str) -> dict[str, Any]:
     """Cut the classifier off `network`, load `state` into the rest, and describe its classifier."""
+    last = None if backbone.layer is None else network.get_submodule(backbone.layer)
     rename = backbone.rename or str
     given = {rename(name): tensor for name, tensor in state.items() if not _is_counter(name)}
     given = {
@@ -172,7 +173,7 @@ def _fit(backbone: Backbone, network: nn.Module, state: Mapping[str, Tensor], la
         )
     if backbone.layer is not None:
         named = {f"{backbone.layer}.{name}": tensor for name, tensor in head.items()}
-        check_last_layer(named, backbone.layer, label, width=backbone.dim)
+        check_last_layer(named, backbone.layer, label, width=getattr(last, "in_features", None))
     broken = [
         name for name, tensor in given.items() if tensor.is_floating_point() and not tensor.isfinite().all()
     ]
