@@ -1,8 +1,8 @@
 """Solves heads that differ only in their L2 strength as a path: a few first, then those between them.
 
 The optimum is a smooth function of log λ, so a polynomial through the nearest solved strengths starts a
-head so close to its optimum that one or two iterations remain. Where the first are slow, they are given up
-and found one after another, each from stronger ones. How a stack is solved lives in `smooth`.
+head so close to its optimum that one or two iterations remain. Where the first stay far from theirs, they
+are given up and found one after another, each from stronger ones. How a stack is solved lives in `smooth`.
 """
 
 from __future__ import annotations
@@ -133,8 +133,9 @@ def solve_path(stack: SmoothStack, directions: Directions, family: NDArray[np.in
     """Solve every head of a smooth stack.
 
     `family` (H,) numbers the sets of heads that differ only in `l2`. Where there is room for Newton steps,
-    those of the first round that are slow are given up, and solved with some between them one after another,
-    from the strongest penalty down: near its optimum a head takes few such steps, and far from it many.
+    those of the first round that stay far from their optimum are given up, and solved with some between them
+    one after another, from the strongest penalty down: near its optimum a head takes few such steps, and far
+    from it many. Heads in the rounds after that may take such steps too.
     """
     path = _Path(stack, directions, family, room)
     strides = _STRIDES if stack.heads * stack.theta.shape[1] >= _WIDE else _STRIDES_OF_NARROW
@@ -142,7 +143,8 @@ def solve_path(stack: SmoothStack, directions: Directions, family: NDArray[np.in
     slow = path.tried(first)
     if slow:
         nodes, *_ = levels(path.l2, family, path.alone, (_LINK, 1))
-        path.descend([head for head in {*slow, *nodes} - path.done if family[head] in set(family[slow])])
+        theirs = set(family[slow].tolist())
+        path.descend([head for head in {*slow, *nodes} - path.done if int(family[head]) in theirs])
     for heads in rounds:
         path.solve([head for head in heads if head not in path.done], newton_after=_SOON if slow else None)
     return path.answers
@@ -198,8 +200,8 @@ class _Path:
         """Solves heads side by side, from what is known, at most as many at a time as there is room for."""
         if not heads:
             return
-        stack = self._stack
-        stack = dataclasses.replace(stack, max_iterations=stack.max_iterations - self._spent)
+        limit = self._stack.max_iterations - self._spent
+        stack = dataclasses.replace(self._stack, max_iterations=limit)
         if rows is not None:
             stack = dataclasses.replace(stack, loss=dataclasses.replace(stack.loss, rows=rows))
         started = _interpolate(stack, self._theta, heads, self._usable, self._family)
