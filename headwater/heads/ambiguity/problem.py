@@ -1,0 +1,43 @@
+"""The data of an ambiguous task as plain arrays; reading and checking them is `headwater.ambiguity`'s business."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """Labeled rows, unlabeled rows, and the target rows whose classes are wanted.
+
+    `labeled` (n, …), `unlabeled` (m, …) and `target` (t, …) are float32 and finite: images (rows, channels,
+    height, width), or vectors (rows, dim), which features of a frozen backbone are too. `labels` (n,) are
+    class codes 0..len(classes)-1; `classes` holds the labels as they were given, in ascending order.
+    """
+
+    labeled: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    unlabeled: NDArray[np.float32]
+    target: NDArray[np.float32]
+    classes: tuple[int | str, ...]
+
+    @property
+    def are_images(self) -> bool:
+        """Whether rows are images, not vectors."""
+        return self.labeled.ndim == 4
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """One way to read the labels: a classifier that fits them, as what it says of every row.
+
+    `unlabeled` (m, classes) and `target` (t, classes) are probabilities; `error` is its share of errors on
+    labeled rows that it was not trained on (NaN where none were kept apart); `origin` says what made it.
+    """
+
+    unlabeled: NDArray[np.float32]
+    target: NDArray[np.float32]
+    error: float
+    origin: str
