@@ -1,4 +1,4 @@
-"""From an ambiguous data set to a scan's report or a submission: `hw.ambiguity.scan` and `hw.ambiguity.solve`.
+"""From an ambiguous data set to a report or a submission: `hw.ambiguity.scan` and `hw.ambiguity.solve`.
 
 Reads data sets, has their features extracted, and writes what comes out; the thinking is done in
 `headwater.heads.ambiguity`.

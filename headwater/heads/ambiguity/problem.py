@@ -1,4 +1,4 @@
-"""The data of an ambiguous task as plain arrays; reading and checking them is `headwater.ambiguity`'s business."""
+"""The data of an ambiguous task as plain arrays; reading and checking them is not done here."""
 
 from __future__ import annotations
 

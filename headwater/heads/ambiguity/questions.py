@@ -1,4 +1,4 @@
-"""A question about one target row, as an oracle gets it; choosing questions and answering them lives elsewhere."""
+"""A question about one target row, as an oracle gets it; choosing and answering happen elsewhere."""
 
 from __future__ import annotations
 
