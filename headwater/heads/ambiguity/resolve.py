@@ -1,0 +1,99 @@
+"""From beliefs to classes of the target rows: surviving readings, and what is expected of them, in words.
+
+Choosing and asking questions is not done here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headwater.heads.ambiguity.beliefs import Beliefs, Hypothesis
+from headwater.heads.ambiguity.questions import Question
+
+# A reading that is believed less than this is not taken as settled.
+SETTLED = 0.9
+
+
+@dataclass(frozen=True, eq=False)
+class Exchange:
+    """A question that was asked and the class code that was answered."""
+
+    question: Question
+    answer: int
+
+
+@dataclass(frozen=True, eq=False)
+class Resolution:
+    """How the labels are read in the end, and what that says of the target rows.
+
+    `probabilities` (t, classes) and `labels` (t,) class codes; `before` (t, classes) is what a head trained
+    on the labeled rows alone says. `beliefs` maps the names of competing readings to their share of belief;
+    `unexplained` is the belief that none of them is meant. `expected_accuracy` on target rows lies in
+    `interval` with 90 % probability. `sentences` say it in words, `seconds` where the time went.
+    """
+
+    probabilities: NDArray[np.float64]
+    labels: NDArray[np.int64]
+    settled: bool
+    sentences: tuple[str, ...]
+    exchanges: tuple[Exchange, ...]
+    beliefs: Mapping[str, float]
+    unexplained: float
+    mix_rate: float
+    expected_accuracy: float
+    interval: tuple[float, float]
+    before: NDArray[np.float64]
+    seconds: Mapping[str, float]
+
+    @property
+    def answers(self) -> dict[int, int]:
+        """Target row → class code, of all that was asked."""
+        return {each.question.item: each.answer for each in self.exchanges}
+
+
+def blend(found: Sequence[Hypothesis], beliefs: Beliefs) -> NDArray[np.float64]:
+    """Probabilities (t, classes) of target rows by all hypotheses, weighed by belief."""
+    shares = beliefs.held / max(float(beliefs.held.sum()), 1e-300)
+    expected = np.stack([each.expects() for each in found])
+    return np.asarray(np.einsum("r,rtk->tk", shares, expected), dtype=np.float64)
+
+
+def with_answers(
+    probabilities: NDArray[np.float64], answers: Mapping[int, int], error: float = 0.0
+) -> NDArray[np.float64]:
+    """The same, where rows that were answered have the class that was answered."""
+    out = np.array(probabilities, dtype=np.float64)
+    for item, code in answers.items():
+        out[item] = error / out.shape[1]
+        out[item, code] += 1 - error
+    return out
+
+
+def expected_accuracy(
+    probabilities: NDArray[np.float64], found: Sequence[Hypothesis], beliefs: Beliefs
+) -> tuple[float, tuple[float, float]]:
+    """Share of target rows expected to be right, and where it lies with 90 % probability.
+
+    If one hypothesis is right, its own expectations say how many of the labels are; if none is, the rows on
+    which hypotheses differ are as good as guessed.
+    """
+    labels = probabilities.argmax(axis=1)
+    rows = np.arange(len(labels))
+    by_each: NDArray[np.float64] = np.array([each.expects()[rows, labels].mean() for each in found])
+    votes = np.stack([each.target.argmax(axis=1) for each in found])
+    same = (votes == labels).all(axis=0)
+    n_classes = probabilities.shape[1]
+    guessed = float(np.where(same, by_each.max(), 1 / n_classes).mean())
+    values = np.asarray(np.append(by_each, guessed), dtype=np.float64)
+    shares = np.append(beliefs.held, beliefs.none)
+    order = np.argsort(values)
+    values, shares = values[order], shares[order] / shares.sum()
+    ends = np.minimum(np.searchsorted(np.cumsum(shares), (0.05, 0.95)), len(values) - 1)
+    mean = float(values @ shares)
+    spread = 1.645 * float(np.sqrt(max(mean * (1 - mean), 1e-4) / len(labels)))
+    low, high = values[ends]
+    return mean, (max(0.0, float(low) - spread), min(1.0, float(high) + spread))
