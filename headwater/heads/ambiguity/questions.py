@@ -3,10 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
+
+from headwater.errors import HeadwaterError
+
+
+class OracleError(HeadwaterError):
+    """No answer was to be had.
+
+    Where `uncertain`, the question may have been counted all the same: only the same row may be asked next.
+    """
+
+    def __init__(self, sentence: str, *, uncertain: bool = False) -> None:
+        super().__init__(sentence)
+        self.uncertain = uncertain
+
+
+class BudgetSpent(HeadwaterError):  # noqa: N818 - the name that callers were promised
+    """One question more than there may be; it was not asked."""
 
 
 @dataclass(frozen=True)
@@ -22,9 +39,10 @@ class Opinion:
 class Question:
     """Ask for the class of target row `item`.
 
-    `number` counts from 1. `picture` is uint8 (h, w) or (h, w, 3), or None where rows are not images.
-    `opinions` are the competing readings, the most believed first; `speaks_for` is the number of target rows
-    that the answer decides, as far as is known.
+    `number` counts from 1, up to `budget`. `picture` is uint8 (h, w) or (h, w, 3), or None where rows are
+    not images; `notes` are sentences that help a person where it says too little. `opinions` are the
+    competing readings, the most believed first; `speaks_for` is the number of target rows that the answer
+    decides, as far as is known.
     """
 
     item: int
@@ -32,11 +50,32 @@ class Question:
     picture: NDArray[np.uint8] | None
     opinions: tuple[Opinion, ...]
     speaks_for: int
+    budget: int | None = None
+    notes: tuple[str, ...] = ()
 
 
 class Oracle(Protocol):
     """Whoever knows the classes: an array, a person, a service."""
 
     def ask(self, question: Question) -> int:
-        """The class code of the row; OracleError where no answer was to be had, and none was paid for."""
+        """The class code of the row; OracleError where no answer was to be had."""
+        ...
+
+
+@runtime_checkable
+class Remembers(Protocol):
+    """An oracle that is told, with its answers, which rows were paid for before, here or elsewhere."""
+
+    @property
+    def bought(self) -> frozenset[int] | None:
+        """Those target rows; None where nothing was told yet."""
+        ...
+
+
+@runtime_checkable
+class Closes(Protocol):
+    """An oracle that wants to know how it ended."""
+
+    def close(self, outcome: str = "") -> None:
+        """No question will follow; `outcome` is a sentence for the person who answered."""
         ...

@@ -1,0 +1,200 @@
+"""What was asked and answered, line by line on disk, so that no crash makes a question free or paid twice.
+
+How many questions there may be is the budget's business.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from headwater.errors import HeadwaterError, RequestError
+from headwater.heads.ambiguity.questions import Opinion, Question
+from headwater.store.files import explained, explained_reading, make_folder_of, sync_folder
+from headwater.store.lock import holding
+
+_KIND = "headwater questions"
+_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a journal holds.
+
+    `asked` are the questions that were sent, by row, in their order; `answers` the codes that came back;
+    `bought` the rows that a service says were paid for, wherever that was.
+    """
+
+    asked: Mapping[int, Question] = field(default_factory=dict)
+    answers: Mapping[int, int] = field(default_factory=dict)
+    bought: frozenset[int] = frozenset()
+
+    @property
+    def spent(self) -> frozenset[int]:
+        """Rows that count against the budget."""
+        return self.bought.union(self.asked)
+
+    @property
+    def open(self) -> Question | None:
+        """A question that was sent and whose answer is not known."""
+        return next((question for item, question in self.asked.items() if item not in self.answers), None)
+
+    def after(self, line: Mapping[str, Any]) -> Record:
+        """The record with one more line; KeyError, TypeError or ValueError where it is none."""
+        what = line["what"]
+        if what == "ask":
+            question = _question(line)
+            return replace(self, asked={**self.asked, question.item: question})
+        item = _whole(line["item"])
+        if item not in self.asked or item in self.answers:
+            raise ValueError(f"row {item} has no open question")
+        if what == "drop":
+            return replace(self, asked={each: self.asked[each] for each in self.asked if each != item})
+        if what != "answer":
+            raise ValueError(f"{what!r} is not known")
+        bought = self.bought.union(map(_whole, line.get("bought", ())))
+        return replace(self, answers={**self.answers, item: _whole(line["code"])}, bought=bought)
+
+
+class Journal:
+    """Append-only lines of JSON at `path`, each on the disk before what it announces happens.
+
+    `problem` is a hash of the data asked about. RequestError where the file is another problem's journal,
+    or none.
+    """
+
+    def __init__(self, path: Path, problem: str) -> None:
+        self.path = path
+        self._heading = {"what": _KIND, "version": _VERSION, "problem": problem}
+
+    @contextmanager
+    def held(self, wait: float) -> Iterator[Record]:
+        """Hold it against every other process, mend what a crash tore, and give what it holds.
+
+        HeadwaterError when another process still holds it after `wait` seconds.
+        """
+        make_folder_of(self.path)
+        with holding(self.path.parent, self.path.name, wait):
+            record, length = self._read()
+            with explained(self.path), self.path.open("ab") as file:
+                file.truncate(length)
+                if not length:
+                    self._write(file, self._heading)
+                    sync_folder(self.path.parent)
+            yield record
+
+    def read(self) -> Record:
+        """What it holds, without waiting for whoever is writing."""
+        return self._read()[0]
+
+    def append(self, line: Mapping[str, Any]) -> None:
+        """Add one line; it is on the disk when this returns. Only while it is `held`."""
+        with explained(self.path), self.path.open("ab") as file:
+            self._write(file, line)
+
+    @staticmethod
+    def _write(file: io.BufferedWriter, line: Mapping[str, Any]) -> None:
+        file.write(_encoded(line))
+        file.flush()
+        os.fsync(file.fileno())
+
+    def _read(self) -> tuple[Record, int]:
+        """The record, and the length in bytes up to which the file is whole."""
+        with explained_reading(self.path):
+            content = self.path.read_bytes() if self.path.exists() else b""
+        record, length, begun = Record(), 0, False
+        for number, raw in enumerate(content.splitlines(keepends=True), 1):
+            # A line is whole with its newline; of what was cut, nothing had been done yet.
+            if not raw.endswith(b"\n") and (begun or _encoded(self._heading).startswith(raw)):
+                break
+            try:
+                line = json.loads(raw)
+                if not begun:
+                    self._check(line)
+                else:
+                    record = record.after(line)
+            except (KeyError, TypeError, ValueError, AttributeError, OSError) as error:
+                if not raw.strip(b"\0"):
+                    break
+                if not begun:
+                    raise RequestError(
+                        f"{self.path} is no journal of questions; choose another file, or move that one away"
+                    ) from error
+                raise HeadwaterError(
+                    f"the journal {self.path} is damaged in line {number} ({error}), so what was asked before"
+                    " is not known; restore it from a copy"
+                ) from error
+            begun = True
+            length += len(raw)
+        return record, length
+
+    def _check(self, line: Mapping[str, Any]) -> None:
+        if line["what"] != _KIND:
+            raise ValueError("another kind of file")
+        if line["version"] != _VERSION:
+            raise HeadwaterError(
+                f"the journal {self.path} is of version {line['version']}, and this headwater knows"
+                f" {_VERSION}; go on with the headwater that began it"
+            )
+        if line["problem"] != self._heading["problem"]:
+            raise RequestError(
+                f"the journal {self.path} holds the questions of another data set; choose another file, or"
+                " move that one away"
+            )
+
+
+def asking(question: Question) -> dict[str, Any]:
+    """The line of a question that is about to be asked, with all that it takes to ask it again."""
+    return {
+        "what": "ask",
+        "item": question.item,
+        "number": question.number,
+        "opinions": [[each.name, each.code, each.belief] for each in question.opinions],
+        "speaks_for": question.speaks_for,
+        "notes": list(question.notes),
+        "picture": None if question.picture is None else base64.b64encode(png(question.picture)).decode(),
+    }
+
+
+def _encoded(line: Mapping[str, Any]) -> bytes:
+    return json.dumps(line, ensure_ascii=True, allow_nan=False).encode("ascii") + b"\n"
+
+
+def png(picture: np.ndarray[Any, np.dtype[np.uint8]]) -> bytes:
+    """The picture, uint8 (h, w) or (h, w, 3), as a PNG file."""
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, "png")
+    return file.getvalue()
+
+
+def _question(line: Mapping[str, Any]) -> Question:
+    picture = None
+    if line["picture"] is not None:
+        with Image.open(io.BytesIO(base64.b64decode(line["picture"]))) as image:
+            picture = np.asarray(image)
+    return Question(
+        item=_whole(line["item"]),
+        number=_whole(line["number"]),
+        picture=picture,
+        opinions=tuple(
+            Opinion(str(name), _whole(code), float(belief)) for name, code, belief in line["opinions"]
+        ),
+        speaks_for=_whole(line["speaks_for"]),
+        notes=tuple(map(str, line["notes"])),
+    )
+
+
+def _whole(value: Any) -> int:
+    if type(value) is not int:
+        raise TypeError(f"{value!r} is no whole number")
+    return value

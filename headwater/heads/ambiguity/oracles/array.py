@@ -1,0 +1,81 @@
+"""The oracle of those who have the labels already: a file with one label for every target row."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from headwater.errors import RequestError
+from headwater.heads.ambiguity.oracles.labels import Classes, code_of, shown
+from headwater.heads.ambiguity.questions import OracleError, Question
+from headwater.store.numpy_files import read_arrays
+
+
+class ArrayOracle:
+    """Answers with `labels` (target rows,), as the data set gives them.
+
+    RequestError where they are not `target_rows` many, or one of them is none of the `classes`; `name` says
+    in it where they are from.
+    """
+
+    def __init__(
+        self, labels: ArrayLike, *, classes: Classes, target_rows: int, name: str = "the oracle's labels"
+    ) -> None:
+        values = np.asarray(labels)
+        if values.ndim == 2 and 1 in values.shape:
+            values = values.reshape(-1)
+        if values.ndim != 1 or len(values) != target_rows:
+            raise RequestError(
+                f"{name} must be one label for each of the {target_rows:,} target rows, and the shape is"
+                f" {values.shape}; give the labels of exactly these rows"
+            )
+        listed = values.tolist()
+        known = {each: code_of(each, classes) for each in set(listed)}
+        codes = [known[each] for each in listed]
+        if None in codes:
+            row = codes.index(None)
+            raise RequestError(
+                f"{name}: row {row} is {listed[row]!r}, which is none of the classes {shown(classes)};"
+                " give the labels as they are given for the labeled rows"
+            )
+        self._codes: NDArray[np.int64] = np.array(codes, dtype=np.int64)
+
+    def ask(self, question: Question) -> int:
+        """The row's code; OracleError where the target has no such row."""
+        if not 0 <= question.item < len(self._codes):
+            raise OracleError(
+                f"row {question.item} was asked about, and the target rows are 0 to {len(self._codes) - 1};"
+                " ask about one of them"
+            )
+        return int(self._codes[question.item])
+
+
+def read_labels(path: Path) -> NDArray[Any]:
+    """The labels of an .npy file, or of a .csv or .txt with one label a line and, maybe, one line of heading.
+
+    RequestError where the file is absent, holds something else, or is no text.
+    """
+    if not path.is_file():
+        raise RequestError(f"there is no file {path}; give one with the labels of the target rows")
+    if path.suffix.lower() == ".npy":
+        found = read_arrays(path)
+        if not isinstance(found, np.ndarray):
+            raise RequestError(f"{path} holds several arrays; give an .npy file of labels alone")
+        return found
+    try:
+        lines = path.read_text("utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise RequestError(f"{path} cannot be read as text ({error}); give one label a line") from None
+    return np.array([line.strip() for line in lines if line.strip()], dtype=object)
+
+
+def without_heading(labels: NDArray[Any], classes: Classes, target_rows: int) -> Sequence[Any]:
+    """The labels of a text without its first line, where that is one too many and no class."""
+    heading = (
+        labels.dtype == object and len(labels) == target_rows + 1 and code_of(labels[0], classes) is None
+    )
+    return list(labels[1:] if heading else labels)
