@@ -3,3 +3,33 @@
 Reads data sets, has their features extracted, and writes what comes out; the thinking is done in
 `headwater.heads.ambiguity`.
 """
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from headwater.ambiguity.dataset import Dataset
+    from headwater.ambiguity.datasets import open_dataset
+    from headwater.ambiguity.scoring import score
+    from headwater.ambiguity.solving import Solved, solve
+    from headwater.ambiguity.submission import write_submission
+
+_HOMES = {
+    "Dataset": "dataset",
+    "Solved": "solving",
+    "open_dataset": "datasets",
+    "score": "scoring",
+    "solve": "solving",
+    "write_submission": "submission",
+}
+
+__all__ = ["Dataset", "Solved", "open_dataset", "score", "solve", "write_submission"]
+
+
+def __getattr__(name: str) -> Any:
+    # Loaded when first used: scores can be added up without importing torch.
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"headwater.ambiguity.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'headwater.ambiguity' has no attribute {name!r}")

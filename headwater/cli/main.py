@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from headwater._version import __version__
-from headwater.cli import demo, extract, heads, report, run, store
+from headwater.cli import ambiguity, demo, extract, heads, report, run, store
 from headwater.errors import HeadwaterError
 from headwater.printable import escaped
 
@@ -51,7 +51,7 @@ def _root(
     pass
 
 
-for _room in (extract, store, heads, report, run, demo):
+for _room in (extract, store, heads, ambiguity, report, run, demo):
     _room.register(app)
 
 

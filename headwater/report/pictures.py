@@ -6,9 +6,10 @@ import base64
 import io
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -23,6 +24,9 @@ SIDE = 168  # shown at 112 pixels, sharp enough for a phone's screen
 _QUALITY = 72
 _MANIFESTS = (".csv", ".tsv", ".parquet")
 _MOST_PIXELS = 60_000_000  # a larger picture is not worth its time for a thumbnail
+
+
+_Made = TypeVar("_Made")
 
 
 class Pictures:
@@ -59,10 +63,19 @@ class Pictures:
 
     def thumbnail(self, key: str) -> str | None:
         """A square `data:` URI of the row's picture, None when it cannot be read."""
+        return self._read(key, _encoded)
+
+    def picture(self, key: str) -> Image.Image | None:
+        """The row's picture, upright and at most twice a thumbnail's size, None when it cannot be read."""
+        return self._read(key, _within)
+
+    def _read(self, key: str, made: Callable[[Image.Image], _Made]) -> _Made | None:
+        if self.note:
+            return None
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-                return _encoded(self._open(key))
+                return made(self._open(key))
         # What Pillow raises on a file that is no picture, is torn, or lies about its size.
         except (OSError, ValueError, SyntaxError, IndexError, Image.DecompressionBombError):
             return None
@@ -97,6 +110,12 @@ class Pictures:
     @cached_property
     def _members(self) -> dict[str, bytes | None]:
         return {} if self.note else members(self._place, self._wanted)
+
+
+def _within(picture: Image.Image) -> Image.Image:
+    small = picture.convert("RGB")
+    small.thumbnail((2 * SIDE, 2 * SIDE), Image.Resampling.BICUBIC)
+    return small
 
 
 def _encoded(picture: Image.Image) -> str:

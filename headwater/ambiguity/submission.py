@@ -1,0 +1,123 @@
+"""The CSV that is handed in: one label per target row, no header, no index; checked, and written once."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headwater.ambiguity.labels import Label, codes_of, plain_labels
+from headwater.errors import HeadwaterError, RequestError
+from headwater.printable import counted, listed
+from headwater.store import read_arrays, show_key
+from headwater.store.files import explained, make_folder_of, refuse_unwritable, sync_file, sync_folder
+
+SUFFIX = ".csv"
+
+
+def check_new(path: Path, suffix: str, option: str = "--out") -> None:
+    """Refuse, before any work, a file that is named wrongly, cannot be written, or is there already.
+
+    RequestError, or HeadwaterError when the system is in the way.
+    """
+    shown = show_key(str(path))
+    if path.is_dir():
+        raise RequestError(f"{shown} is a folder; give {option} the name of a file in it")
+    if path.suffix.lower() != suffix:
+        raise RequestError(f"{option} is {shown}, and has to end in {suffix}")
+    if os.path.lexists(path):
+        raise RequestError(f"{shown} exists already; choose another name with {option}, or move it away")
+    refuse_unwritable(path)
+
+
+def submission_text(codes: Sequence[int] | NDArray[np.int64], classes: Sequence[Label], rows: int) -> str:
+    """The file's text: the label of each code on a line; HeadwaterError where it would not be one per row."""
+    found = np.asarray(codes)
+    if found.shape != (rows,):
+        raise HeadwaterError(
+            f"{len(found):,} labels were made for {counted(rows, 'target row')}; none written"
+        )
+    if found.dtype.kind not in "iu" or ((found < 0) | (found >= len(classes))).any():
+        raise HeadwaterError("a target row got a label that is none of the classes; nothing was written")
+    file = io.StringIO()
+    csv.writer(file, lineterminator="\n").writerows([classes[code]] for code in found.tolist())
+    text = file.getvalue()
+    again = [line[0] for line in csv.reader(io.StringIO(text))]
+    if again != [str(classes[code]) for code in found.tolist()]:
+        raise HeadwaterError(
+            f"the labels {listed(map(str, classes))} cannot be written as lines of a CSV file"
+        )
+    return text
+
+
+def write_submission(
+    path: Path, codes: Sequence[int] | NDArray[np.int64], classes: Sequence[Label], rows: int
+) -> None:
+    """Write the CSV whole or not at all, and never over a file that is there; see `submission_text`."""
+    check_new(path, SUFFIX)
+    write_new(path, submission_text(codes, classes, rows))
+
+
+def write_new(path: Path, text: str) -> None:
+    """Write a file whole or not at all; RequestError where one of that name has come to be meanwhile."""
+    make_folder_of(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with explained(path):
+        try:
+            temporary.write_text(text, encoding="utf-8", newline="")
+            sync_file(temporary)
+            os.link(temporary, path)  # unlike a rename, it fails where there is a file
+        except FileExistsError:
+            raise RequestError(
+                f"{show_key(str(path))} exists already; choose another name with --out, or move it away"
+            ) from None
+        finally:
+            temporary.unlink(missing_ok=True)
+        sync_folder(path.parent)
+
+
+def read_labels_file(path: Path, classes: Sequence[Label] | None = None) -> list[str]:
+    """Labels, one per row, of a submission's CSV or an .npy file, as text.
+
+    RequestError where it is neither, or holds more than one column, or a label that is none of `classes`.
+    """
+    shown = show_key(str(path))
+    if not path.is_file():
+        raise RequestError(f"there is no {shown}; give a CSV file or an .npy file of labels")
+    if path.suffix.lower() == ".npy":
+        values = read_arrays(path)
+        assert isinstance(values, np.ndarray)
+        found = [str(value) for value in plain_labels(shown, values).tolist()]
+    else:
+        try:
+            lines = list(csv.reader(io.StringIO(path.read_text(encoding="utf-8-sig"))))
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise RequestError(f"{shown} cannot be read as CSV ({error})") from error
+        odd = next((number for number, line in enumerate(lines, 1) if len(line) != 1), None)
+        if odd is not None:
+            raise RequestError(f"{shown} has not one label in line {odd}; write one label per line, no index")
+        found = [line[0].strip() for line in lines]
+    if classes is not None and found:
+        unknown = np.flatnonzero(codes_of(found, classes) < 0)
+        if len(unknown):
+            raise RequestError(
+                f"{shown} has {found[unknown[0]]!r} in row {unknown[0]}, which is none of the labels "
+                f"{listed(map(str, classes))}"
+            )
+    return found
+
+
+def accuracy_of(submission: Path, truth: Path) -> float:
+    """The share of a submission's labels that are those of `truth`, a CSV or .npy file of as many rows."""
+    mine, theirs = read_labels_file(submission), read_labels_file(truth)
+    if len(mine) != len(theirs) or not mine:
+        raise RequestError(
+            f"{show_key(str(submission))} has {counted(len(mine), 'label')} and {show_key(str(truth))} has "
+            f"{len(theirs):,}; they have to be of the same rows"
+        )
+    return float(np.mean([a == b for a, b in zip(mine, theirs, strict=True)]))
