@@ -7,7 +7,6 @@ beliefs is `beliefs`' business.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,16 +62,11 @@ def joint_information(
     committee: NDArray[np.float64], beliefs: NDArray[np.float64], batch: list[int]
 ) -> float:
     """Mutual information, in nats, of all answers to a batch and which hypothesis is right, exactly."""
-    n_classes = committee.shape[2]
-    total = 0.0
-    inner = 0.0
-    for answers in product(range(n_classes), repeat=len(batch)):
-        given = np.prod([committee[:, item, code] for item, code in zip(batch, answers, strict=True)], axis=0)
-        mean = float(beliefs @ given)
-        total -= mean * np.log(mean) if mean > 0 else 0.0
-        with np.errstate(divide="ignore", invalid="ignore"):
-            inner -= float(beliefs @ np.where(given > 0, given * np.log(given), 0.0))
-    return total - inner
+    given = np.ones((1, len(beliefs)))
+    for item in batch:  # one row for each series of answers so far
+        given = (given[:, None] * committee[:, item].T[None]).reshape(-1, len(beliefs))
+    mean = given @ beliefs
+    return float(_entropy(mean) - _entropy(given.T) @ beliefs)
 
 
 def typicality(features: NDArray[np.float32], among: NDArray[np.int64], seed: int = 0) -> NDArray[np.float64]:

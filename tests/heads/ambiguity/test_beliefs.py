@@ -1,0 +1,124 @@
+"""Beliefs against Bayes' rule by hand, groups against what they were made of."""
+
+from itertools import product
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from headwater.heads.ambiguity.beliefs import (
+    NONE_PRIOR,
+    Hypothesis,
+    believe,
+    disagreement,
+    disputed,
+    hypotheses,
+    prior,
+)
+from headwater.heads.ambiguity.problem import Reading
+
+
+def reading_of(said, error=0.02, sure=0.9, classes=2):
+    shares = (sure * np.eye(classes)[said] + (1 - sure) / classes).astype(np.float32)
+    return Reading(shares, shares, error, "made up")
+
+
+def hypothesis_of(said, error, members=(0,), classes=2):
+    shares = np.eye(classes, dtype=np.float32)[said]
+    return Hypothesis("A", members, shares, shares, error)
+
+
+def test_beliefs_are_bayes_rule_by_hand():
+    left, right = hypothesis_of([0, 0], 0.1, (0, 1, 2)), hypothesis_of([1, 0], 0.2, (3,))
+    none = NONE_PRIOR
+    shares = [
+        (1 - none) * 0.75 * 0.05 * 0.95,  # 0.1 spread over two classes: wrong with 0.05
+        (1 - none) * 0.25 * 0.90 * 0.90,
+        none * 0.25,
+    ]
+    got = believe([left, right], {0: 1, 1: 0})
+    np.testing.assert_allclose([*got.held, got.none], np.array(shares) / sum(shares), rtol=1e-9)
+    assert got.best == 1
+
+
+@settings(deadline=None, max_examples=50)
+@given(seed=st.integers(0, 10_000), classes=st.integers(2, 3), rows=st.integers(1, 5))
+def test_beliefs_after_all_answers_do_not_depend_on_their_order(seed, classes, rows):
+    random = np.random.default_rng(seed)
+    found = [hypothesis_of(random.integers(0, classes, rows), 0.1, classes=classes) for _ in range(3)]
+    codes = random.integers(0, classes, rows)
+    answers = {item: int(codes[item]) for item in random.permutation(rows)}
+    at_once = believe(found, answers)
+    start = prior(found)
+    for item, code in answers.items():
+        after = believe(found, {item: code}, start)
+        start = np.append(after.held, after.none)
+    np.testing.assert_allclose(start, [*at_once.held, at_once.none], atol=1e-12)
+    assert start.sum() == pytest.approx(1)
+
+
+@settings(deadline=None, max_examples=50)
+@given(seed=st.integers(0, 10_000), classes=st.integers(2, 3), rows=st.integers(1, 4))
+def test_fit_is_the_probability_of_answers_no_likelier(seed, classes, rows):
+    random = np.random.default_rng(seed)
+    found = [
+        hypothesis_of(random.integers(0, classes, rows), float(random.uniform(0.02, 0.4)), classes=classes)
+    ]
+    codes = random.integers(0, classes, rows)
+    expects = found[0].expects()
+    series = list(product(range(classes), repeat=rows))
+    given_ = np.array([np.prod([expects[r, c] for r, c in enumerate(each)]) for each in series])
+    seen = np.prod([expects[r, c] for r, c in enumerate(codes)])
+    got = believe(found, dict(enumerate(codes.tolist()))).fit
+    assert got == pytest.approx(given_[given_ <= seen * (1 + 1e-6)].sum(), abs=1e-6)
+
+
+def test_answers_that_no_reading_gives_are_noticed():
+    left, right = hypothesis_of([0, 0, 1, 1], 0.04), hypothesis_of([1, 1, 0, 0], 0.04)
+    crossed = believe([left, right], {0: 0, 1: 1, 2: 1, 3: 0})
+    fitting = believe([left, right], {0: 0, 1: 0, 2: 1, 3: 1})
+    assert crossed.none > 0.85
+    assert crossed.fit < 0.01
+    assert fitting.none < 0.01
+    assert fitting.fit > 0.5
+
+
+def test_like_minded_readings_are_one_hypothesis():
+    random = np.random.default_rng(0)
+    left, right = random.integers(0, 2, (2, 400))
+    readings = []
+    for place in range(7):
+        said = (left if place in {0, 2, 5} else right).copy()
+        said[random.random(400) < 0.03] ^= 1
+        readings.append(reading_of(said))
+    found = hypotheses(readings)
+    assert [each.members for each in found] == [(1, 3, 4, 6), (0, 2, 5)]
+    assert [each.name for each in found] == ["A", "B"]
+    truth = right[disputed(readings)] == found[0].target.argmax(axis=1)[disputed(readings)]
+    assert truth.mean() > 0.97
+
+
+def test_disagreement_is_counted_on_disputed_rows_alone():
+    one, two = np.zeros(100, dtype=int), np.zeros(100, dtype=int)
+    two[:10] = 1
+    three = two.copy()
+    three[:5] = 0
+    readings = [reading_of(each) for each in (one, two, three)]
+    assert disputed(readings).sum() == 10
+    np.testing.assert_allclose(disagreement(readings), [[0, 1, 0.5], [1, 0, 0.5], [0.5, 0.5, 0]], atol=1e-6)
+
+
+def test_readings_that_all_say_the_same_are_one():
+    said = np.array([0, 1, 1, 0])
+    (only,) = hypotheses([reading_of(said), reading_of(said)])
+    assert only.members == (0, 1)
+
+
+def test_a_hypothesis_whose_readings_differ_is_taken_to_err_as_often():
+    random = np.random.default_rng(1)
+    base = random.integers(0, 2, 500)
+    noisy = [np.where(random.random(500) < 0.1, 1 - base, base) for _ in range(5)]
+    found = hypotheses([reading_of(each, error=0.0) for each in noisy] + [reading_of(1 - base, error=0.0)])
+    assert 0.05 < found[0].error < 0.4
+    assert found[1].error < 0.02
