@@ -129,7 +129,7 @@ def test_a_permutation_of_rows_changes_only_their_numbers():
 
 
 def test_a_batch_splits_all_hypotheses_where_one_by_one_the_best_row_would_be_asked_thrice():
-    """Four hypotheses by two bits: 20 rows tell the first bit, 2 the second; a batch of two asks about both."""
+    """Four hypotheses by two bits: 20 rows tell the first bit, 2 the second; two rows ask about both."""
     bits = np.array([[0, 0], [0, 1], [1, 0], [1, 1]])
     said = np.concatenate([np.repeat(bits[:, :1], 20, axis=1), np.repeat(bits[:, 1:], 2, axis=1)], axis=1)
     committee = 0.98 * np.eye(2)[said] + 0.01
