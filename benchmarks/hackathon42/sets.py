@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
+from torch import nn
 
+from benchmarks.hackathon42.composition import NOISE, Composition, beside
 from benchmarks.hackathon42.digits import Deck, Images, load_digits
+from benchmarks.hackathon42.embeddings import embed, train_embedding
 from benchmarks.hackathon42.generated import Codes, Generated, balanced_rate, draw_cells
+from benchmarks.hackathon42.hidden import FAMILIES, hidden
+from benchmarks.hackathon42.photographs import ANIMALS, cells_of_pictures, load_features, load_photographs
 from headwater.heads.ambiguity.problem import Problem
 
-NOISE = 0.1  # standard deviation, of a range of 1
+PHOTOGRAPH_NOISE = 0.05  # of 888, where 0.1 would hide what the small photographs show
 FLAT = (0.25, 0.75)  # the two flat colours of 4 and 5
 LEVELS = (0.1, 0.3)  # the two noise levels of 8
 DIM = 0.5  # of a dimmed image in the identifiable variants of 6 and 7
@@ -41,9 +46,8 @@ PUBLISHED = {
     4: Published("mnist_uniform_color_random_row", (0, 4), (1177, 3528, 1177), (1, 28, 56), 1),
     5: Published("mnist_uniform_color_low_mix_rate", (0, 5), (1135, 3402, 1134), (1, 28, 56), 2),
     6: Published("mnist_sum", (0, 6), (1184, 3552, 1184), (1, 28, 28), 1),
-    7: Published(
-        "mnist_sum_bis", (0, 7), (812, 2437, 812), (1, 28, 28), 1
-    ),  # withdrawn; a third of the digits
+    # Withdrawn; as many rows as threes can be made of the digits.
+    7: Published("mnist_sum_bis", (0, 7), (812, 2437, 812), (1, 28, 28), 1),
     8: Published("mnist_sum_noise_level", (0, 8), (1178, 3530, 1178), (1, 28, 28), 2),
     12: Published("mnist_mysterious", (1, 2), (889, 3809, 381), (1, 28, 56), 3),
     13: Published("mnist_mysterious", (1, 3), (900, 3861, 387), (1, 28, 56), 3),
@@ -51,34 +55,6 @@ PUBLISHED = {
     456: Published("mnist_embed", (4, 5, 6), (1718, 5153, 1718), (99,), 4),
     888: Published("vehicle_animal", (0, 1), (10000, 20000, 20000), (3, 32, 64), 8, "float32"),
 }
-
-
-@dataclass(frozen=True)
-class Composition:
-    """What composing the items of a split needs: the digits, the randomness of this split, the classes."""
-
-    deck: Deck
-    random: np.random.Generator
-    classes: tuple[int, ...]
-
-    def digits(self, split: str, codes: Codes) -> Images:
-        """An image of the digit of each class code, (rows, 28, 28)."""
-        return self.deck.take(split, np.asarray(self.classes)[codes])
-
-    def constants(self, codes: Codes) -> Images:
-        """The one fixed image of each class code, (rows, 28, 28)."""
-        return np.stack([self.deck.constant(digit) for digit in self.classes])[codes]
-
-    def noisy(self, images: Images, level: float | NDArray[np.float64] = NOISE) -> Images:
-        """The images with a channel axis, and Gaussian noise; nothing is clipped."""
-        noise = self.random.standard_normal(images.shape, dtype=np.float32)
-        scale = np.asarray(level, dtype=np.float32).reshape(-1, *(1,) * (images.ndim - 1))
-        return np.asarray(images + noise * scale)[:, None]
-
-
-def beside(left: Images, right: Images) -> Images:
-    """Two images side by side, (rows, 28, 56)."""
-    return np.concatenate([left, right], axis=2)
 
 
 def _pairs(make: Composition, split: str, cells: Codes) -> Images:
@@ -136,6 +112,8 @@ COMPOSED: dict[tuple[int, str | None], tuple[Callable[..., Images], tuple[str, .
     # The two bright ones cannot be told apart, so that only the dimmed one can be meant.
     (7, "dimmed"): (_sum_dimmed, ("bright", "bright too", "dimmed"), 2),
     (8, None): (_noise_level, ("digit", "noise level"), 0),
+    (23, None): (_pairs, ("left", "right"), None),
+    (456, None): (_pairs, ("left", "right"), None),
 }
 
 
@@ -156,76 +134,112 @@ def make(
     target's cells are equally many, always. `family` names the hidden feature of 12 and 13; without it the
     seed draws one. `variant="dimmed"` makes 6 and 7 identifiable. `digits` names an npz of digits. `meant` is
     the number of the feature that labels are about, where the set leaves it to a coin. `size` scales the
-    numbers of rows.
+    numbers of rows (not of 999).
     """
-    published = PUBLISHED[id]
     random = np.random.default_rng([42, id, seed])
     coin = float(random.random())
+    if id == 999:
+        return _photographs_like_999(random, coin, mix_rate, meant)
+    published = PUBLISHED[id]
     rows = [max(4, round(each * size)) for each in published.sizes]
+    name = published.name
+    features: tuple[str, ...] = ("first", "second")
+    fixed: int | None = None
+    if id == 888:
+        features = ("animal", "vehicle")
+    elif id in {12, 13}:
+        family = family or FAMILIES[int(random.integers(len(FAMILIES)))]
+        name, features = f"{name}: {family}", ("digit", family)
+    elif id != 0:
+        _, features, fixed = COMPOSED[id, variant]
+    if variant:
+        name = f"{name}: {variant}"
+    which = fixed if fixed is not None else int(coin * len(features)) if meant is None else meant
+    sorts = len(published.classes), len(features)
+    rates = 0.0, mix_rate if mix_rate is not None else LOW if id == 5 else None, None
+    cells = [_cells(random, *each, sorts) for each in zip(rows, rates, strict=True)]
     if id == 0:
-        return _toy(published, rows, random, mix_rate, _meant(coin, 2, None, meant))
-    compose, features, fixed = COMPOSED[id, variant]
-    images, labels = load_digits(digits)
-    shares = dict(zip(SPLITS, (float(each) for each in rows), strict=True))
-    making = Composition(Deck(images, labels, shares, random), random, published.classes)
-    cells = _cells(id, random, rows, mix_rate, (len(published.classes), len(features)))
-    items = [compose(making, split, each) for split, each in zip(SPLITS, cells, strict=True)]
-    which = _meant(coin, len(features), fixed, meant)
-    return assemble(id, published, items, cells, features=features, meant=which)
-
-
-def _meant(coin: float, features: int, fixed: int | None, asked: int | None) -> int:
-    if fixed is not None:
-        return fixed
-    return int(coin * features) if asked is None else asked
-
-
-def _cells(
-    id: int,  # noqa: A002
-    random: np.random.Generator,
-    rows: list[int],
-    mix_rate: float | None,
-    sorts: tuple[int, int],
-) -> list[Codes]:
-    balanced = balanced_rate(*sorts)
-    rate = (LOW if id == 5 else balanced) if mix_rate is None else mix_rate
-    return [draw_cells(random, n, r, *sorts) for n, r in zip(rows, (0.0, rate, balanced), strict=True)]
-
-
-def assemble(
-    id: int,  # noqa: A002
-    published: Published,
-    items: list[Images],
-    cells: list[Codes],
-    *,
-    features: tuple[str, ...],
-    meant: int,
-) -> Generated:
-    """The generated set of three splits' items and cells."""
-    problem = Problem(items[0], cells[0][:, meant], items[1], items[2], published.classes)
+        # A feature is the sign of a coordinate of a point of the square [-1, 1]².
+        items = [(random.random(c.shape) * (2 * c - 1)).astype(np.float32) for c in cells]
+    elif id == 888:
+        items = _photographs(random, cells)
+    else:
+        images, labels = load_digits(digits)
+        making = Composition(Deck(images, labels, _shares(rows), random), random, published.classes)
+        compose = partial(_hidden, family) if family else COMPOSED[id, variant][0]
+        items = [compose(making, split, each) for split, each in zip(SPLITS, cells, strict=True)]
+    if id in {23, 456}:
+        items = _embedded(random, items, train_embedding(seed, digits, NOISE))
+    problem = Problem(items[0], cells[0][:, which], items[1], items[2], published.classes)
     return Generated(
-        id,
-        published.name,
-        problem,
-        cells[2][:, meant],
-        cells[2],
-        cells[1],
-        features,
-        meant,
-        published.dtype,
+        id, name, problem, cells[2][:, which], cells[2], cells[1], features, which, published.dtype
     )
 
 
-def _toy(
-    published: Published,
-    rows: list[int],
-    random: np.random.Generator,
-    mix_rate: float | None,
-    meant: int,
+def _cells(random: np.random.Generator, rows: int, mix_rate: float | None, sorts: tuple[int, int]) -> Codes:
+    return draw_cells(random, rows, balanced_rate(*sorts) if mix_rate is None else mix_rate, *sorts)
+
+
+def _shares(rows: list[int]) -> dict[str, float]:
+    return dict(zip(SPLITS, (float(each) for each in rows), strict=True))
+
+
+def _hidden(family: str, making: Composition, split: str, cells: Codes) -> Images:
+    return making.noisy(hidden(family, making, split, cells))
+
+
+def _embedded(random: np.random.Generator, items: list[Images], trunk: nn.Sequential) -> list[Images]:
+    units = [embed(trunk, each) for each in items]
+    scale = np.float32(NOISE) * units[1].std(axis=0)
+    return [each + scale * random.standard_normal(each.shape, dtype=np.float32) for each in units]
+
+
+def _photographs(random: np.random.Generator, cells: list[Codes]) -> list[Images]:
+    """An animal and a vehicle side by side, either on the left."""
+    images, codes = load_photographs()
+    deck = Deck(images, codes, _shares([len(each) for each in cells]), random)
+    items = []
+    for split, each in zip(SPLITS, cells, strict=True):
+        made = np.empty((len(each), 3, 32, 64), dtype=np.float32)
+        animal, vehicle = deck.take(split, each[:, 0]), deck.take(split, len(ANIMALS) + each[:, 1])
+        left = (random.random(len(each)) < 0.5)[:, None, None, None]
+        np.copyto(made[..., :32], np.where(left, animal, vehicle))
+        np.copyto(made[..., 32:], np.where(left, vehicle, animal))
+        for row in made:
+            np.add(row, _faint(random, row.shape), out=row)
+        items.append(made)
+    return items
+
+
+def _faint(random: np.random.Generator, shape: tuple[int, ...]) -> Images:
+    return np.float32(PHOTOGRAPH_NOISE) * random.standard_normal(shape, dtype=np.float32)
+
+
+def _photographs_like_999(
+    random: np.random.Generator, coin: float, mix_rate: float | None, meant: int | None
 ) -> Generated:
-    """Points of the square [-1, 1]²; a feature is the sign of a coordinate, labeled rows have equal signs."""
-    cells = _cells(0, random, rows, mix_rate, (2, 2))
-    items = [(random.random(c.shape) * (2 * c - 1)).astype(np.float32) for c in cells]
-    return assemble(
-        0, published, items, cells, features=("first coordinate", "second coordinate"), meant=meant
+    """Category against domain of pictures, as features of a pretrained backbone, which 999 allows.
+
+    A cell of c pictures or more gives 0.3 c rows to labeled (if not crossed) and 0.2 c to target; unlabeled
+    has c in all. No picture is in two splits.
+    """
+    vectors, category, domain = load_features()
+    rows, *features = cells_of_pictures(random, category, domain)
+    smallest = min(len(each) for each in rows.values())
+    sizes = 2 * int(0.3 * smallest), int(smallest), 4 * int(0.2 * smallest)
+    cells = [_cells(random, n, r, (2, 2)) for n, r in zip(sizes, (0.0, mix_rate, None), strict=True)]
+    taken = dict.fromkeys(rows, 0)
+    items = []
+    for each in cells:
+        index = np.empty(len(each), dtype=np.int64)
+        for cell, those in rows.items():
+            at = np.flatnonzero((each == cell).all(axis=1))
+            index[at] = those[taken[cell] : taken[cell] + len(at)]
+            taken[cell] += len(at)
+        items.append(vectors[index])
+    which = int(coin * 2) if meant is None else meant
+    problem = Problem(items[0], cells[0][:, which], items[1], items[2], (0, 1))
+    names = tuple(" or ".join(each) for each in features)
+    return Generated(
+        999, "pictures", problem, cells[2][:, which], cells[2], cells[1], names, which, "float32"
     )
