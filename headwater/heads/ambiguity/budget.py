@@ -23,6 +23,7 @@ from headwater.heads.ambiguity.questions import (
     Oracle,
     OracleError,
     Question,
+    Recalls,
     Remembers,
 )
 from headwater.printable import counted
@@ -56,6 +57,7 @@ class Budget:
         self._journal = None if journal is None else Journal(journal, problem)
         self._n_classes = n_classes
         self._wait = wait
+        self._recalled = False
         self._thread = threading.Lock()
         self._record = Record() if self._journal is None else self._journal.read()
 
@@ -85,6 +87,7 @@ class Budget:
         BudgetSpent, without asking, where this row would be one too many; OracleError from the oracle.
         """
         with self._held():
+            self._recall()
             unanswered = self._record.open
             if unanswered is not None and unanswered.item != question.item:
                 self._ask(unanswered)
@@ -96,6 +99,12 @@ class Budget:
         """Tell the oracle that no question follows, and what came of it, if it wants to know."""
         if isinstance(self._oracle, Closes):
             self._oracle.close(outcome)
+
+    def _recall(self) -> None:
+        if not self._recalled and isinstance(self._oracle, Recalls):
+            for item, code in self._record.answers.items():
+                self._oracle.recall(self._record.asked[item], code)
+        self._recalled = True
 
     def _ask(self, question: Question) -> None:
         spent = self._record.spent
@@ -118,23 +127,24 @@ class Budget:
             raise
         except BudgetSpent:
             self._note({"what": "drop", "item": question.item})
+            self._compare(question.item)
             raise
-        line: dict[str, Any] = {"what": "answer", "item": question.item, "code": code}
-        told = self._oracle.bought if isinstance(self._oracle, Remembers) else None
-        if told is not None:
-            self._compare(told, question.item)
-            line["bought"] = sorted(told)
-        self._note(line)
+        self._note({"what": "answer", "item": question.item, "code": code})
+        self._compare(question.item)
 
-    def _compare(self, told: frozenset[int], item: int) -> None:
-        """Say where the oracle's memory and the journal differ."""
+    def _compare(self, item: int) -> None:
+        """Note what the oracle remembers, and say where the journal differs."""
+        told = self._oracle.bought if isinstance(self._oracle, Remembers) else None
+        if told is None:
+            return
         elsewhere = told - self._record.spent
         if elsewhere:
             _log.warning(
                 "the labels of rows %s were bought before, outside this journal: they count, which leaves %d",
                 sorted(elsewhere),
-                max(0, self.limit - len(self._record.spent | told | {item})),
+                max(0, self.limit - len(self._record.spent | told)),
             )
+            self._note({"what": "told", "bought": sorted(told)})
         unknown = set(self._record.answers) - told - {item}
         if unknown:
             _log.warning(

@@ -55,6 +55,8 @@ class Record:
         if what == "ask":
             question = _question(line)
             return replace(self, asked={**self.asked, question.item: question})
+        if what == "told":
+            return replace(self, bought=self.bought.union(map(_whole, line["bought"])))
         item = _whole(line["item"])
         if item not in self.asked or item in self.answers:
             raise ValueError(f"row {item} has no open question")
@@ -62,8 +64,7 @@ class Record:
             return replace(self, asked={each: self.asked[each] for each in self.asked if each != item})
         if what != "answer":
             raise ValueError(f"{what!r} is not known")
-        bought = self.bought.union(map(_whole, line.get("bought", ())))
-        return replace(self, answers={**self.answers, item: _whole(line["code"])}, bought=bought)
+        return replace(self, answers={**self.answers, item: _whole(line["code"])})
 
 
 class Journal:

@@ -73,6 +73,15 @@ class Remembers(Protocol):
 
 
 @runtime_checkable
+class Recalls(Protocol):
+    """An oracle that wants to know what was answered before it was there."""
+
+    def recall(self, question: Question, code: int) -> None:
+        """This question was answered so, in an earlier run."""
+        ...
+
+
+@runtime_checkable
 class Closes(Protocol):
     """An oracle that wants to know how it ended."""
 

@@ -6,10 +6,15 @@ from pathlib import Path
 
 from headwater.errors import RequestError
 from headwater.heads.ambiguity.oracles.array import ArrayOracle, read_labels, without_heading
+from headwater.heads.ambiguity.oracles.browser import BrowserOracle
 from headwater.heads.ambiguity.oracles.labels import Classes
+from headwater.heads.ambiguity.oracles.reveal import RevealOracle
+from headwater.heads.ambiguity.oracles.terminal import TerminalOracle
 from headwater.heads.ambiguity.questions import Oracle
 from headwater.printable import escaped
 
+_A_PERSON = 3600.0  # seconds
+_A_SERVICE = 30.0
 _FILES = (".npy", ".csv", ".txt")
 
 
@@ -27,6 +32,12 @@ def open_oracle(
     `timeout` the seconds that an answer may take (None: an hour for a person, half a minute for a service).
     RequestError where the text names none of them, or what it names cannot be used.
     """
+    if text == "terminal":
+        return TerminalOracle(classes, timeout=timeout or _A_PERSON)
+    if text == "browser":
+        return BrowserOracle(classes, timeout=timeout or _A_PERSON)
+    if text.lower().startswith(("http:", "https:")):
+        return RevealOracle(text, exercise_id=exercise_id, classes=classes, timeout=timeout or _A_SERVICE)
     path = Path(text)
     if path.suffix.lower() in _FILES:
         labels = without_heading(read_labels(path), classes, target_rows)

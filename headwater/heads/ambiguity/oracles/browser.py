@@ -1,0 +1,179 @@
+"""Asks a person on a page of their own browser, served on this machine's loopback alone.
+
+What the page looks like is in browser.html and browser.css; how requests are guarded is in `serving`.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import sys
+import threading
+import time
+import webbrowser
+from collections.abc import Callable
+from typing import Any
+
+from headwater.heads.ambiguity.journal import png
+from headwater.heads.ambiguity.oracles.labels import Classes, keys_of
+from headwater.heads.ambiguity.oracles.serving import Loopback
+from headwater.heads.ambiguity.questions import OracleError, Question
+
+_log = logging.getLogger(__name__)
+_ENDED = "The program has ended; nothing more is asked."
+_DESKTOP = ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER", "WSL_DISTRO_NAME")
+_FAREWELL = 2.0  # seconds for open pages to hear that it is over
+
+
+class BrowserOracle:
+    """Shows each question on a page at a secret address of 127.0.0.1, and waits for the click.
+
+    The page stays open from one question to the next. `timeout` is in seconds, for one question. `visit`
+    is given the address once, and opens it; without it, that is this machine's browser.
+    """
+
+    def __init__(
+        self, classes: Classes, *, timeout: float = 3600.0, visit: Callable[[str], object] | None = None
+    ) -> None:
+        self._classes = [str(each) for each in classes]
+        self._timeout = timeout
+        self._visit = visit or _open
+        self._changed = threading.Condition()
+        self._version = 0
+        self._question: Question | None = None
+        self._deadline = 0.0
+        self._answered: list[tuple[Question, int]] = []
+        self._over: str | None = None
+        self._outcome = _ENDED
+        self._told: set[int] = set()
+        self._server: Loopback | None = None
+
+    def recall(self, question: Question, code: int) -> None:
+        """Show a question that was answered in an earlier run, among those answered."""
+        with self._changed:
+            self._answered.append((question, code))
+            self._version += 1
+
+    def ask(self, question: Question) -> int:
+        """The code that was clicked; OracleError on Ctrl-C, and when time is up."""
+        with self._changed:
+            self._question, self._over = question, None
+            self._deadline = time.monotonic() + self._timeout
+            self._version += 1
+        self._serve()
+        try:
+            with self._changed:
+                self._changed.wait_for(lambda: self._question is None, self._timeout)
+                if self._question is None:
+                    return self._answered[-1][1]
+                raise self._unanswered(question, f"nobody gave one in {self._timeout:g} s")
+        except KeyboardInterrupt:
+            raise self._unanswered(question, "it was interrupted") from None
+
+    def close(self, outcome: str = "") -> None:
+        """Show on the page how it ended, and stop serving it."""
+        server, self._server = self._server, None
+        if server is None:
+            return
+        atexit.unregister(self.close)
+        with self._changed:
+            self._question, self._over = None, outcome or self._outcome
+            self._version += 1
+            self._changed.notify_all()
+            pages = server.pages(within=_FAREWELL)
+            self._changed.wait_for(lambda: pages <= self._told, _FAREWELL)
+        server.stop()
+
+    def state(self, page: int) -> dict[str, Any]:
+        """What the page shows now; `page` tells pages apart."""
+        with self._changed:
+            if self._over is not None:
+                self._told.add(page)
+                self._changed.notify_all()
+            return {
+                "version": self._version,
+                "classes": [
+                    {"name": name, "key": key}
+                    for name, key in zip(self._classes, keys_of(self._classes), strict=True)
+                ],
+                "answered": [{**_shown(each), "code": code} for each, code in self._answered],
+                "question": None if self._question is None else self._asked(self._question),
+                "over": self._over,
+            }
+
+    @property
+    def version(self) -> int:
+        """Grows with every change of the state."""
+        return self._version
+
+    def picture(self, item: int) -> bytes | None:
+        """The picture of a row that is or was asked about, as a PNG file."""
+        with self._changed:
+            seen = [each for each, _ in self._answered] + [self._question] * (self._question is not None)
+        found = next((each.picture for each in seen if each is not None and each.item == item), None)
+        return None if found is None else png(found)
+
+    def answer(self, item: int, code: int) -> bool:
+        """Take an answer from the page; False where that is no longer, or was never, asked."""
+        with self._changed:
+            if self._question is None or self._question.item != item or not 0 <= code < len(self._classes):
+                return False
+            self._answered.append((self._question, code))
+            self._question = None
+            self._version += 1
+            self._changed.notify_all()
+            return True
+
+    def _asked(self, question: Question) -> dict[str, Any]:
+        return {
+            **_shown(question),
+            "budget": question.budget,
+            "notes": list(question.notes),
+            "opinions": [
+                {"name": each.name, "code": each.code, "belief": min(1.0, max(0.0, each.belief))}
+                for each in question.opinions
+            ],
+            "decides": question.speaks_for,
+            "seconds": max(0, round(self._deadline - time.monotonic())),
+        }
+
+    def _serve(self) -> None:
+        if self._server is None:
+            self._server = Loopback(self)
+            atexit.register(self.close)
+            self._visit(self._server.address)
+
+    def _unanswered(self, question: Question, why: str) -> OracleError:
+        with self._changed:
+            self._question = None
+            self._outcome = (
+                f"Question {question.number} has no answer, since {why}. Nothing is lost: run the program"
+                " again to go on."
+            )
+            self._version += 1
+        return OracleError(
+            f"question {question.number} (row {question.item}) has no answer, since {why}; nothing is lost,"
+            " run it again to go on with this question"
+        )
+
+
+def _shown(question: Question) -> dict[str, Any]:
+    size = None if question.picture is None else question.picture.shape[:2]
+    return {
+        "number": question.number,
+        "item": question.item,
+        "picture": None if size is None else {"height": size[0], "width": size[1]},
+    }
+
+
+def _open(address: str) -> None:
+    """Open this machine's browser, and say where the page is for those whose browser is elsewhere."""
+    print(f"Answer the questions at {address}", file=sys.stderr, flush=True)
+    # Without a desktop, a browser of the terminal would start in the middle of this program.
+    if sys.platform == "linux" and not any(map(os.environ.get, _DESKTOP)):
+        return
+    try:
+        webbrowser.open(address)
+    except webbrowser.Error as error:
+        _log.info("no browser could be opened: %s", error)

@@ -1,0 +1,154 @@
+"""Asks the person at the terminal: the picture in half blocks, what the readings say, and a line to type."""
+
+from __future__ import annotations
+
+import io
+import os
+import select
+import sys
+import termios
+import time
+from typing import TextIO
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from headwater.heads.ambiguity.oracles.blocks import drawn
+from headwater.heads.ambiguity.oracles.labels import Classes, keys_of, typed
+from headwater.heads.ambiguity.questions import OracleError, Question
+from headwater.printable import counted, escaped
+
+_BAR = 12  # cells of a share of one
+_BESIDES = 16  # lines of the screen that are not the picture
+
+
+class TerminalOracle:
+    """Shows each question on standard error and reads the answer, a key or a class's name, from `stdin`.
+
+    `timeout` is in seconds, for one question. Nothing is printed to standard output.
+    """
+
+    def __init__(
+        self,
+        classes: Classes,
+        *,
+        timeout: float = 3600.0,
+        console: Console | None = None,
+        stdin: TextIO | None = None,
+    ) -> None:
+        self._classes = classes
+        self._keys = keys_of(classes)
+        self._timeout = timeout
+        self._console = console or Console(stderr=True, highlight=False)
+        self._stdin = stdin
+        self._typed = b""
+
+    def ask(self, question: Question) -> int:
+        """The code that was typed; OracleError on Ctrl-C, at the end of input, and when time is up."""
+        self._show(question)
+        try:
+            code = self._answer(question)
+        except KeyboardInterrupt:
+            self._console.print()
+            raise _unanswered(question, "it was interrupted") from None
+        self._console.print(Text(f"Noted: {self._name(code)}."))
+        return code
+
+    def close(self, outcome: str = "") -> None:
+        """Say how it ended."""
+        if outcome:
+            self._console.print(Text(escaped(outcome)))
+
+    def _answer(self, question: Question) -> int:
+        file = self._descriptor()
+        self._forget_what_was_typed_early(file)
+        deadline = time.monotonic() + self._timeout
+        while True:
+            self._console.print(self._choices(), end="", soft_wrap=True)
+            line = self._line(file, deadline, question)
+            code = typed(line, self._classes)
+            if code is not None:
+                return code
+            said = escaped(line.strip())
+            self._console.print(Text(f"{said!r} is none of the classes." if said else "Nothing was typed."))
+
+    def _show(self, question: Question) -> None:
+        console = self._console
+        of = "" if question.budget is None else f" of at most {question.budget}"
+        console.print()
+        console.rule(
+            Text(f"Question {question.number}{of} · row {question.item:,}", style="bold"), align="left"
+        )
+        if question.picture is not None:
+            height = max(8, console.height - _BESIDES - len(question.opinions))
+            console.print(
+                drawn(question.picture, console.width, height, coloured=console.color_system is not None)
+            )
+        for note in question.notes:
+            console.print(Text(escaped(note)))
+        if question.opinions:
+            console.print(self._opinions(question))
+        if question.speaks_for > 1:
+            console.print(Text(f"The answer decides {counted(question.speaks_for, 'target row')}."))
+
+    def _opinions(self, question: Question) -> Table:
+        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+        for heading in ("says", "reading", "belief", ""):
+            table.add_column(heading, justify="right" if heading == "" else "left")
+        for each in question.opinions:
+            cells = round(_BAR * min(1.0, max(0.0, each.belief)))
+            table.add_row(
+                Text(self._name(each.code), style="bold"),
+                Text(escaped(each.name)),
+                Text("━" * cells + "╌" * (_BAR - cells), no_wrap=True),
+                Text(f"{100 * each.belief:.0f} %", no_wrap=True),
+            )
+        return table
+
+    def _choices(self) -> Text:
+        line = Text("Which is it? ")
+        for code in range(len(self._classes)):
+            name, key = self._name(code), self._keys[code]
+            line.append(", " if code else "").append(name, style="bold")
+            line.append("" if key in ("", name) else f" ({key})")
+        return line.append(" > ")
+
+    def _name(self, code: int) -> str:
+        return escaped(str(self._classes[code]))
+
+    def _descriptor(self) -> int:
+        stream = self._stdin or sys.stdin
+        try:
+            return stream.fileno()
+        except (AttributeError, ValueError, io.UnsupportedOperation):
+            raise OracleError(
+                "there is no terminal to ask at; run it in one, or choose another oracle (browser, or a file)"
+            ) from None
+
+    def _forget_what_was_typed_early(self, file: int) -> None:
+        """Keys pressed before the question was on the screen are no answer to it."""
+        if os.isatty(file):
+            self._typed = b""
+            termios.tcflush(file, termios.TCIFLUSH)
+
+    def _line(self, file: int, deadline: float, question: Question) -> str:
+        while b"\n" not in self._typed:
+            left = deadline - time.monotonic()
+            if left <= 0 or not select.select([file], [], [], left)[0]:
+                self._console.print()
+                raise _unanswered(question, f"nothing was typed in {self._timeout:g} s")
+            read = os.read(file, 4096)
+            if not read and not self._typed.strip():
+                self._console.print()
+                raise _unanswered(question, "the input ended")
+            self._typed += read or b"\n"
+        line, _, self._typed = self._typed.partition(b"\n")
+        return line.decode("utf-8", "replace")
+
+
+def _unanswered(question: Question, why: str) -> OracleError:
+    return OracleError(
+        f"question {question.number} (row {question.item}) has no answer, since {why}; nothing is lost, run"
+        " it again to go on with this question"
+    )
