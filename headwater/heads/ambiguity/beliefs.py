@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from headwater.heads.ambiguity.problem import Reading
 
 # Belief, before any answer, that none of the readings is the one that is meant.
-NONE_PRIOR = 0.05
+NONE_PRIOR = 0.2
 # No reading is taken to err less often than this: the labels themselves may be wrong.
 LEAST_ERROR = 0.01
 # Where no rows were kept apart to count errors on, and a reading stands alone, this is assumed.

@@ -12,18 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headwater.heads.ambiguity.beliefs import Beliefs, Hypothesis
-from headwater.heads.ambiguity.questions import Question
+from headwater.heads.ambiguity.dialogue import Dialogue, Exchange
+from headwater.printable import counted
 
 # A reading that is believed less than this is not taken as settled.
 SETTLED = 0.9
-
-
-@dataclass(frozen=True, eq=False)
-class Exchange:
-    """A question that was asked and the class code that was answered."""
-
-    question: Question
-    answer: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,3 +90,48 @@ def expected_accuracy(
     spread = 1.645 * float(np.sqrt(max(mean * (1 - mean), 1e-4) / len(labels)))
     low, high = values[ends]
     return mean, (max(0.0, float(low) - spread), min(1.0, float(high) + spread))
+
+
+def crossed_share(state: Dialogue, rows: str = "unlabeled") -> float:
+    """Share of rows that the most believed hypothesis and the largest other one read differently."""
+    best = state.beliefs.best
+    others = [h for h in range(len(state.found)) if h != best]
+    if not others:
+        return 0.0
+    said = [getattr(state.found[h], rows).argmax(axis=1) for h in (best, others[0])]
+    return float((said[0] != said[1]).mean())
+
+
+def in_words(state: Dialogue, settled: bool, accuracy: float) -> tuple[str, ...]:
+    """What came of the questions, one sentence each."""
+    asked = counted(len(state.answers), "answer")
+    if len(state.found) == 1:
+        said = ["All readings of the labels say the same of the target rows, so nothing had to be asked."]
+    elif settled:
+        share = 100 * state.beliefs.held.max()
+        said = [
+            f"Settled by {asked}: one of {len(state.found)} readings of the labels is believed to {share:.0f}"
+            f" %, and {100 * accuracy:.0f} % of the target rows are expected to be right."
+        ]
+    else:
+        said = [
+            f"Not settled by {asked}: {_why(state)}; {100 * accuracy:.0f} % of the target rows are expected"
+            " to be right."
+        ]
+    if state.widened:
+        said.append(
+            "The answers contradicted all readings that there were, so new ones were trained that know them."
+        )
+    if state.trouble:
+        said.append(f"No more was asked, as {state.trouble}.")
+    return tuple(said)
+
+
+def _why(state: Dialogue) -> str:
+    if not state.answers:
+        return "nothing was asked, so any of the readings may be meant"
+    if state.is_contradicted():
+        return "no reading explains the answers"
+    if state.beliefs.held.max() < SETTLED:
+        return f"the best reading is believed to {100 * state.beliefs.held.max():.0f} % only"
+    return "readings that say the same of ordinary rows differ on the others"

@@ -6,23 +6,22 @@ Each step is a room of its own; this one knows their order, and what is done whe
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from headwater.errors import HeadwaterError
-from headwater.heads.ambiguity.beliefs import Beliefs, Hypothesis, believe, hypotheses
+from headwater.heads.ambiguity.dialogue import Ask, converse
 from headwater.heads.ambiguity.problem import Problem, Reading
-from headwater.heads.ambiguity.queries import choose, expected_information
-from headwater.heads.ambiguity.questions import Opinion, Question
+from headwater.heads.ambiguity.questions import Question
 from headwater.heads.ambiguity.resolve import (
     SETTLED,
-    Exchange,
     Resolution,
     blend,
+    crossed_share,
     expected_accuracy,
+    in_words,
     with_answers,
 )
 from headwater.heads.bank.head_bank import HeadBank
@@ -31,7 +30,6 @@ from headwater.heads.specs.hashed import Rows, Weights
 from headwater.heads.specs.head import LinearHead
 from headwater.heads.specs.spec import HeadSpec, Penalty
 
-Ask = Callable[[Question], int]
 Progress = Callable[[str, int, int], None]
 """Told of a step's name, how many parts of it are done, and of how many."""
 
@@ -59,97 +57,62 @@ def solve(
     features: NDArray[np.float32] | None = None,
     budget: int = 5,
     seed: int = 0,
+    known: Mapping[int, int] | None = None,
     progress: Progress | None = None,
 ) -> Resolution:
     """Settle what the labels mean by at most `budget` questions, and class the target rows.
 
     `features` (n + m + t, dim) of labeled, unlabeled and target rows, in this order; None: their principal
     components. `ask` gives the class code of the question's row, or raises HeadwaterError: what is known by
-    then is made use of. It is never called more than `budget` times, nor twice about the same row.
+    then is made use of. It is never called more than `budget` times, nor twice about the same row. `known`
+    answers (target row → class code) were paid for earlier and count.
     """
     told = progress or (lambda step, done, of: None)
     clock = _Clock()
     if features is None:
         features = _components(problem, seed)
-    target_features = features[-len(problem.target) :]
     clock.done("features")
     told("readings", 0, 1)
     readings = linear_readings(problem, features, seed=seed)
     before = readings[0].target.astype(np.float64)
-    found = hypotheses(readings, seed=seed)
     told("readings", 1, 1)
     clock.done("readings")
-    exchanges: list[Exchange] = []
-    answers: dict[int, int] = {}
-    beliefs = believe(found, answers)
-    trouble = ""
-    for number in range(1, budget + 1):
-        told("questions", number - 1, budget)
-        question = next_question(problem, found, beliefs, target_features, asked=list(answers), number=number)
-        if question is None:
-            break
-        try:
-            answers[question.item] = code = ask(question)
-        except HeadwaterError as error:
-            trouble = str(error)
-            break
-        exchanges.append(Exchange(question, code))
-        beliefs = believe(found, answers)
+
+    def asking(question: Question) -> int:
+        told("questions", question.number - 1, budget)
+        return ask(question)
+
+    state = converse(
+        problem,
+        readings,
+        asking,
+        features=features[-len(problem.target) :],
+        budget=budget,
+        known=known,
+        seed=seed,
+    )
+    told("questions", budget, budget)
     clock.done("questions")
-    probabilities = with_answers(blend(found, beliefs), answers)
-    accuracy, interval = expected_accuracy(probabilities, found, beliefs)
+    probabilities = with_answers(blend(state.found, state.beliefs), state.answers)
+    accuracy, interval = expected_accuracy(probabilities, state.found, state.beliefs)
+    settled = not state.is_contradicted() and bool(state.beliefs.held.max() >= SETTLED)
     clock.done("resolution")
-    settled = bool(beliefs.held.max() >= SETTLED)
     return Resolution(
         probabilities=probabilities,
         labels=np.asarray(probabilities.argmax(axis=1), dtype=np.int64),
         settled=settled,
-        sentences=_sentences(found, beliefs, len(exchanges), trouble),
-        exchanges=tuple(exchanges),
-        beliefs={each.name: float(share) for each, share in zip(found, beliefs.held, strict=True)},
-        unexplained=beliefs.none,
-        mix_rate=float("nan"),
+        sentences=in_words(state, settled, accuracy),
+        exchanges=tuple(state.exchanges),
+        beliefs={
+            each.name: float(share) for each, share in zip(state.found, state.beliefs.held, strict=True)
+        },
+        unexplained=state.beliefs.none,
+        mix_rate=crossed_share(state),
         expected_accuracy=accuracy,
         interval=interval,
         before=before,
         seconds=clock.seconds,
     )
-
-
-def next_question(
-    problem: Problem,
-    found: Sequence[Hypothesis],
-    beliefs: Beliefs,
-    features: NDArray[np.float32],
-    *,
-    asked: Sequence[int],
-    number: int,
-) -> Question | None:
-    """The question whose answer is expected to say most about which hypothesis is right, or None."""
-    committee = np.stack([each.expects() for each in found])
-    held = beliefs.held / beliefs.held.sum()
-    item = choose(expected_information(committee, held), features, asked)
-    if item is None:
-        return None
-    votes = committee.argmax(axis=2)
-    order = np.argsort(-held, kind="stable")
-    return Question(
-        item=item,
-        number=number,
-        picture=picture(problem, item),
-        opinions=tuple(Opinion(found[h].name, int(votes[h, item]), float(beliefs.held[h])) for h in order),
-        speaks_for=int((votes == votes[:, [item]]).all(axis=0).sum()),
-    )
-
-
-def picture(problem: Problem, item: int) -> NDArray[np.uint8] | None:
-    """A target row as uint8 (h, w) or (h, w, 3), its own problem's value range from black to white."""
-    if not problem.are_images:
-        return None
-    low, high = np.percentile(problem.target, [1, 99])
-    image = np.clip((problem.target[item] - low) / max(float(high - low), 1e-9), 0, 1)
-    image = np.rint(255 * image).astype(np.uint8)
-    return image.transpose(1, 2, 0) if len(image) == 3 else np.asarray(image[0])
 
 
 def _components(problem: Problem, seed: int) -> NDArray[np.float32]:
@@ -195,13 +158,3 @@ def _reading(head: LinearHead, features: NDArray[np.float32], problem: Problem) 
     shares = (shares / shares.sum(axis=1, keepdims=True)).astype(np.float32)
     n, m = len(problem.labeled), len(problem.unlabeled)
     return Reading(shares[n : n + m], shares[n + m :], float("nan"), "linear")
-
-
-def _sentences(found: Sequence[Hypothesis], beliefs: Beliefs, asked: int, trouble: str) -> tuple[str, ...]:
-    said = [
-        f"After {asked} answers the {len(found)} readings' best is believed with {beliefs.held.max():.2f}, "
-        f"and that none is right with {beliefs.none:.2f}."
-    ]
-    if trouble:
-        said.append(f"The oracle failed, and what was known by then was used: {trouble}.")
-    return tuple(said)

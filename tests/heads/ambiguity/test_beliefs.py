@@ -80,7 +80,7 @@ def test_answers_that_no_reading_gives_are_noticed():
     fitting = believe([left, right], {0: 0, 1: 0, 2: 1, 3: 1})
     assert crossed.none > 0.85
     assert crossed.fit < 0.01
-    assert fitting.none < 0.01
+    assert fitting.none < 0.05
     assert fitting.fit > 0.5
 
 

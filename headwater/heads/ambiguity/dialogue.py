@@ -1,0 +1,162 @@
+"""Question after question until nothing is left to ask: which row, what was answered, what is believed then.
+
+Readings come from elsewhere, new ones too where the answers contradict all there are; what is made of the
+beliefs is `resolve`'s business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headwater.errors import HeadwaterError
+from headwater.heads.ambiguity.beliefs import Beliefs, Hypothesis, believe, hypotheses
+from headwater.heads.ambiguity.problem import Problem, Reading
+from headwater.heads.ambiguity.queries import choose, expected_information
+from headwater.heads.ambiguity.questions import BudgetSpent, Opinion, Question
+
+Ask = Callable[[Question], int]
+"""Gives the class code of the question's row, or raises HeadwaterError."""
+Widen = Callable[[Mapping[int, int]], Sequence[Reading]]
+"""New readings that know the answers (target row → class code); none where there is nothing left to try."""
+
+# Readings contradict answers that the best of them finds this unlikely, or if chance is believed more.
+_UNLIKELY = 0.05
+_DOUBTED = 0.5
+# Below this expected information, in nats, an answer would hardly change what is believed.
+_LITTLE = 0.02
+_WIDENINGS = 2
+
+
+@dataclass(frozen=True, eq=False)
+class Exchange:
+    """A question that was asked and the class code that was answered."""
+
+    question: Question
+    answer: int
+
+
+@dataclass
+class Dialogue:
+    """What is known so far: readings, like-minded ones as hypotheses, answers, and what is believed.
+
+    `trouble` says why it ended early, if it did; `widened` counts how often new readings were trained.
+    """
+
+    readings: list[Reading]
+    found: list[Hypothesis]
+    beliefs: Beliefs
+    answers: dict[int, int] = field(default_factory=dict)
+    exchanges: list[Exchange] = field(default_factory=list)
+    widened: int = 0
+    trouble: str = ""
+
+    def is_contradicted(self) -> bool:
+        """Whether no reading explains the answers."""
+        return bool(self.answers) and (self.beliefs.none > _DOUBTED or self.beliefs.fit < _UNLIKELY)
+
+    def learn(self, readings: Sequence[Reading], seed: int = 0) -> None:
+        """Take in new readings."""
+        self.readings.extend(readings)
+        self.found = hypotheses(self.readings, seed=seed)
+        self.beliefs = believe(self.found, self.answers)
+        self.widened += 1
+
+
+def converse(
+    problem: Problem,
+    readings: Sequence[Reading],
+    ask: Ask,
+    *,
+    features: NDArray[np.float32],
+    budget: int,
+    widen: Widen | None = None,
+    known: Mapping[int, int] | None = None,
+    seed: int = 0,
+) -> Dialogue:
+    """Ask at most `budget` questions, those `known` already included, each for what it is expected to tell.
+
+    `features` (t, dim) of target rows say which of them are alike. Where answers contradict all readings,
+    `widen` makes new ones. `ask` is never called twice about the same row; if it fails, the dialogue ends.
+    """
+    found = hypotheses(readings, seed=seed)
+    answers = dict(known or {})
+    state = Dialogue(list(readings), found, believe(found, answers), answers)
+    while True:
+        if state.is_contradicted() and widen is not None and state.widened < _WIDENINGS:
+            new = widen(dict(state.answers))
+            state.learn(new, seed)
+            continue
+        if len(state.answers) >= budget:
+            return state
+        question = next_question(problem, state, features, seed)
+        if question is None:
+            return state
+        try:
+            code = ask(question)
+        except BudgetSpent:
+            state.trouble = "no more questions may be asked"
+            return state
+        except HeadwaterError as error:
+            state.trouble = f"the oracle failed: {str(error).rstrip('.')}"
+            return state
+        if not 0 <= code < len(problem.classes):
+            state.trouble = f"the oracle answered class code {code}, where there are {len(problem.classes)}"
+            return state
+        state.answers[question.item] = code
+        state.exchanges.append(Exchange(question, code))
+        state.beliefs = believe(state.found, state.answers)
+
+
+def next_question(
+    problem: Problem, state: Dialogue, features: NDArray[np.float32], seed: int = 0
+) -> Question | None:
+    """The question that is expected to tell most: between hypotheses, or whether the best one is right.
+
+    The second sort is asked where hardly any doubt is left between hypotheses, since questions cost nothing
+    up to the budget: about rows as yet unlike any that was asked about, then where the best is least sure.
+    """
+    committee = np.stack([each.expects() for each in state.found])
+    votes = committee.argmax(axis=2)
+    held = state.beliefs.held / state.beliefs.held.sum()
+    scores = expected_information(committee, held)
+    asked = list(state.answers)
+    if scores.max() < _LITTLE:
+        scores = _checking(votes, scores, asked)
+    item = choose(scores, features, asked, seed)
+    if item is None:
+        return None
+    order = np.argsort(-held, kind="stable")
+    return Question(
+        item=item,
+        number=len(state.answers) + 1,
+        picture=picture(problem, item),
+        opinions=tuple(
+            Opinion(state.found[h].name, int(votes[h, item]), float(state.beliefs.held[h])) for h in order
+        ),
+        speaks_for=int((votes == votes[:, [item]]).all(axis=0).sum()),
+    )
+
+
+def _checking(
+    votes: NDArray[np.int64], scores: NDArray[np.float64], asked: Sequence[int]
+) -> NDArray[np.float64]:
+    """Scores of rows by how many share their votes, lower the more of those were asked about already."""
+    _, pattern, counts = np.unique(votes, axis=1, return_inverse=True, return_counts=True)
+    pattern = pattern.ravel()
+    seen = np.bincount(pattern[list(asked)], minlength=len(counts))
+    is_split = (votes != votes[0]).any(axis=0)
+    return np.asarray(np.where(is_split, (counts / (1.0 + seen) ** 3)[pattern], 0.0))
+
+
+def picture(problem: Problem, item: int) -> NDArray[np.uint8] | None:
+    """A target row as uint8 (h, w) or (h, w, 3), its own problem's value range from black to white."""
+    if not problem.are_images:
+        return None
+    low, high = np.percentile(problem.target, [1, 99])
+    image = np.clip((problem.target[item] - low) / max(float(high - low), 1e-9), 0, 1)
+    image = np.rint(255 * image).astype(np.uint8)
+    return image.transpose(1, 2, 0) if len(image) == 3 else np.asarray(image[0])

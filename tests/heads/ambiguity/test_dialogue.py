@@ -1,0 +1,174 @@
+"""Questions and answers on made-up readings whose right answer is known."""
+
+import numpy as np
+import pytest
+
+from headwater.errors import HeadwaterError
+from headwater.heads.ambiguity.dialogue import converse, picture
+from headwater.heads.ambiguity.problem import Problem, Reading
+from headwater.heads.ambiguity.questions import BudgetSpent
+
+ROWS = 400
+
+
+class World:
+    """Two binary features of 400 target rows; readings are noisy copies of them."""
+
+    def __init__(self, seed=0, noise=0.02):
+        self.random = np.random.default_rng(seed)
+        self.cells = self.random.integers(0, 2, (ROWS, 2))
+        self.features = (4 * self.cells + self.random.normal(0, 1, self.cells.shape)).astype(np.float32)
+        self.noise = noise
+        nothing = np.zeros((4, 2), dtype=np.float32)
+        self.problem = Problem(nothing, np.array([0, 0, 1, 1]), nothing, self.features, (0, 1))
+        self.asked = []
+
+    def reading(self, said):
+        said = np.where(self.random.random(ROWS) < self.noise, 1 - said, said)
+        shares = (0.9 * np.eye(2)[said] + 0.05).astype(np.float32)
+        return Reading(shares, shares, self.noise, "made up")
+
+    def readings(self, columns, copies=3):
+        return [self.reading(self.cells[:, column]) for column in columns for _ in range(copies)]
+
+    def oracle(self, truth):
+        def ask(question):
+            self.asked.append(question.item)
+            return int(truth[question.item])
+
+        return ask
+
+    def converse(self, readings, ask, budget=5, **more):
+        return converse(self.problem, readings, ask, features=self.features, budget=budget, **more)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("meant", [0, 1])
+def test_the_reading_that_is_meant_is_found(seed, meant):
+    world = World(seed)
+    state = world.converse(world.readings([0, 1]), world.oracle(world.cells[:, meant]))
+    best = state.found[state.beliefs.best].target.argmax(axis=1)
+    assert (best == world.cells[:, meant]).mean() > 0.97
+    assert state.beliefs.held.max() > 0.95
+    assert not state.is_contradicted()
+
+
+def test_both_sorts_of_disputed_rows_are_asked_about():
+    world = World()
+    world.converse(world.readings([0, 1]), world.oracle(world.cells[:, 0]))
+    assert {tuple(world.cells[item]) for item in world.asked} == {(0, 1), (1, 0)}
+
+
+@pytest.mark.parametrize("budget", [0, 1, 2, 5])
+def test_the_budget_holds_and_no_row_is_asked_about_twice(budget):
+    world = World()
+    state = world.converse(world.readings([0, 1]), world.oracle(world.cells[:, 0]), budget)
+    assert len(world.asked) == budget == len(state.answers) == len(set(world.asked))
+    assert [each.question.number for each in state.exchanges] == list(range(1, budget + 1))
+
+
+def test_nothing_is_asked_where_all_readings_say_the_same():
+    world = World(noise=0)
+    state = world.converse(world.readings([0]), world.oracle(world.cells[:, 0]))
+    assert not state.exchanges
+    assert len(state.found) == 1
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_answers_that_no_reading_gives_bring_new_readings_within_the_same_budget(seed):
+    world = World(seed)
+    truth = world.cells.max(axis=1)  # one or the other, which fits the labeled rows as well
+    given = []
+
+    def widen(answers):
+        given.append(dict(answers))
+        return [world.reading(truth) for _ in range(3)]
+
+    state = world.converse(world.readings([0, 1]), world.oracle(truth), 5, widen=widen)
+    assert given
+    assert all(truth[item] == code for item, code in given[0].items())
+    assert len(world.asked) == 5
+    assert (state.found[state.beliefs.best].target.argmax(axis=1) == truth).mean() > 0.95
+    assert not state.is_contradicted()
+
+
+def test_a_contradictory_oracle_is_noticed():
+    world = World()
+
+    def ask(question):
+        world.asked.append(question.item)
+        return int(world.cells[question.item, len(world.asked) % 2])
+
+    state = world.converse(world.readings([0, 1]), ask)
+    assert state.is_contradicted()
+
+
+@pytest.mark.parametrize("error", [HeadwaterError("no line"), BudgetSpent("all spent")])
+def test_an_oracle_that_fails_midway_ends_the_dialogue_with_what_is_known(error):
+    world = World()
+    answer = world.oracle(world.cells[:, 0])
+
+    def ask(question):
+        if len(world.asked) == 2:
+            raise error
+        return answer(question)
+
+    state = world.converse(world.readings([0, 1]), ask)
+    assert len(state.answers) == 2
+    assert state.trouble
+    assert (state.found[state.beliefs.best].target.argmax(axis=1) == world.cells[:, 0]).mean() > 0.97
+
+
+def test_an_answer_outside_the_classes_is_not_believed():
+    world = World()
+    state = world.converse(world.readings([0, 1]), lambda question: 2)
+    assert not state.answers
+    assert "class code 2" in state.trouble
+
+
+def test_known_answers_count_and_lead_to_the_same_next_question():
+    world = World()
+    readings = world.readings([0, 1])
+    whole = world.converse(readings, world.oracle(world.cells[:, 0]))
+    first = dict(list(whole.answers.items())[:3])
+    world.asked.clear()
+    resumed = world.converse(readings, world.oracle(world.cells[:, 0]), known=first)
+    assert world.asked == list(whole.answers)[3:]
+    np.testing.assert_allclose(resumed.beliefs.held, whole.beliefs.held)
+
+
+def test_a_permutation_of_the_target_rows_changes_only_their_numbers():
+    world = World()
+    readings = world.readings([0, 1])
+    asked = world.converse(readings, world.oracle(world.cells[:, 0])).answers
+    order = np.random.default_rng(5).permutation(ROWS)
+    moved = [Reading(each.unlabeled, each.target[order], each.error, each.origin) for each in readings]
+    world.cells, world.features = world.cells[order], world.features[order]
+    again = world.converse(moved, world.oracle(world.cells[:, 0])).answers
+    assert {int(order[item]) for item in again} == set(asked)
+
+
+def test_opinions_are_those_of_the_readings_the_most_believed_first():
+    world = World(noise=0)
+    seen = []
+
+    def ask(question):
+        seen.append(question)
+        return int(world.cells[question.item, 1])
+
+    world.converse(world.readings([0]) + world.readings([1], copies=5), ask)
+    first = seen[0]
+    assert [opinion.code for opinion in first.opinions] == world.cells[first.item][::-1].tolist()
+    assert first.opinions[0].belief > first.opinions[1].belief
+    assert first.speaks_for == (world.cells == world.cells[first.item]).all(axis=1).sum()
+
+
+def test_pictures_span_their_problems_range():
+    images = np.zeros((3, 1, 2, 2), dtype=np.float32)
+    images[:, 0, 0] = 2
+    shown = picture(Problem(images, np.array([0, 1, 1]), images, images, (0, 1)), 0)
+    np.testing.assert_array_equal(shown, [[255, 255], [0, 0]])
+    colour = np.repeat(images, 3, axis=1)
+    assert picture(Problem(colour, np.array([0, 1, 1]), colour, colour, (0, 1)), 0).shape == (2, 2, 3)
+    vectors = images.reshape(3, 4)
+    assert picture(Problem(vectors, np.array([0, 1, 1]), vectors, vectors, (0, 1)), 0) is None
