@@ -66,32 +66,6 @@ def with_answers(
     return out
 
 
-def expected_accuracy(
-    probabilities: NDArray[np.float64], found: Sequence[Hypothesis], beliefs: Beliefs
-) -> tuple[float, tuple[float, float]]:
-    """Share of target rows expected to be right, and where it lies with 90 % probability.
-
-    If one hypothesis is right, its own expectations say how many of the labels are; if none is, the rows on
-    which hypotheses differ are as good as guessed.
-    """
-    labels = probabilities.argmax(axis=1)
-    rows = np.arange(len(labels))
-    by_each: NDArray[np.float64] = np.array([each.expects()[rows, labels].mean() for each in found])
-    votes = np.stack([each.target.argmax(axis=1) for each in found])
-    same = (votes == labels).all(axis=0)
-    n_classes = probabilities.shape[1]
-    guessed = float(np.where(same, by_each.max(), 1 / n_classes).mean())
-    values = np.asarray(np.append(by_each, guessed), dtype=np.float64)
-    shares = np.append(beliefs.held, beliefs.none)
-    order = np.argsort(values)
-    values, shares = values[order], shares[order] / shares.sum()
-    ends = np.minimum(np.searchsorted(np.cumsum(shares), (0.05, 0.95)), len(values) - 1)
-    mean = float(values @ shares)
-    spread = 1.645 * float(np.sqrt(max(mean * (1 - mean), 1e-4) / len(labels)))
-    low, high = values[ends]
-    return mean, (max(0.0, float(low) - spread), min(1.0, float(high) + spread))
-
-
 def crossed_share(state: Dialogue, rows: str = "unlabeled") -> float:
     """Share of rows that the most believed hypothesis and the largest other one read differently."""
     best = state.beliefs.best

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headwater.heads.ambiguity.dialogue import Ask, converse
+from headwater.heads.ambiguity.forecast import calibrated, forecast
 from headwater.heads.ambiguity.problem import Problem, Reading
 from headwater.heads.ambiguity.questions import Question
 from headwater.heads.ambiguity.resolve import (
@@ -20,7 +21,6 @@ from headwater.heads.ambiguity.resolve import (
     Resolution,
     blend,
     crossed_share,
-    expected_accuracy,
     in_words,
     with_answers,
 )
@@ -93,23 +93,24 @@ def solve(
     )
     told("questions", budget, budget)
     clock.done("questions")
-    probabilities = with_answers(blend(state.found, state.beliefs), state.answers)
-    accuracy, interval = expected_accuracy(probabilities, state.found, state.beliefs)
+    probabilities = with_answers(calibrated(blend(state.found, state.beliefs), state), state.answers)
+    labels = np.asarray(probabilities.argmax(axis=1), dtype=np.int64)
+    expected = forecast(labels, state, seed)
     settled = not state.is_contradicted() and bool(state.beliefs.held.max() >= SETTLED)
     clock.done("resolution")
     return Resolution(
         probabilities=probabilities,
-        labels=np.asarray(probabilities.argmax(axis=1), dtype=np.int64),
+        labels=labels,
         settled=settled,
-        sentences=in_words(state, settled, accuracy),
+        sentences=in_words(state, settled, expected.accuracy),
         exchanges=tuple(state.exchanges),
         beliefs={
             each.name: float(share) for each, share in zip(state.found, state.beliefs.held, strict=True)
         },
         unexplained=state.beliefs.none,
         mix_rate=crossed_share(state),
-        expected_accuracy=accuracy,
-        interval=interval,
+        expected_accuracy=expected.accuracy,
+        interval=expected.interval,
         before=before,
         seconds=clock.seconds,
     )
