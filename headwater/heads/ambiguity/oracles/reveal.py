@@ -94,6 +94,8 @@ class RevealOracle:
         self._password = _secret(password, PASSWORD, "password")
         self._timeout = timeout
         self._backoff = backoff or Backoff()
+        # Minutes pass between questions: a connection that was kept would be found dead by then.
+        self._client = httpx.Client(timeout=timeout, limits=httpx.Limits(max_keepalive_connections=0))
         self._bought: frozenset[int] | None = None
         if self._address.scheme == "http" and self._address.host not in _LOOPBACK:
             _log.warning("%s is not encrypted: the password can be read on its way", self._address)
@@ -206,14 +208,13 @@ class RevealOracle:
         }
         address = self._address
         try:
-            with httpx.Client(timeout=self._timeout, follow_redirects=False) as client:
-                for _ in range(_HOPS):
-                    with client.stream("POST", address, data=form) as response:
-                        if not response.is_redirect:
-                            return _read(response, self._timeout)
-                        address = self._moved(address, response)
-                        # A wrong ending or a missing encryption is the service's to correct once.
-                        self._address = address
+            for _ in range(_HOPS):
+                with self._client.stream("POST", address, data=form) as response:
+                    if not response.is_redirect:
+                        return _read(response, self._timeout)
+                    address = self._moved(address, response)
+                    # A wrong ending or a missing encryption is the service's to correct once.
+                    self._address = address
         except _NEVER_SENT as error:
             raise _TryAgainError(self._clean(error) or type(error).__name__, sent=False) from None
         except httpx.TimeoutException:
@@ -236,7 +237,7 @@ class RevealOracle:
             and response.status_code != HTTPStatus.SEE_OTHER
         )
         if not same:
-            shown_to = self._clean(to.copy_with(query=None, fragment=None))
+            shown_to = self._clean(to.copy_with(userinfo=b"", query=None, fragment=None))
             raise OracleError(
                 f"{address} sends its callers elsewhere, to {shown_to},"
                 " and the password is not sent there; give that address if it is the service's"
@@ -274,7 +275,7 @@ def _address(url: str) -> httpx.URL:
         address = httpx.URL(url.strip())
     except httpx.InvalidURL as error:
         raise RequestError(
-            f"{escaped(url)!r} is no address ({error}); give one such as https://host"
+            f"the reveal service's address is none ({escaped(str(error))}); give one such as https://host"
         ) from None
     if address.userinfo:
         raise RequestError(

@@ -1,0 +1,427 @@
+"""The budget against an oracle that counts for itself: never one row too many, whatever dies when."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import random
+import signal
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from headwater.errors import HeadwaterError, RequestError
+from headwater.heads.ambiguity.budget import Budget
+from headwater.heads.ambiguity.journal import Journal, asking
+from headwater.heads.ambiguity.questions import BudgetSpent, OracleError, Question
+from tests.heads.ambiguity.oracles.asking import Scripted, Service, question
+
+
+def forked(work: Callable[[], object]) -> int:
+    """Run `work` in a process of its own and give its id."""
+    child = os.fork()
+    if child:
+        return child
+    try:
+        work()
+        os._exit(0)
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)
+
+
+def ended(child: int) -> int:
+    """How the process ended: 0, its exit code, or minus the signal that killed it."""
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+@pytest.mark.parametrize("on_disk", [True, False])
+def test_one_row_more_than_the_budget_is_never_asked_about(tmp_path: Path, on_disk: bool) -> None:
+    service = Service(tmp_path / "counted")
+    budget = Budget(service, 3, tmp_path / "sub" / "journal" if on_disk else None, "data")
+    assert [budget.ask(question(item)) for item in (7, 4, 7, 9)] == [1, 0, 1, 1]
+    assert (budget.left, budget.asked, dict(budget.answers)) == (0, (7, 4, 9), {7: 1, 4: 0, 9: 1})
+    with pytest.raises(BudgetSpent, match=r"all 3 questions .* row 5 was not asked about"):
+        budget.ask(question(5))
+    assert service.asked == [7, 4, 9]
+    assert budget.ask(question(4)) == 0
+
+
+def test_a_restart_goes_on_where_it_was(tmp_path: Path) -> None:
+    service = Service(tmp_path / "counted")
+    first = Budget(service, 3, tmp_path / "journal", "data")
+    first.ask(question(1))
+    again = Budget(service, 3, tmp_path / "journal", "data")
+    assert (again.left, again.asked, dict(again.answers)) == (2, (1,), {1: 1})
+    again.ask(question(2))
+    # One that was opened earlier sees what the other spent.
+    first.ask(question(3))
+    with pytest.raises(BudgetSpent):
+        again.ask(question(4))
+    assert service.asked == [1, 2, 3]
+
+
+def test_questions_are_numbered_by_the_budget(tmp_path: Path) -> None:
+    oracle = Scripted(0, 1)
+    budget = Budget(oracle, 5, tmp_path / "journal", "data")
+    for item in (30, 40):
+        budget.ask(question(item, number=77))
+    assert [(each.item, each.number, each.budget) for each in oracle.asked] == [(30, 1, 5), (40, 2, 5)]
+
+
+def test_a_budget_of_nothing_and_less(tmp_path: Path) -> None:
+    with pytest.raises(BudgetSpent, match="all 0 questions"):
+        Budget(Scripted(), 0, tmp_path / "journal", "data").ask(question(1))
+    with pytest.raises(RequestError, match="-1"):
+        Budget(Scripted(), -1, None, "data")
+
+
+class Killed(Service):
+    """Dies by SIGKILL in the middle of an answer, before or after it has counted the row."""
+
+    def __init__(self, counted: Path, *, counts: bool) -> None:
+        super().__init__(counted)
+        self.counts = counts
+
+    def ask(self, question: Question) -> int:
+        if self.counts:
+            super().ask(question)
+        os.kill(os.getpid(), signal.SIGKILL)
+        raise AssertionError
+
+
+@pytest.mark.parametrize("counts", [True, False])
+def test_a_row_whose_answer_died_is_asked_again_first_and_counts_once(tmp_path: Path, counts: bool) -> None:
+    journal, counted = tmp_path / "journal", tmp_path / "counted"
+    dying = Killed(counted, counts=counts)
+    child = forked(lambda: Budget(dying, 2, journal, "data").ask(question(8, notes=("a note",))))
+    assert ended(child) == -signal.SIGKILL
+    service = Service(counted)
+    seen: list[Question] = []
+
+    class Watched:
+        def ask(self, question: Question) -> int:
+            seen.append(question)
+            return service.ask(question)
+
+    budget = Budget(Watched(), 2, journal, "data")
+    assert (budget.asked, dict(budget.answers), budget.left) == ((8,), {}, 1)
+    # Another row is wanted now; the one that may be paid for comes first, with all that was shown of it.
+    assert budget.ask(question(5)) == 1
+    assert [each.item for each in seen] == [8, 5]
+    np.testing.assert_array_equal(seen[0].picture, question(8).picture)
+    assert seen[0].opinions == question(8).opinions
+    assert (seen[0].notes, seen[0].number, seen[1].number) == (("a note",), 1, 2)
+    assert dict(budget.answers) == {8: 0, 5: 1}
+    with pytest.raises(BudgetSpent):
+        budget.ask(question(6))
+    assert set(service.asked) == {8, 5}
+
+
+def test_kills_at_any_moment_never_cost_a_sixth_row(tmp_path: Path) -> None:
+    journal, service = tmp_path / "journal", Service(tmp_path / "counted")
+
+    def ask_around(seed: int) -> None:
+        budget = Budget(service, 5, journal, "data")
+        chance = random.Random(seed)
+        while True:
+            try:
+                budget.ask(question(chance.randrange(1000)))
+            except BudgetSpent:
+                return
+
+    chance = random.Random(1)
+    kills = 0
+    for seed in range(200):
+        child = forked(lambda seed=seed: ask_around(seed))
+        time.sleep(chance.uniform(0, 0.006))
+        os.kill(child, signal.SIGKILL)
+        kills += ended(child) == -signal.SIGKILL
+        answers = Budget(service, 5, journal, "data").answers
+        assert len(set(service.asked)) <= 5
+        if len(answers) == 5 and seed > 30:
+            break
+    assert kills > 10
+    ask_around(1000)
+    final = Budget(service, 5, journal, "data")
+    assert len(set(service.asked)) == 5
+    assert dict(final.answers) == {item: item % 2 for item in set(service.asked)}
+
+
+def test_processes_on_one_journal_share_one_budget(tmp_path: Path) -> None:
+    journal, service = tmp_path / "journal", Service(tmp_path / "counted")
+
+    def hammer(seed: int) -> None:
+        budget = Budget(service, 5, journal, "data")
+        chance = random.Random(seed)
+        spent = 0
+        for _ in range(12):
+            item = chance.randrange(40)
+            try:
+                assert budget.ask(question(item)) == item % 2
+            except BudgetSpent:
+                spent += 1
+        assert spent
+
+    children = [forked(lambda seed=seed: hammer(seed)) for seed in range(4)]
+    assert [ended(child) for child in children] == [0, 0, 0, 0]
+    assert len(service.asked) == len(set(service.asked)) == 5
+    assert dict(Budget(service, 5, journal, "data").answers) == {item: item % 2 for item in service.asked}
+
+
+def test_who_waits_too_long_for_another_process_is_told(tmp_path: Path) -> None:
+    journal, mark = tmp_path / "journal", tmp_path / "mark"
+
+    class Slow:
+        def ask(self, question: Question) -> int:
+            mark.touch()
+            time.sleep(30)
+            return 0
+
+    child = forked(lambda: Budget(Slow(), 5, journal, "data").ask(question(1)))
+    while not mark.exists():
+        time.sleep(0.005)
+    try:
+        with pytest.raises(HeadwaterError, match=f"in use by process {child}"):
+            Budget(Scripted(0), 5, journal, "data", wait=0.05).ask(question(2))
+    finally:
+        os.kill(child, signal.SIGKILL)
+        ended(child)
+    # The dead one holds nothing any more.
+    assert Budget(Scripted(1, 0), 5, journal, "data", wait=0.05).ask(question(2)) == 0
+
+
+def lines_of(journal: Path) -> list[bytes]:
+    return journal.read_bytes().splitlines(keepends=True)
+
+
+@given(data=st.data())
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_torn_last_line_loses_nothing_and_wins_nothing(tmp_path_factory, data: st.DataObject) -> None:
+    folder = tmp_path_factory.mktemp("torn")
+    items = data.draw(st.lists(st.integers(0, 30), min_size=1, max_size=4, unique=True))
+    whole = Budget(Service(folder / "first"), 4, folder / "whole", "data")
+    for item in items:
+        whole.ask(question(item, picture=None))
+    lines = lines_of(folder / "whole")
+    # The machine stopped while line `at` was being written: what came before is on the disk, and happened.
+    at = data.draw(st.integers(0, len(lines) - 1))
+    kept = data.draw(st.integers(0, len(lines[at]) - 1))
+    zeros = data.draw(st.sampled_from([b"", b"", b"\0" * 7]))
+    torn = folder / "torn"
+    torn.write_bytes(b"".join(lines[:at]) + (zeros or lines[at][:kept]))
+    service = Service(folder / "second")
+    done = [json.loads(line) for line in lines[:at]]
+    for each in done:
+        if each["what"] == "ask":
+            service.ask(question(each["item"]))
+    budget = Budget(service, 4, torn, "data")
+    assert dict(budget.answers) == {each["item"]: each["code"] for each in done if each["what"] == "answer"}
+    for item in data.draw(st.lists(st.integers(0, 30), min_size=1, max_size=6)):
+        try:
+            assert budget.ask(question(item, picture=None)) == item % 2
+        except BudgetSpent:
+            assert len(set(service.asked)) == 4
+        assert len(set(service.asked)) <= 4
+    assert set(budget.answers) == set(service.asked)
+    assert dict(Budget(service, 4, torn, "data").answers) == dict(budget.answers)
+
+
+def test_a_journal_of_another_problem_is_refused_and_left_alone(tmp_path: Path) -> None:
+    journal = tmp_path / "journal"
+    Budget(Scripted(0), 5, journal, "data").ask(question(1))
+    before = journal.read_bytes()
+    with pytest.raises(RequestError, match="another data set"):
+        Budget(Scripted(0), 5, journal, "other data")
+    assert journal.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "content", [b"0\n1\n1\n", b"0", b"[1, 2]\n", b"{}\n", b'{"what": "x"', b"\xff\xfe\n"]
+)
+def test_a_file_that_is_no_journal_is_refused_and_left_alone(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "labels.csv"
+    file.write_bytes(content)
+    with pytest.raises(RequestError, match=r"labels\.csv is no journal"):
+        Budget(Scripted(0), 5, file, "data")
+    assert file.read_bytes() == content
+
+
+def test_damage_in_the_middle_stops_everything(tmp_path: Path) -> None:
+    journal = tmp_path / "journal"
+    budget = Budget(Scripted(0, 1), 5, journal, "data")
+    for item in (1, 2):
+        budget.ask(question(item))
+    lines = lines_of(journal)
+    for at in range(1, len(lines)):
+        broken = [*lines]
+        broken[at] = broken[at].replace(b'"item"', b'"itme"')
+        journal.write_bytes(b"".join(broken))
+        with pytest.raises(HeadwaterError, match=f"damaged in line {at + 1} "):
+            Budget(Scripted(0), 5, journal, "data")
+    # An answer that was never asked for is no journal's either.
+    journal.write_bytes(lines[0] + lines[2])
+    with pytest.raises(HeadwaterError, match=r"damaged in line 2 .*no open question"):
+        Budget(Scripted(0), 5, journal, "data")
+
+
+def test_a_journal_of_a_coming_version_is_refused(tmp_path: Path) -> None:
+    journal = tmp_path / "journal"
+    Budget(Scripted(0), 5, journal, "data").ask(question(1))
+    journal.write_bytes(journal.read_bytes().replace(b'"version": 1', b'"version": 2'))
+    with pytest.raises(HeadwaterError, match="version 2"):
+        Budget(Scripted(0), 5, journal, "data")
+
+
+def test_a_question_that_was_not_paid_for_does_not_count(tmp_path: Path) -> None:
+    oracle = Scripted(OracleError("the line is dead"), 1)
+    budget = Budget(oracle, 1, tmp_path / "journal", "data")
+    with pytest.raises(OracleError, match="the line is dead"):
+        budget.ask(question(1))
+    assert (budget.left, budget.asked) == (1, ())
+    assert Budget(oracle, 1, tmp_path / "journal", "data").ask(question(2)) == 1
+
+
+def test_a_question_that_may_be_paid_for_counts_and_comes_first(tmp_path: Path) -> None:
+    unsure = OracleError("no answer", uncertain=True)
+    oracle = Scripted(unsure, OracleError("not now"), 1, 0)
+    budget = Budget(oracle, 2, tmp_path / "journal", "data")
+    with pytest.raises(OracleError):
+        budget.ask(question(1))
+    assert budget.left == 1
+    # That a second try was not counted says nothing of the first.
+    with pytest.raises(OracleError, match="not now"):
+        budget.ask(question(2))
+    assert (budget.left, budget.asked) == (1, (1,))
+    assert budget.ask(question(2)) == 0
+    assert [each.item for each in oracle.asked] == [1, 1, 1, 2]
+    assert dict(budget.answers) == {1: 1, 2: 0}
+
+
+def test_an_interrupt_leaves_the_question_counted(tmp_path: Path) -> None:
+    budget = Budget(Scripted(KeyboardInterrupt()), 1, tmp_path / "journal", "data")
+    with pytest.raises(KeyboardInterrupt):
+        budget.ask(question(3))
+    with pytest.raises(BudgetSpent):
+        Budget(Scripted(0), 1, tmp_path / "journal", "data").ask(question(4))
+
+
+@pytest.mark.parametrize("answer", [2, -1, "0", None, 0.0, True])
+def test_an_answer_that_is_no_class_is_told_in_one_sentence(tmp_path: Path, answer: object) -> None:
+    budget = Budget(Scripted(answer, np.int64(1)), 2, tmp_path / "journal", "data", n_classes=2)
+    with pytest.raises(OracleError, match=r"row 6 is .*, not a class code from 0 to 1"):
+        budget.ask(question(6))
+    assert budget.ask(question(6)) == 1
+    assert type(budget.answers[6]) is int
+
+
+class Remembering(Scripted):
+    """A service that says which rows were bought."""
+
+    def __init__(self, bought: set[int], *answers: object) -> None:
+        super().__init__(*answers)
+        self.known = bought
+        self.bought: frozenset[int] | None = None
+
+    def ask(self, question: Question) -> int:
+        self.bought = frozenset(self.known)
+        answer = super().ask(question)
+        self.known.add(question.item)
+        return answer
+
+
+def test_labels_bought_elsewhere_count_and_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    oracle = Remembering({12, 30}, 0, 1, 1, 0)
+    budget = Budget(oracle, 4, tmp_path / "journal", "data")
+    with caplog.at_level(logging.WARNING):
+        budget.ask(question(5))
+    assert "[12, 30]" in caplog.text
+    assert "leaves 1" in caplog.text
+    assert (budget.left, budget.bought, budget.asked) == (1, (12, 30), (5,))
+    again = Budget(oracle, 4, tmp_path / "journal", "data")
+    assert (again.left, again.bought) == (1, (12, 30))
+    again.ask(question(6))
+    with pytest.raises(BudgetSpent):
+        again.ask(question(7))
+    # What is paid for can be asked about without paying.
+    assert again.ask(question(12)) == 1
+    assert (again.left, again.bought) == (0, (30,))
+
+
+def test_a_service_that_is_spent_takes_the_budget_with_it(tmp_path: Path) -> None:
+    oracle = Remembering({1, 2, 3}, BudgetSpent("no more labels"), 0)
+    budget = Budget(oracle, 3, tmp_path / "journal", "data")
+    with pytest.raises(BudgetSpent, match="no more labels"):
+        budget.ask(question(9))
+    again = Budget(oracle, 3, tmp_path / "journal", "data")
+    assert (again.left, again.asked, again.bought) == (0, (), (1, 2, 3))
+    assert again.ask(question(2)) == 0
+
+
+def test_a_journal_that_the_service_knows_nothing_of_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    Budget(Scripted(0), 5, tmp_path / "journal", "data").ask(question(1))
+    with caplog.at_level(logging.WARNING):
+        Budget(Remembering(set(), 0), 5, tmp_path / "journal", "data").ask(question(2))
+    assert "does not know of the rows [1]" in caplog.text
+
+
+def test_a_page_is_told_what_was_answered_before_and_how_it_ended(tmp_path: Path) -> None:
+    class Page(Scripted):
+        def __init__(self, *answers: object) -> None:
+            super().__init__(*answers)
+            self.recalled: list[tuple[int, int]] = []
+            self.outcome = ""
+
+        def recall(self, question: Question, code: int) -> None:
+            self.recalled.append((question.item, code))
+
+        def close(self, outcome: str = "") -> None:
+            self.outcome = outcome
+
+    Budget(Scripted(1), 5, tmp_path / "journal", "data").ask(question(4))
+    page = Page(0, 1)
+    budget = Budget(page, 5, tmp_path / "journal", "data")
+    budget.ask(question(5))
+    budget.ask(question(6))
+    budget.close("settled")
+    assert (page.recalled, page.outcome) == ([(4, 1)], "settled")
+    Budget(Scripted(), 5, None, "data").close("nobody listens")
+
+
+def test_a_line_is_on_the_disk_before_it_is_acted_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    events: list[str] = []
+    sync = os.fsync
+
+    def noting(descriptor: int) -> None:
+        sync(descriptor)
+        events.append("synced" + Path(f"/proc/self/fd/{descriptor}").resolve().name)
+
+    class Noting:
+        def ask(self, question: Question) -> int:
+            events.append("asked")
+            return 0
+
+    monkeypatch.setattr(os, "fsync", noting)
+    Budget(Noting(), 5, tmp_path / "journal", "data").ask(question(1))
+    asked = events.index("asked")
+    assert events[asked - 1] == "syncedjournal"
+    assert events[asked + 1 :] == ["syncedjournal"]
+
+
+def test_a_line_of_colour_comes_back_as_it_was(tmp_path: Path) -> None:
+    colours = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
+    journal = Journal(tmp_path / "journal", "data")
+    with journal.held(1):
+        journal.append(asking(question(3, picture=colours)))
+    held = journal.read().open
+    assert held is not None
+    np.testing.assert_array_equal(held.picture, colours)

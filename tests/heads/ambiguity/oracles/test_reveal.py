@@ -1,0 +1,295 @@
+"""The reveal client against a real server that counts, fails and misleads."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from headwater.errors import RequestError
+from headwater.heads.ambiguity.budget import Budget
+from headwater.heads.ambiguity.oracles import open_oracle
+from headwater.heads.ambiguity.oracles.reveal import Backoff, RevealOracle
+from headwater.heads.ambiguity.questions import BudgetSpent, OracleError
+from tests.heads.ambiguity.oracles.asking import question
+from tests.heads.ambiguity.oracles.reveal_server import Faults, Reveals, application, serving
+
+SECRET = "pass word&ä"
+LABELS = [0, 3, 3, 0, 0, 3, 3, 3, 0, 0]
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[SimpleNamespace]:
+    reveals = Reveals({3: LABELS, 5: ["cat", "bird"]}, {"my_team": SECRET, "other": "x"})
+    faults = Faults(sleep=0.4)
+    with serving(application(reveals, faults)) as address:
+        yield SimpleNamespace(reveals=reveals, faults=faults, address=address)
+
+
+@pytest.fixture
+def service(running: SimpleNamespace) -> SimpleNamespace:
+    running.reveals.revealed.clear()
+    running.faults.coming.clear()
+    running.faults.seen.clear()
+    return running
+
+
+def oracle(service: SimpleNamespace, **changed: object) -> RevealOracle:
+    given: dict[str, object] = {
+        "url": service.address,
+        "exercise_id": 3,
+        "classes": (0, 3),
+        "username": "my_team",
+        "password": SECRET,
+        "timeout": 0.2,
+        "backoff": Backoff(tries=3, longest=0.02),
+        **changed,
+    }
+    return RevealOracle(given.pop("url"), **given)
+
+
+@pytest.mark.parametrize("ending", ["", "/", "/reveal", "/reveal/"])
+def test_the_address_may_end_with_reveal_or_not(service: SimpleNamespace, ending: str) -> None:
+    asked = oracle(service, url=service.address + ending)
+    assert [asked.ask(question(item)) for item in (0, 1)] == [0, 1]
+    assert service.faults.seen == [("POST", "/reveal/", 0), ("POST", "/reveal/", 1)]
+    assert asked.bought == {0}
+
+
+def test_names_are_classes_too(service: SimpleNamespace) -> None:
+    assert oracle(service, exercise_id=5, classes=("bird", "cat")).ask(question(0)) == 1
+
+
+def test_team_and_password_come_from_the_environment(
+    service: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HEADWATER_REVEAL_USERNAME", "my_team")
+    monkeypatch.delenv("HEADWATER_REVEAL_PASSWORD", raising=False)
+    with pytest.raises(RequestError, match="HEADWATER_REVEAL_PASSWORD"):
+        open_oracle(service.address, classes=(0, 3), target_rows=10, exercise_id=3)
+    monkeypatch.setenv("HEADWATER_REVEAL_PASSWORD", SECRET)
+    opened = open_oracle(service.address, classes=(0, 3), target_rows=10, exercise_id=3)
+    assert opened.ask(question(1)) == 1
+
+
+@pytest.mark.parametrize(
+    "fault", ["hang after", "500 after", "200 html", "half", "huge", "html", "hang", "429"]
+)
+def test_the_same_row_is_asked_again_and_costs_once(service: SimpleNamespace, fault: str) -> None:
+    service.faults.coming.extend([fault, fault])
+    assert oracle(service).ask(question(5)) == 1
+    assert [row for _, _, row in service.faults.seen] == [5, 5, 5]
+    assert service.reveals.revealed == {("my_team", 3): [5]}
+
+
+@pytest.mark.parametrize(
+    ("fault", "uncertain", "says"),
+    [
+        ("hang after", True, r"no answer in 0\.2 s; row 5 may have been counted"),
+        ("500 after", True, "500 Internal Server Error with text/html; row 5 may have been counted"),
+        ("200 html", True, "200 OK with text/html"),
+        ("429", False, "patience.*nothing was counted"),
+    ],
+)
+def test_tries_end_and_say_whether_it_may_have_counted(
+    service: SimpleNamespace, fault: str, uncertain: bool, says: str
+) -> None:
+    service.faults.coming.extend([fault] * 3)
+    with pytest.raises(OracleError, match=says) as caught:
+        oracle(service).ask(question(5))
+    assert caught.value.uncertain is uncertain
+
+
+def test_doubt_outlasts_a_later_refusal(service: SimpleNamespace) -> None:
+    """That the last try was refused says nothing of the first."""
+    service.faults.coming.extend(["hang after", "see other"])
+    with pytest.raises(OracleError) as caught:
+        oracle(service).ask(question(5))
+    assert caught.value.uncertain
+
+
+def test_no_other_row_is_asked_before_a_doubtful_one_is_known(
+    service: SimpleNamespace, tmp_path: Path
+) -> None:
+    service.faults.coming.extend(["hang after", "500 after", "500 after"])
+    budget = Budget(oracle(service), 2, tmp_path / "journal", "data")
+    with pytest.raises(OracleError):
+        budget.ask(question(5))
+    service.faults.coming.extend(["html"] * 3)
+    with pytest.raises(OracleError):
+        budget.ask(question(1))
+    again = Budget(oracle(service), 2, tmp_path / "journal", "data")
+    assert again.ask(question(1)) == 1
+    assert [row for _, _, row in service.faults.seen] == [5] * 7 + [1]
+    assert dict(again.answers) == {5: 1, 1: 1}
+
+
+def test_a_kill_in_the_middle_of_a_request_costs_nothing_twice(
+    service: SimpleNamespace, tmp_path: Path
+) -> None:
+    service.faults.coming.append("hang after")
+    child = os.fork()
+    if not child:
+        Budget(oracle(service, timeout=30.0), 5, tmp_path / "journal", "data").ask(question(6))
+        os._exit(0)
+    while not service.reveals.revealed:
+        pass
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    budget = Budget(oracle(service), 5, tmp_path / "journal", "data")
+    assert (budget.left, dict(budget.answers)) == (4, {})
+    for item in (0, 1, 2, 3):
+        budget.ask(question(item))
+    assert service.reveals.revealed == {("my_team", 3): [6, 0, 1, 2, 3]}
+    assert (dict(budget.answers)[6], budget.left) == (1, 0)
+
+
+def test_labels_that_the_team_bought_before_count(
+    service: SimpleNamespace, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for item in (8, 9):
+        service.reveals.reveal("my_team", SECRET, 3, item)
+    budget = Budget(oracle(service), 5, tmp_path / "journal", "data")
+    with caplog.at_level(logging.WARNING):
+        budget.ask(question(0))
+    assert (budget.left, budget.bought) == (2, (8, 9))
+    assert "[8, 9]" in caplog.text
+
+
+def test_a_spent_service_is_a_spent_budget(service: SimpleNamespace, tmp_path: Path) -> None:
+    for item in range(5):
+        service.reveals.reveal("my_team", SECRET, 3, item)
+    budget = Budget(oracle(service), 5, tmp_path / "journal", "data")
+    with pytest.raises(BudgetSpent, match=r"row 7.*budget used up"):
+        budget.ask(question(7))
+    assert (budget.left, budget.asked, budget.bought) == (0, (), (0, 1, 2, 3, 4))
+    assert budget.ask(question(1)) == 1
+
+
+@pytest.mark.parametrize(
+    ("changed", "item", "says"),
+    [
+        ({"password": "wrong"}, 0, "refused the user name or the password .*HEADWATER_REVEAL_PASSWORD"),
+        ({"username": "nobody"}, 0, "refused the user name or the password"),
+        ({"exercise_id": 77}, 0, "row 0 of exercise 77 with 404 Not Found .there is no exercise 77"),
+        ({"exercise_id": 3}, 10, "row 10 of exercise 3 with 400 Bad Request .exercise 3 has no datum 10"),
+        ({"path": "/nothing"}, 0, "no reveal service at .*/nothing/reveal/ .404"),
+    ],
+)
+def test_refusals_are_one_sentence_and_are_not_repeated(
+    service: SimpleNamespace, changed: dict[str, object], item: int, says: str
+) -> None:
+    path = changed.pop("path", "") if "path" in changed else ""
+    with pytest.raises(OracleError, match=says) as caught:
+        oracle(service, url=service.address + path, **changed).ask(question(item))
+    assert not caught.value.uncertain
+    assert len(service.faults.seen) <= 1
+    assert not any(service.reveals.revealed.values())
+
+
+def test_nobody_there(service: SimpleNamespace) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        with pytest.raises(OracleError, match="refused; nothing was counted") as caught:
+            oracle(service, url=f"http://127.0.0.1:{unused.getsockname()[1]}").ask(question(0))
+    assert not caught.value.uncertain
+
+
+def test_answers_for_something_else_are_not_used(service: SimpleNamespace) -> None:
+    service.faults.coming.append("other datum")
+    with pytest.raises(OracleError, match="asked for datum_id 2 and answered for 999") as caught:
+        oracle(service).ask(question(2))
+    assert caught.value.uncertain
+
+
+def test_a_label_that_is_no_class(service: SimpleNamespace) -> None:
+    service.faults.coming.append("other class")
+    with pytest.raises(OracleError, match="row 2 is 7, which is none of the classes 0, 3") as caught:
+        oracle(service).ask(question(2))
+    assert caught.value.uncertain
+    service.faults.coming.append("text")
+    assert oracle(service, classes=(0, 1)).ask(question(2)) == 1
+
+
+@pytest.mark.parametrize("fault", ["see other", "loop", "away"])
+def test_a_redirect_never_turns_into_a_get_or_leaves_the_service(
+    service: SimpleNamespace, fault: str
+) -> None:
+    other = Faults()
+    with serving(application(service.reveals, other)) as elsewhere:
+        service.faults.elsewhere = f"{elsewhere}/reveal/"
+        service.faults.coming.extend([fault] * 9)
+        with pytest.raises(OracleError, match=r"elsewhere|circle"):
+            oracle(service).ask(question(2))
+    assert other.seen == []
+    assert {method for method, _, _ in service.faults.seen} == {"POST"}
+    assert not service.reveals.revealed
+
+
+def test_a_missing_slash_is_the_services_to_add(service: SimpleNamespace) -> None:
+    asked = oracle(service)
+    asked._address = asked._address.copy_with(path="/reveal")
+    assert asked.ask(question(1)) == 1
+    assert service.faults.seen == [("POST", "/reveal/", 1)]
+
+
+def test_another_path_of_the_same_host_is_another_service(service: SimpleNamespace) -> None:
+    with pytest.raises(
+        OracleError, match=r"elsewhere, to http://127.*/reveal/, and the password is not sent"
+    ):
+        oracle(service, url=f"{service.address}/moved").ask(question(1))
+    assert service.faults.seen == []
+
+
+def test_secrets_stay_secret(
+    service: SimpleNamespace, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    said = []
+    for fault in ("echo", "500 after", "hang", "away", "other datum", ""):
+        # What a service puts into its own headers is in the HTTP library's log at its lowest level.
+        with caplog.at_level(logging.INFO if fault == "away" else logging.DEBUG):
+            service.faults.elsewhere = f"http://my_team:{SECRET}@example.org/reveal/?p={SECRET}"
+            service.faults.coming.extend([fault] * (3 if fault in ("500 after", "hang") else 1))
+            budget = Budget(oracle(service), 5, tmp_path / f"of {fault}", "data")
+            try:
+                budget.ask(question(4))
+            except OracleError as error:
+                said.append(f"{error} {error!r} {error.__cause__}")
+    assert len(said) == 5
+    everything = " ".join([*said, caplog.text, *(file.read_text() for file in tmp_path.glob("of*"))])
+    assert "400 Bad Request" in everything
+    for secret in (SECRET, "pass word", "pass+word", "pass%20word", "my_team", "\x1b"):
+        assert secret not in everything
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("http://", "no http or https address"),
+        ("https://team:hidden@host/", "would show in messages"),
+        ("http://host/?a=1", r"leave out what follows \?"),
+        ("http://host:port/", "address is none"),
+    ],
+)
+def test_addresses_that_cannot_be_meant(url: str, says: str) -> None:
+    with pytest.raises(RequestError, match=says) as caught:
+        RevealOracle(url, exercise_id=3, classes=(0, 1), username="a", password="b")
+    assert "hidden" not in str(caught.value)
+
+
+def test_the_exercise_must_be_told() -> None:
+    with pytest.raises(RequestError, match="exercise_id"):
+        RevealOracle("http://localhost", exercise_id=None, classes=(0, 1), username="a", password="b")
+
+
+def test_a_password_in_the_clear_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    for url, warned in (("http://leaderboard.example", True), ("https://leaderboard.example", False)):
+        caplog.clear()
+        RevealOracle(url, exercise_id=3, classes=(0, 1), username="a", password="b")
+        assert ("not encrypted" in caplog.text) is warned
