@@ -12,20 +12,23 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from headwater.ambiguity.dataset import Dataset
     from headwater.ambiguity.datasets import open_dataset
+    from headwater.ambiguity.scanning import Scanned, scan
     from headwater.ambiguity.scoring import score
     from headwater.ambiguity.solving import Solved, solve
     from headwater.ambiguity.submission import write_submission
 
 _HOMES = {
     "Dataset": "dataset",
+    "Scanned": "scanning",
     "Solved": "solving",
     "open_dataset": "datasets",
+    "scan": "scanning",
     "score": "scoring",
     "solve": "solving",
     "write_submission": "submission",
 }
 
-__all__ = ["Dataset", "Solved", "open_dataset", "score", "solve", "write_submission"]
+__all__ = ["Dataset", "Scanned", "Solved", "open_dataset", "scan", "score", "solve", "write_submission"]
 
 
 def __getattr__(name: str) -> Any:

@@ -85,7 +85,7 @@ def common_scale(
     RequestError where some files hold bytes and others shares of one.
     """
     seen = {name: found for name, found in surveys.items() if len(items[name])}
-    if next(iter(items.values())).ndim != 4 or min(found.low for found in seen.values()) < 0:
+    if next(iter(items.values())).ndim != 4:
         return dict(items)
     largest = max(seen, key=lambda name: seen[name].high)
     if not _BYTES_BEGIN < seen[largest].high <= 255:
@@ -96,6 +96,8 @@ def common_scale(
             f"the images differ in scale: {largest} has values up to {seen[largest].high:g} and {small[0]} "
             f"only up to {seen[small[0]].high:g}; save all of them alike"
         )
+    if min(found.low for found in seen.values()) < 0:
+        return dict(items)
     return {name: array / np.float32(255) for name, array in items.items()}
 
 

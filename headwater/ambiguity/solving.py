@@ -13,35 +13,37 @@ from numpy.typing import NDArray
 
 from headwater.ambiguity.dataset import Dataset
 from headwater.ambiguity.datasets import open_dataset
-from headwater.ambiguity.labels import Label, codes_of
+from headwater.ambiguity.labels import Label
+from headwater.ambiguity.oracles import Account, choose_oracle
 from headwater.ambiguity.scoring import Advice, advise, find_set, set_named
 from headwater.ambiguity.submission import SUFFIX, check_new, submission_text, write_new
 from headwater.errors import HeadwaterError, RequestError
 from headwater.heads.ambiguity.budget import Budget
+from headwater.heads.ambiguity.dialogue import Exchange
+from headwater.heads.ambiguity.journal import Journal
 from headwater.heads.ambiguity.questions import BudgetSpent, Oracle, Question
 from headwater.printable import counted
-from headwater.store import show_key
 
 if TYPE_CHECKING:
     from headwater.heads.ambiguity.resolve import Resolution
 
 CONTEST_BUDGET = 5
-COLUMN = "column"
-"""The oracle that is the store's own column of labels."""
 
 
 @dataclass(frozen=True, eq=False)
 class Solved:
     """What came of the questions.
 
-    `labels` (target rows,) are as they were given; `codes` are theirs. `asked` questions were answered, of
-    which `earlier` by a run before this one. `accuracy` and `accuracy_before` on the target rows are known
-    only where all their labels are (NaN elsewhere); the second is that of a head trained on the labeled rows.
+    `codes` (target rows,) are the class codes of `labels`. `exchanges` are all questions with their answers,
+    by the rows' numbers in the data set, the first `earlier` of them from runs before this one. `accuracy`
+    and `accuracy_before` on the target rows are known only where all their labels are (NaN elsewhere); the
+    second is that of a head trained on the labeled rows alone.
     """
 
     dataset: Dataset
     resolution: Resolution
     codes: NDArray[np.int64]
+    exchanges: tuple[Exchange, ...]
     budget: int
     earlier: int
     advice: Advice
@@ -83,6 +85,8 @@ def solve(
     out: str | os.PathLike[str] | None = None,
     seed: int = 0,
     exercise: int | None = None,
+    username: str | None = None,
+    password: str | None = None,
     telling: Telling | None = None,
 ) -> Solved:
     """Settle what a data set's labels mean by at most `budget` questions, and write the target's labels.
@@ -96,6 +100,8 @@ def solve(
             asked: the same call after a crash goes on from there and pays for nothing twice.
         seed: decides everything random.
         exercise: the contest's number of this data set, for the service and for the advice.
+        username: of the service; None: what the environment says (`HEADWATER_REVEAL_USERNAME`).
+        password: likewise (`HEADWATER_REVEAL_PASSWORD`).
         telling: where it is told what is going on.
 
     Raises:
@@ -111,12 +117,14 @@ def solve(
     known_set = None if exercise is None else find_set(exercise)
     opened = dataset if isinstance(dataset, Dataset) else open_dataset(dataset)
     told.opened(opened)
-    answering, truth = _oracle(oracle, opened, exercise)
+    answering, truth = choose_oracle(oracle, opened, Account(exercise, username, password))
     journal = None if place is None else place.with_name(f"{place.name}.journal")
     classes = opened.problem.classes
     limited = Budget(answering, budget, journal, opened.content, n_classes=len(classes))
-    earlier = len(limited.answers)
-    resolution = _resolved(opened, limited, budget, seed, told)
+    earlier = _earlier(journal, opened)
+    for each in earlier:
+        told.answered(each.question, classes[each.answer], True)
+    resolution, exchanges = _resolved(opened, limited, budget, seed, told)
     codes = opened.for_all(resolution.labels)
     known_set = known_set or set_named(opened.name)
     advice = advise(resolution.expected_accuracy, known_set)
@@ -127,8 +135,9 @@ def solve(
         dataset=opened,
         resolution=resolution,
         codes=codes,
+        exchanges=(*earlier, *exchanges),
         budget=budget,
-        earlier=earlier,
+        earlier=len(earlier),
         advice=advice,
         out=place,
         journal=journal,
@@ -138,79 +147,49 @@ def solve(
     )
 
 
-def _resolved(dataset: Dataset, limited: Budget, budget: int, seed: int, told: Telling) -> Resolution:
+def _earlier(journal: Path | None, dataset: Dataset) -> list[Exchange]:
+    """What earlier runs asked and were answered."""
+    if journal is None:
+        return []
+    known = Journal(journal, dataset.content).read()
+    return [Exchange(known.asked[item], code) for item, code in known.answers.items()]
+
+
+def _resolved(
+    dataset: Dataset, limited: Budget, budget: int, seed: int, told: Telling
+) -> tuple[Resolution, list[Exchange]]:
+    """The resolution, and what was asked for it and not known before, by the data set's rows."""
     from headwater.heads.ambiguity.solve import solve as settle  # noqa: PLC0415
 
     problem = dataset.problem
+    place = {row: item for item, row in enumerate(dataset.items.tolist())}
+    exchanges: list[Exchange] = []
 
     def ask(question: Question) -> int:
-        row = int(dataset.items[question.item])
-        asked = replace(question, item=row, picture=dataset.picture(question.item))
-        earlier = row in limited.answers
-        if not earlier:
-            told.asking(asked)
+        asked = replace(
+            question, item=int(dataset.items[question.item]), picture=dataset.picture(question.item)
+        )
+        told.asking(asked)
         try:
             code = limited.ask(asked)
         except BudgetSpent:
             raise
         except HeadwaterError as error:
             raise _StoppedError(error) from error
-        told.answered(asked, problem.classes[code], earlier)
+        exchanges.append(Exchange(asked, code))
+        told.answered(asked, problem.classes[code], False)
         return code
 
+    known = {place[row]: code for row, code in limited.answers.items()}
     try:
-        return settle(problem, ask, budget=budget, seed=seed, progress=told.now)
+        return settle(problem, ask, budget=budget, seed=seed, known=known, progress=told.now), exchanges
     except _StoppedError as stopped:
         (error,) = stopped.args
         again = "; the same command again goes on from there" if limited.answers else ""
         raise HeadwaterError(
-            f"no labels were written: after {counted(len(limited.answers), 'answer')} the oracle failed, since "
+            f"no labels were written: after {counted(len(limited.answers), 'answer')} the oracle failed, as "
             f"{error}{again}"
         ) from error
-
-
-def _oracle(
-    oracle: Oracle | str | os.PathLike[str], dataset: Dataset, exercise: int | None
-) -> tuple[Oracle, NDArray[np.int64] | None]:
-    """The oracle, and the target rows' true codes where they are all known."""
-    from headwater.heads.ambiguity.oracles import open_oracle  # noqa: PLC0415
-
-    if not isinstance(oracle, str | os.PathLike):
-        return oracle, None
-    text = os.fspath(oracle)
-    if text == COLUMN:
-        if dataset.truth is None:
-            raise RequestError(
-                f"{show_key(str(dataset.place))} does not say its target rows' labels; name another oracle"
-            )
-        return _ColumnOracle(dataset), dataset.truth
-    found = open_oracle(
-        text, classes=dataset.problem.classes, target_rows=dataset.target_rows, exercise_id=exercise
-    )
-    path = Path(text)
-    if path.suffix.lower() not in (".npy", ".csv", ".txt"):
-        return found, None
-    from headwater.heads.ambiguity.oracles.array import read_labels, without_heading  # noqa: PLC0415
-
-    classes = dataset.problem.classes
-    values = without_heading(read_labels(path), classes, dataset.target_rows)
-    return found, codes_of(np.asarray(values).ravel().tolist(), classes)[dataset.items]
-
-
-class _ColumnOracle:
-    """Answers with the labels that the data set has of its target rows."""
-
-    def __init__(self, dataset: Dataset) -> None:
-        assert dataset.truth is not None
-        self._codes = dict(zip(dataset.items.tolist(), dataset.truth.tolist(), strict=True))
-
-    def ask(self, question: Question) -> int:
-        code = self._codes[question.item]
-        if code < 0:
-            raise HeadwaterError(
-                f"the store has no label of target row {question.item}, or one of no known class"
-            )
-        return int(code)
 
 
 def _accuracy(codes: NDArray[np.int64], truth: NDArray[np.int64] | None) -> float:

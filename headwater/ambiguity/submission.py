@@ -40,7 +40,7 @@ def submission_text(codes: Sequence[int] | NDArray[np.int64], classes: Sequence[
     found = np.asarray(codes)
     if found.shape != (rows,):
         raise HeadwaterError(
-            f"{len(found):,} labels were made for {counted(rows, 'target row')}; none written"
+            f"{len(found):,} labels were made for {counted(rows, 'target row')}; nothing was written"
         )
     if found.dtype.kind not in "iu" or ((found < 0) | (found >= len(classes))).any():
         raise HeadwaterError("a target row got a label that is none of the classes; nothing was written")

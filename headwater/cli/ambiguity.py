@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -27,8 +29,11 @@ from headwater.printable import counted, escaped
 
 if TYPE_CHECKING:
     from headwater.ambiguity import Dataset, Solved
+    from headwater.ambiguity.scanning import Scanned
     from headwater.ambiguity.solving import Telling
     from headwater.heads.ambiguity.questions import Question
+
+_MOST_CLUSTERS = 8
 
 app = typer.Typer(
     help="Notice labels that do not say which feature is meant, and settle them by a few questions.",
@@ -63,6 +68,41 @@ def register(parent: typer.Typer) -> None:
 
 
 @app.command()
+def scan(
+    dataset: DatasetAt,
+    *,
+    seed: Seed = 0,
+    target: LabelColumn = "class",
+    split: SplitColumn = "split",
+    labeled_rows: LabeledRows = "",
+    unlabeled_rows: UnlabeledRows = "",
+    target_rows: TargetRows = "",
+    as_json: AsJson = False,
+) -> None:
+    """Say whether the labels are ambiguous: whether they fit several readings that differ on other rows."""
+    from headwater.ambiguity.datasets import open_dataset  # noqa: PLC0415
+    from headwater.ambiguity.scanning import scan as look  # noqa: PLC0415
+
+    with _told(quiet=as_json) as telling:
+        telling.now("reading the data set", 0, 0)
+        opened = open_dataset(
+            dataset,
+            target=target,
+            split=split,
+            labeled_rows=labeled_rows,
+            unlabeled_rows=unlabeled_rows,
+            target_rows=target_rows,
+        )
+        telling.opened(opened)
+        telling.now("looking for rows that the labels never show", 0, 0)
+        found = look(opened, seed=seed)
+    if as_json:
+        print_json(found.summary())
+    else:
+        _scan_summary(found)
+
+
+@app.command()
 def solve(
     dataset: DatasetAt,
     *,
@@ -78,6 +118,12 @@ def solve(
     exercise: Annotated[
         int | None, typer.Option(help="The contest's number of this data set, for a service.")
     ] = None,
+    username: Annotated[
+        str | None,
+        typer.Option(
+            help="Of the service; the password is HEADWATER_REVEAL_PASSWORD in the environment, or asked for."
+        ),
+    ] = None,
     seed: Seed = 0,
     target: LabelColumn = "class",
     split: SplitColumn = "split",
@@ -91,10 +137,12 @@ def solve(
     The same command after an interruption goes on with the answers there are; no row is paid for twice.
     """
     from headwater.ambiguity.datasets import open_dataset  # noqa: PLC0415
+    from headwater.ambiguity.oracles import is_service  # noqa: PLC0415
     from headwater.ambiguity.solving import solve as run  # noqa: PLC0415
     from headwater.ambiguity.submission import SUFFIX, check_new  # noqa: PLC0415
 
     check_new(out, SUFFIX)
+    password = _password() if is_service(oracle) else None
     with _told(quiet=as_json) as telling:
         telling.now("reading the data set", 0, 0)
         opened = open_dataset(
@@ -106,12 +154,30 @@ def solve(
             target_rows=target_rows,
         )
         found = run(
-            opened, oracle=oracle, budget=budget, out=out, seed=seed, exercise=exercise, telling=telling
+            opened,
+            oracle=oracle,
+            budget=budget,
+            out=out,
+            seed=seed,
+            exercise=exercise,
+            username=username,
+            password=password,
+            telling=telling,
         )
     if as_json:
         print_json(as_plain(found))
     else:
         _summary(found)
+
+
+def _password() -> str | None:
+    """The service's password from the person at the terminal, where the environment does not say it."""
+    from headwater.heads.ambiguity.oracles.reveal import PASSWORD  # noqa: PLC0415
+
+    if os.environ.get(PASSWORD) or not sys.stdin.isatty():
+        return None
+    password: str = typer.prompt("password", hide_input=True, err=True)
+    return password
 
 
 @app.command()
@@ -203,7 +269,7 @@ def as_plain(found: Solved) -> dict[str, Any]:
         "budget": found.budget,
         "asked": [
             {
-                "item": int(found.dataset.items[each.question.item]),
+                "item": each.question.item,
                 "label": classes[each.answer],
                 "speaks_for": each.question.speaks_for,
                 "opinions": [
@@ -211,7 +277,7 @@ def as_plain(found: Solved) -> dict[str, Any]:
                     for opinion in each.question.opinions
                 ],
             }
-            for each in resolution.exchanges
+            for each in found.exchanges
         ],
         "answered_earlier": found.earlier,
         "beliefs": dict(resolution.beliefs),
@@ -248,11 +314,42 @@ def _few(classes: Sequence[int | str], most: int = 6) -> str:
     return escaped(", ".join(map(str, classes[:most])) + more)
 
 
+def _scan_summary(found: Scanned) -> None:
+    seen = found.found
+    for note in found.notes:
+        print_note(f"note: {escaped(note)}")
+    print_note(
+        f"Ambiguity score {seen.score:.2f}: the labels are {'' if seen.is_ambiguous else 'not '}ambiguous."
+    )
+    for sentence in seen.sentences:
+        print_note(escaped(sentence))
+    unseen = [each for each in seen.clusters if each.is_unseen]
+    if unseen:
+        print_table(
+            "Clusters that labeled rows are hardly in",
+            ["cluster", "labeled", "unlabeled", "target", "typical target row"],
+            [
+                (
+                    each.number,
+                    f"{each.labeled:,}",
+                    f"{each.unlabeled:,}",
+                    f"{each.target:,}",
+                    None if each.medoid is None else int(found.dataset.items[each.medoid]),
+                )
+                for each in sorted(unseen, key=lambda each: -each.unlabeled - each.target)[:_MOST_CLUSTERS]
+            ],
+        )
+        if len(unseen) > _MOST_CLUSTERS:
+            print_note(f"and {len(unseen) - _MOST_CLUSTERS} smaller ones")
+    if found.report is not None:
+        typer.echo(f"report: {escaped(str(found.report))}")
+
+
 def _summary(found: Solved) -> None:
     resolution = found.resolution
     for note in found.notes:
         print_note(f"note: {escaped(note)}")
-    if not resolution.exchanges:
+    if not found.exchanges:
         print_note("Nothing was asked.")
     for sentence in resolution.sentences:
         print_note(escaped(sentence))

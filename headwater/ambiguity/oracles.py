@@ -1,0 +1,96 @@
+"""Who answers for a data set: what a word, a file, an address or a store's own column stands for.
+
+The oracles themselves are `headwater.heads.ambiguity.oracles`'.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headwater.ambiguity.dataset import Dataset
+from headwater.ambiguity.labels import codes_of
+from headwater.errors import RequestError
+from headwater.heads.ambiguity.questions import Oracle, OracleError, Question
+from headwater.store import show_key
+
+COLUMN = "column"
+"""The oracle that is the store's own column of labels."""
+
+_FILES = (".npy", ".csv", ".txt")
+
+
+@dataclass(frozen=True)
+class Account:
+    """Which data set a reveal service is asked about, and for whom; None: what the environment says."""
+
+    exercise: int | None = None
+    username: str | None = None
+    password: str | None = None
+
+
+def is_service(oracle: object) -> bool:
+    """Whether this is the address of a reveal service."""
+    return isinstance(oracle, str) and oracle.lower().startswith(("http:", "https:"))
+
+
+def choose_oracle(
+    oracle: Oracle | str | os.PathLike[str], dataset: Dataset, account: Account
+) -> tuple[Oracle, NDArray[np.int64] | None]:
+    """The oracle, and the true codes (t,) of the problem's target rows where it knows them all.
+
+    RequestError where it cannot answer for this data set.
+    """
+    if not isinstance(oracle, str | os.PathLike):
+        return oracle, None
+    text, classes = os.fspath(oracle), dataset.problem.classes
+    if text == COLUMN:
+        return _column(dataset), dataset.truth
+    if is_service(text):
+        from headwater.heads.ambiguity.oracles.reveal import RevealOracle  # noqa: PLC0415
+
+        service = RevealOracle(
+            text,
+            exercise_id=account.exercise,
+            classes=classes,
+            username=account.username,
+            password=account.password,
+        )
+        return service, None
+    from headwater.heads.ambiguity.oracles import open_oracle  # noqa: PLC0415
+
+    found = open_oracle(text, classes=classes, target_rows=dataset.target_rows)
+    if Path(text).suffix.lower() not in _FILES:
+        return found, None
+    from headwater.heads.ambiguity.oracles.array import read_labels, without_heading  # noqa: PLC0415
+
+    values = without_heading(read_labels(Path(text)), classes, dataset.target_rows)
+    return found, codes_of(np.asarray(values).ravel().tolist(), classes)[dataset.items]
+
+
+class ColumnOracle:
+    """Answers with the labels that a data set has of its own target rows, by their numbers in it."""
+
+    def __init__(self, dataset: Dataset, truth: NDArray[np.int64]) -> None:
+        self._codes = dict(zip(dataset.items.tolist(), truth.tolist(), strict=True))
+
+    def ask(self, question: Question) -> int:
+        """The row's code; OracleError where its label is missing, or of a class that no labeled row has."""
+        code = int(self._codes.get(question.item, -1))
+        if code < 0:
+            raise OracleError(
+                f"the store has no label of target row {question.item} that a labeled row has, too; add it"
+            )
+        return code
+
+
+def _column(dataset: Dataset) -> ColumnOracle:
+    if dataset.truth is None:
+        raise RequestError(
+            f"{show_key(str(dataset.place))} does not say its target rows' labels; name another oracle"
+        )
+    return ColumnOracle(dataset, dataset.truth)

@@ -1,0 +1,167 @@
+"""The ambiguity command: what it prints and writes, and its exit codes, as a user meets them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+Command = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def command(headwater: Command) -> Command:
+    """Runs `headwater ambiguity …`, on a terminal of 100 columns unless told."""
+    return lambda *words, columns=100: headwater("ambiguity", *words, columns=columns)
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Path:
+    """Two features, perfectly correlated where there are labels, the first of which is meant."""
+    random = np.random.default_rng(0)
+    one, other = random.integers(0, 2, (2, 3, 120))
+    other[0] = one[0]
+    x = (np.stack([one, other], axis=2) * 4.0 - 2 + random.normal(size=(3, 120, 2)) * 0.4).astype("f4")
+    folder = tmp_path / "points"
+    folder.mkdir()
+    for name, array in zip(("X_labeled", "X_unlabeled", "X_val"), x, strict=True):
+        np.save(folder / f"{name}.npy", array)
+    np.save(folder / "y_labeled.npy", np.where(one[0] == 1, 8, 3))
+    np.save(tmp_path / "truth.npy", np.where(one[2] == 1, 8, 3))
+    return folder
+
+
+@pytest.mark.parametrize("columns", [60, 160])
+def test_solve_settles_a_set_and_says_so(
+    dataset: Path, tmp_path: Path, command: Command, columns: int
+) -> None:
+    truth, out = tmp_path / "truth.npy", tmp_path / "sub.csv"
+    code, text, told = command("solve", dataset, "--oracle", truth, "--out", out, columns=columns)
+    assert code == 0
+    labels = np.array(out.read_text(encoding="ascii").split(), dtype=int)
+    assert (labels == np.load(truth)).mean() > 0.97
+    flat = " ".join(text.split())
+    assert "The labels are settled" in flat
+    assert "Advice: hand it in" in flat
+    assert "By the labels of the oracle it is" in flat
+    assert f"{out.name}: 120 labels" in text
+    assert "120 labeled, 120 unlabeled and 120 target rows, vectors of 2, classes 3, 8" in told
+    assert "question 1: target row" in told
+    for line in text.replace(str(out), out.name).splitlines():
+        assert len(line) <= columns
+
+
+def test_an_interrupted_solve_given_again_pays_for_nothing_twice(dataset: Path, tmp_path: Path) -> None:
+    truth, out = np.load(tmp_path / "truth.npy"), tmp_path / "sub.csv"
+    words = ["ambiguity", "solve", str(dataset), "--oracle", "terminal", "--out", str(out), "--json"]
+
+    def run(answers: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "headwater", *words],
+            input=answers,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    stopped = run("3\n")
+    assert stopped.returncode == 1, stopped.stderr
+    assert "the same command again goes on from there" in stopped.stderr.splitlines()[-1]
+    assert not out.exists()
+    first = _answered(tmp_path)
+    assert list(first.values()) == [0]
+    rest = run("8\n" * 4)
+    assert rest.returncode == 0, rest.stderr
+    found = json.loads(rest.stdout)
+    asked = [each["item"] for each in found["asked"]]
+    assert asked[:1] == list(first)
+    assert len(asked) == len(set(asked)) <= 5
+    assert found["answered_earlier"] == 1
+    assert len(out.read_text(encoding="ascii").split()) == len(truth)
+
+
+def _answered(folder: Path) -> dict[int, int]:
+    lines = [json.loads(line) for line in (folder / "sub.csv.journal").read_text("ascii").splitlines()]
+    return {line["item"]: line["code"] for line in lines if line["what"] == "answer"}
+
+
+def test_no_questions_are_no_failure_but_said(dataset: Path, tmp_path: Path, command: Command) -> None:
+    code, text, _ = command(
+        "solve", dataset, "--oracle", tmp_path / "truth.npy", "--out", tmp_path / "s.csv", "--budget", 0
+    )
+    assert code == 0
+    flat = " ".join(text.split())
+    assert "The labels are NOT settled" in flat
+    assert "Nothing was asked." in flat
+    assert "Advice: do not hand it in" in flat
+    assert (tmp_path / "s.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--budget", "-1"], "a budget of -1 questions cannot be"),
+        (["--out", "sub.txt"], "has to end in .csv"),
+        (["--out", "truth.csv"], "exists already"),
+        (["--oracle", "nobody"], "'nobody' is no oracle"),
+        (["--oracle", "http://127.0.0.1:9"], "exercise"),
+        (["--exercise", "11"], "no set 11"),
+    ],
+)
+def test_a_wrong_request_is_one_line_and_leaves_nothing(
+    dataset: Path, command: Command, monkeypatch: pytest.MonkeyPatch, words: list[str], said: str
+) -> None:
+    tmp_path = dataset.parent
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "truth.csv").write_text("3\n", encoding="ascii")
+    before = sorted(tmp_path.rglob("*"))
+    usual = ["--oracle", tmp_path / "truth.npy", "--out", "sub.csv"]
+    code, text, error = command("solve", dataset, *usual, *words)
+    assert (code, text) == (2, "")
+    assert said in error
+    assert len(error.strip().splitlines()[-1:]) == 1
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_pointer_of_git_lfs_is_said(dataset: Path, tmp_path: Path, command: Command) -> None:
+    (dataset / "X_val.npy").write_text("version https://git-lfs.github.com/spec/v1\n", encoding="ascii")
+    code, _, error = command("solve", dataset, "--oracle", "terminal", "--out", tmp_path / "s.csv")
+    assert code == 2
+    assert error.splitlines()[-1].startswith("error: X_val.npy is a pointer of Git LFS")
+
+
+def test_score_adds_up_what_was_handed_in(tmp_path: Path, command: Command) -> None:
+    np.save(tmp_path / "truth.npy", np.array([3, 0, 3, 3]))
+    (tmp_path / "sub.csv").write_text("3\n0\n0\n3\n", encoding="ascii")
+    given = ["888=0.9", f"3={tmp_path / 'sub.csv'},{tmp_path / 'truth.npy'}"]
+    code, text, _ = command("score", *given, columns=60)
+    assert code == 0
+    assert max(map(len, text.splitlines())) <= 60
+    total = float(text.split(" of ", maxsplit=1)[0])
+    code, text, _ = command("score", *given, "--json")
+    found: dict[str, Any] = json.loads(text)
+    by_id = {each["id"]: each for each in found["sets"]}
+    assert (by_id[888]["score"], by_id[3]["accuracy"], by_id[0]["accuracy"]) == (7.2, 0.75, None)
+    assert found["total"] == pytest.approx(sum(each["score"] for each in found["sets"]))
+    assert total == pytest.approx(found["total"], abs=0.005)
+    for wrong in ("3", "x=1", "3=good", "11=0.9", "3=1.5", "3=a.csv,b.csv"):
+        code, _, error = command("score", wrong)
+        assert code == 2, error
+
+
+def test_help_loads_no_torch() -> None:
+    program = (
+        "import sys; from headwater.cli.main import app\n"
+        "for words in (['ambiguity', '--help'], ['ambiguity', 'solve', '--help'], ['ambiguity', 'score']):\n"
+        "    try: app(words)\n"
+        "    except SystemExit: pass\n"
+        "assert not {'torch', 'sklearn', 'pandas'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
