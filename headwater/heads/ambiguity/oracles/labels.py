@@ -23,10 +23,10 @@ def code_of(label: Any, classes: Classes) -> int | None:
     if isinstance(label, bool) or not isinstance(label, (int, float, str)):
         return None
     names = [str(each) for each in classes]
-    text = _plain(label)
-    if text in names:
-        return names.index(text)
-    folded = [code for code, name in enumerate(names) if name.casefold() == text.casefold()]
+    for text in (str(label).strip(), _plain(label)):
+        if text in names:
+            return names.index(text)
+    folded = [code for code, name in enumerate(names) if name.casefold() == str(label).strip().casefold()]
     return folded[0] if len(folded) == 1 else None
 
 

@@ -108,7 +108,7 @@ class Loopback:
         self._thread.join(timeout=5)
 
     def _app(self) -> Starlette:
-        return Starlette(
+        app = Starlette(
             routes=[
                 Route("/{token}/", self._show, methods=["GET"]),
                 Route("/{token}/style.css", self._show_style, methods=["GET"]),
@@ -117,6 +117,8 @@ class Loopback:
                 Route("/{token}/answer", self._take, methods=["POST"]),
             ]
         )
+        app.router.redirect_slashes = False
+        return app
 
     def _refused(self, request: Request, *, opening: bool = False) -> Response | None:
         """A refusal, or None where the request is this page's own; opening it may begin at any link."""

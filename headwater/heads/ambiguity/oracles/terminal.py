@@ -82,9 +82,9 @@ class TerminalOracle:
         )
         if question.picture is not None:
             height = max(8, console.height - _BESIDES - len(question.opinions))
-            console.print(
-                drawn(question.picture, console.width, height, coloured=console.color_system is not None)
-            )
+            # With sixteen colours, most greys would be one.
+            coloured = console.color_system in ("256", "truecolor") and not console.no_color
+            console.print(drawn(question.picture, console.width, height, coloured=coloured))
         for note in question.notes:
             console.print(Text(escaped(note)))
         if question.opinions:

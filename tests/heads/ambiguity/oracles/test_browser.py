@@ -1,0 +1,358 @@
+"""The page of questions in a real browser, where one is installed, and its guards against everyone else."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import numpy as np
+import pytest
+
+from headwater.heads.ambiguity.budget import Budget
+from headwater.heads.ambiguity.oracles import browser as module
+from headwater.heads.ambiguity.oracles.browser import BrowserOracle
+from headwater.heads.ambiguity.questions import BudgetSpent, OracleError
+from tests.heads.ambiguity.oracles.asking import Scripted, question
+
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+in_a_browser = pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed")
+OUTCOME = "Settled: 4 of 5 readings are out."
+
+
+class Visited:
+    """An oracle whose questions are asked in the background, and the address of its page."""
+
+    def __init__(self, classes: tuple[int | str, ...] = (0, 3), timeout: float = 20.0) -> None:
+        self._there = threading.Event()
+        self._address = ""
+        self.oracle = BrowserOracle(classes, timeout=timeout, visit=self._visit)
+        self._pool = ThreadPoolExecutor(1)
+
+    def _visit(self, address: str) -> None:
+        self._address = address
+        self._there.set()
+
+    def start(self, work: Callable[[], Any]) -> Future[Any]:
+        return self._pool.submit(work)
+
+    @property
+    def address(self) -> str:
+        assert self._there.wait(10)
+        return self._address
+
+
+@contextmanager
+def visited(**given: Any) -> Iterator[Visited]:
+    asked = Visited(**given)
+    try:
+        yield asked
+    finally:
+        asked.oracle.close()
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    from playwright.sync_api import sync_playwright
+
+    arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync"]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=BROWSER, args=arguments)
+        yield browser
+        browser.close()
+
+
+@contextmanager
+def opened(chromium: Any, address: str, width: int = 1280, scheme: str = "light") -> Iterator[Any]:
+    """The page, watched: it must report nothing, load nothing from elsewhere, and never scroll sideways."""
+    phone = width < 500
+    context = chromium.new_context(
+        viewport={"width": width, "height": 800}, color_scheme=scheme, has_touch=phone, is_mobile=phone
+    )
+    context.set_default_timeout(10_000)
+    page = context.new_page()
+    said: list[str] = []
+    hosts: set[str] = set()
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.on("request", lambda request: hosts.add(urlsplit(request.url).netloc))
+    page.said = said
+    page.goto(address)
+    yield page
+    assert said == []
+    assert hosts <= {urlsplit(address).netloc, ""}
+    seen, needed = page.evaluate(
+        "[document.documentElement.clientWidth, document.documentElement.scrollWidth]"
+    )
+    assert (seen, needed) == (width, width)
+    context.close()
+
+
+def wait_for(page: Any, text: str) -> None:
+    page.get_by_role("heading", name=text).wait_for()
+
+
+SHOWN = """() => {
+  const image = document.getElementById("image"), canvas = document.createElement("canvas");
+  canvas.width = image.naturalWidth; canvas.height = image.naturalHeight;
+  const context = canvas.getContext("2d");
+  context.drawImage(image, 0, 0);
+  const found = image.getBoundingClientRect();
+  return {
+    pixels: [...context.getImageData(0, 0, canvas.width, canvas.height).data],
+    width: found.width, height: found.height, scaling: getComputedStyle(image).imageRendering,
+  };
+}"""
+
+
+@in_a_browser
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
+def test_five_questions_are_clicked_through(chromium: Any, tmp_path: Path, width: int, scheme: str) -> None:
+    items, codes = [417, 3, 1188, 60, 7], [1, 0, 0, 1, 1]
+    with visited() as asked:
+        budget = Budget(asked.oracle, 5, tmp_path / "journal", "data", n_classes=2)
+
+        def work() -> list[int]:
+            found = [budget.ask(question(item)) for item in items]
+            with pytest.raises(BudgetSpent):
+                budget.ask(question(9))
+            budget.close(OUTCOME)
+            return found
+
+        answers = asked.start(work)
+        with opened(chromium, asked.address, width, scheme) as page:
+            for number, (item, code) in enumerate(zip(items, codes, strict=True), 1):
+                wait_for(page, f"Question {number} of at most 5")
+                shown = page.evaluate(SHOWN)
+                seen = np.array(shown["pixels"]).reshape(28, 56, 4)[..., 0]
+                np.testing.assert_array_equal(seen, question(item).picture)
+                factor = shown["width"] / 56
+                assert (factor, shown["height"] / 28, shown["scaling"]) == (
+                    round(factor),
+                    factor,
+                    "pixelated",
+                )
+                assert factor >= 5
+                text = page.inner_text("main")
+                for part in ("Your answer decides 300 target rows", "the left half", "61 %", "8 %"):
+                    assert part in text
+                assert page.locator("#answered li").count() == number - 1
+                assert page.locator("#confirm").is_disabled()
+                page.locator("#choices button").nth(1 - code).click()
+                page.locator("#choices button").nth(code).click()
+                page.locator("#confirm").click()
+            page.get_by_text(OUTCOME).wait_for()
+            assert page.locator("#answered li b").all_inner_texts() == ["3", "0", "0", "3", "3"]
+            background = page.evaluate("getComputedStyle(document.body).backgroundColor")
+            assert background == ("rgb(252, 252, 250)" if scheme == "light" else "rgb(20, 25, 29)")
+        assert answers.result(10) == codes
+    assert dict(budget.answers) == dict(zip(items, codes, strict=True))
+
+
+@in_a_browser
+def test_the_keyboard_alone_is_enough(chromium: Any) -> None:
+    with visited(classes=("bird", "cat")) as asked:
+        answers = asked.start(lambda: [asked.oracle.ask(question(item)) for item in (1, 2)])
+        with opened(chromium, asked.address) as page:
+            wait_for(page, "row 1:")
+            for key in ("Enter", "x", "b", "c", "Enter"):
+                page.keyboard.press(key)
+            wait_for(page, "row 2:")
+            page.keyboard.press("Tab")
+            page.keyboard.press("Enter")
+            page.keyboard.press("Enter")
+            assert answers.result(10) == [1, 0]
+            page.get_by_text("The answer is being taken in").wait_for()
+
+
+@in_a_browser
+def test_names_are_text_and_rows_may_have_no_picture(chromium: Any) -> None:
+    hostile = ("<img src=x onerror=alert(1)>" * 4, "Myotis_lucifugus_" * 9)
+    given = question(1, picture=None, notes=("<b>Of its 10 nearest</b>",), speaks_for=1)
+    with visited(classes=hostile) as asked:
+        answer = asked.start(lambda: asked.oracle.ask(given))
+        with opened(chromium, asked.address, 390) as page:
+            wait_for(page, "row 1:")
+            assert page.locator("#choices button").all_inner_texts()[0].startswith(hostile[0][:20])
+            assert "<b>Of its 10 nearest</b>" in page.inner_text("main")
+            assert page.locator("#picture").is_hidden()
+            page.locator("#choices button").nth(1).click()
+            page.locator("#confirm").click()
+            assert answer.result(10) == 1
+            page.locator("#answered li").wait_for()
+
+
+@in_a_browser
+def test_a_restarted_run_shows_what_was_answered_before(chromium: Any, tmp_path: Path) -> None:
+    Budget(Scripted(1), 5, tmp_path / "journal", "data").ask(question(77))
+    with visited() as asked:
+        budget = Budget(asked.oracle, 5, tmp_path / "journal", "data")
+        answer = asked.start(lambda: budget.ask(question(5)))
+        with opened(chromium, asked.address) as page:
+            wait_for(page, "Question 2 of at most 5")
+            page.wait_for_function("document.querySelector('#answered img')?.naturalWidth === 56")
+            assert page.locator("#answered li").inner_text().split() == ["3", "row", "77"]
+            # A second window shows the same, and its answer is everyone's.
+            with opened(chromium, asked.address, 390) as other:
+                wait_for(other, "Question 2 of at most 5")
+                other.locator("#choices button").nth(0).click()
+                other.locator("#confirm").click()
+                page.get_by_text("The answer is being taken in").wait_for()
+            assert answer.result(10) == 0
+
+
+@in_a_browser
+def test_the_page_says_when_time_has_run_out(chromium: Any) -> None:
+    with visited(timeout=1.0) as asked:
+        answer = asked.start(lambda: asked.oracle.ask(question(8, number=3)))
+        with opened(chromium, asked.address) as page:
+            wait_for(page, "Question 3")
+            with pytest.raises(
+                OracleError, match=r"question 3 .row 8. has no answer, since nobody"
+            ) as caught:
+                answer.result(10)
+            assert not caught.value.uncertain
+            asked.oracle.close()
+            page.get_by_text("Question 3 has no answer, since nobody gave one in 1 s").wait_for()
+
+
+@in_a_browser
+def test_the_page_says_when_the_program_died(chromium: Any, tmp_path: Path) -> None:
+    place = tmp_path / "address"
+    child = os.fork()
+    if not child:
+        BrowserOracle((0, 1), visit=place.write_text).ask(question(1))
+        os._exit(0)
+    while not place.exists() or not place.read_text():
+        time.sleep(0.01)
+    context = chromium.new_context()
+    page = context.new_page()
+    page.goto(place.read_text())
+    wait_for(page, "Question 1")
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    page.get_by_text("The program has stopped.").wait_for(timeout=10_000)
+    context.close()
+
+
+@pytest.fixture(scope="module")
+def waiting() -> Iterator[Visited]:
+    """A question about row 5 that nobody answers."""
+    with visited() as asked:
+        asked.start(lambda: asked.oracle.ask(question(5)))
+        yield asked
+
+
+def send(address: str, content: object, **headers: str) -> int:
+    return httpx.post(f"{address}answer", json=content, headers=headers).status_code
+
+
+def test_only_who_knows_the_address_is_answered(waiting: Visited) -> None:
+    parts = urlsplit(waiting.address)
+    assert (parts.hostname, len(parts.path) > 30) == ("127.0.0.1", True)
+    for path in ("/", "/guess/", f"{parts.path[:-2]}x/", "/favicon.ico"):
+        assert httpx.get(f"http://{parts.netloc}{path}").status_code == 404
+        assert send(f"http://{parts.netloc}{path}", {"item": 5, "code": 0}) in (404, 405)
+    found = httpx.get(waiting.address)
+    assert found.status_code == 200
+    policy = found.headers["content-security-policy"]
+    assert policy.startswith("default-src 'none'; script-src 'nonce-")
+    assert "unsafe" not in policy
+    assert found.headers["cache-control"] == "no-store"
+    assert found.headers["referrer-policy"] == "no-referrer"
+    assert found.text.count(policy.split("'nonce-")[1].split("'")[0]) == 1
+    assert httpx.get(waiting.address).headers["content-security-policy"] != policy
+    assert "access-control-allow-origin" not in found.headers
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"host": "evil.example"},
+        {"host": "evil.example:80"},
+        {"origin": "https://evil.example"},
+        {"origin": "null"},
+        {"origin": "http://127.0.0.1:1"},
+        {"sec-fetch-site": "cross-site"},
+        {"sec-fetch-site": "same-site"},
+    ],
+)
+def test_other_pages_can_neither_read_nor_answer(waiting: Visited, headers: dict[str, str]) -> None:
+    assert send(waiting.address, {"item": 5, "code": 0}, **headers) == 403
+    for part in ("state?page=1&known=0", "picture/5.png", "style.css"):
+        assert httpx.get(waiting.address + part, headers=headers).status_code == 403
+
+
+def test_a_link_may_open_the_page_but_not_under_another_name(waiting: Visited) -> None:
+    followed = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate"}
+    assert httpx.get(waiting.address, headers=followed).status_code == 200
+    assert httpx.get(waiting.address, headers={**followed, "host": "evil.example"}).status_code == 403
+    assert send(waiting.address, {"item": 5, "code": 0}, **followed) == 403
+
+
+@pytest.mark.parametrize(
+    ("content", "status"),
+    [
+        ({"item": 6, "code": 0}, 409),
+        ({"item": 5, "code": 2}, 409),
+        ({"item": 5, "code": -1}, 409),
+        ({"item": 5, "code": True}, 400),
+        ({"item": "5", "code": 0}, 400),
+        ({"item": 5}, 400),
+        ([5, 0], 400),
+        ({"item": 5, "code": 0, "more": "x" * 2000}, 413),
+    ],
+)
+def test_what_is_no_answer_is_refused(waiting: Visited, content: object, status: int) -> None:
+    assert send(waiting.address, content) == status
+    assert httpx.get(f"{waiting.address}state").json()["question"]["item"] == 5
+
+
+def test_a_form_of_another_page_is_no_answer(waiting: Visited) -> None:
+    for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data"):
+        found = httpx.post(
+            f"{waiting.address}answer", content='{"item": 5, "code": 0}', headers={"content-type": kind}
+        )
+        assert found.status_code == 415
+    assert httpx.get(f"{waiting.address}answer").status_code == 405
+    assert httpx.get(f"{waiting.address}picture/6.png").status_code == 404
+
+
+def test_nothing_listens_before_the_first_question_or_after_the_end() -> None:
+    with visited() as asked:
+        answer = asked.start(lambda: asked.oracle.ask(question(5)))
+        address = asked.address
+        assert send(address, {"item": 5, "code": 1}) == 200
+        assert answer.result(10) == 1
+        assert send(address, {"item": 5, "code": 0}) == 409
+        asked.oracle.close(OUTCOME)
+        with pytest.raises(httpx.ConnectError):
+            httpx.get(address)
+    untouched = BrowserOracle((0, 1))
+    untouched.close()
+
+
+def test_where_there_is_no_desktop_only_the_address_is_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    visits: list[str] = []
+    monkeypatch.setattr(module.webbrowser, "open", visits.append)
+    for name in ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER", "WSL_DISTRO_NAME"):
+        monkeypatch.delenv(name, raising=False)
+    module._open("http://127.0.0.1:1/secret/")
+    assert visits == []
+    monkeypatch.setenv("DISPLAY", ":0")
+    module._open("http://127.0.0.1:1/secret/")
+    assert visits == ["http://127.0.0.1:1/secret/"]
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert told.err.count("Answer the questions at http://127.0.0.1:1/secret/") == 2
