@@ -1,10 +1,11 @@
-"""`python -m benchmarks NAME [--json FILE] [--quick]`; without a name it lists what there is."""
+"""`python -m benchmarks NAME [--json FILE] [--quick] [--seeds N]`; without a name it lists what there is."""
 
 from __future__ import annotations
 
 import argparse
 import ast
 import importlib
+import inspect
 import sys
 from pathlib import Path
 
@@ -14,12 +15,15 @@ from benchmarks.common import machine, show, write_json
 def available() -> dict[str, str]:
     """Every benchmark's name and the first line of its docstring, without importing it."""
     found = {}
-    for file in sorted(Path(__file__).parent.glob("*.py")):
-        if file.stem.startswith("_") or file.stem == "common":
+    here = Path(__file__).parent
+    files = {file.stem: file for file in here.glob("*.py")}
+    files |= {file.parent.name: file for file in here.glob("*/__init__.py")}
+    for name, file in sorted(files.items()):
+        if name.startswith("_") or name == "common":
             continue
         tree = ast.parse(file.read_text())
         if any(isinstance(node, ast.FunctionDef) and node.name == "run" for node in tree.body):
-            found[file.stem] = (ast.get_docstring(tree) or "").partition("\n")[0]
+            found[name] = (ast.get_docstring(tree) or "").partition("\n")[0]
     return found
 
 
@@ -29,6 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("name", nargs="?", help="the benchmark; leave out to list them")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to FILE")
     parser.add_argument("--quick", action="store_true", help="shrink to seconds, to see that it works")
+    parser.add_argument("--seeds", type=int, metavar="N", help="how many seeds, where a benchmark has them")
     options = parser.parse_args(arguments)
     benchmarks = available()
     if options.name is None:
@@ -38,7 +43,14 @@ def main(arguments: list[str] | None = None) -> int:
     if options.name not in benchmarks:
         print(f"error: no benchmark {options.name!r}; there are: {', '.join(benchmarks)}", file=sys.stderr)
         return 2
-    result = importlib.import_module(f"benchmarks.{options.name}").run(options.quick)
+    run = importlib.import_module(f"benchmarks.{options.name}").run
+    chosen = {}
+    if options.seeds is not None:
+        if "seeds" not in inspect.signature(run).parameters or options.seeds < 1:
+            print(f"error: {options.name} cannot run with {options.seeds} seeds", file=sys.stderr)
+            return 2
+        chosen = {"seeds": options.seeds}
+    result = run(options.quick, **chosen)
     described = machine()
     show(result, described)
     if options.json:

@@ -72,15 +72,16 @@ def balanced_rate(classes: int, features: int) -> float:
 
 
 def draw_cells(
-    random: np.random.Generator, rows: int, mix_rate: float, classes: int = 2, features: int = 2
+    random: np.random.Generator, rows: int, mix_rate: float | None, classes: int = 2, features: int = 2
 ) -> Codes:
     """Cells of `rows` rows, (rows, features): a share `mix_rate` crossed, and each sort in equal parts.
 
-    The counts are exact up to rounding; only the order is random.
+    Without a mix rate all cells are equally many. Counts are exact up to rounding; only the order is random.
     """
+    rate = balanced_rate(classes, features) if mix_rate is None else mix_rate
     every = np.indices((classes,) * features).reshape(features, -1).T
     crossed = is_crossed(every)
-    count = round(rows * mix_rate)
+    count = round(rows * rate)
     parts = [_deal(random, every[crossed], count), _deal(random, every[~crossed], rows - count)]
     return np.asarray(random.permutation(np.concatenate(parts)), dtype=np.int64)
 

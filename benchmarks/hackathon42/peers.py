@@ -93,8 +93,8 @@ def dbat(problem: Problem, ask: Ask, *, budget: int, seed: int, has_trunk: bool 
 
 
 PEERS: dict[str, Callable[..., Said]] = {
-    "linear, labeled only": linear,
-    "network, labeled only": network,
+    "linear on labeled": linear,
+    "network on labeled": network,
     "DivDis": divdis,
     "D-BAT": dbat,
 }

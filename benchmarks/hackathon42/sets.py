@@ -13,9 +13,9 @@ from torch import nn
 from benchmarks.hackathon42.composition import NOISE, Composition, beside
 from benchmarks.hackathon42.digits import Deck, Images, load_digits
 from benchmarks.hackathon42.embeddings import embed, train_embedding
-from benchmarks.hackathon42.generated import Codes, Generated, balanced_rate, draw_cells
+from benchmarks.hackathon42.generated import Codes, Generated, draw_cells
 from benchmarks.hackathon42.hidden import FAMILIES, hidden
-from benchmarks.hackathon42.photographs import ANIMALS, cells_of_pictures, load_features, load_photographs
+from benchmarks.hackathon42.photographs import ANIMALS, like_999, load_photographs
 from headwater.heads.ambiguity.problem import Problem
 
 PHOTOGRAPH_NOISE = 0.05  # of 888, where 0.1 would hide what the small photographs show
@@ -122,6 +122,8 @@ def make(
     seed: int = 0,
     *,
     mix_rate: float | None = None,
+    labeled_rate: float = 0.0,
+    target_rate: float | None = None,
     family: str | None = None,
     variant: str | None = None,
     digits: str | Path | None = None,
@@ -130,16 +132,19 @@ def make(
 ) -> Generated:
     """Generate set `id` with `seed`.
 
-    `mix_rate` is that of the unlabeled set; without it cells are equally many, and 0.1 are crossed in 5. The
-    target's cells are equally many, always. `family` names the hidden feature of 12 and 13; without it the
-    seed draws one. `variant="dimmed"` makes 6 and 7 identifiable. `digits` names an npz of digits. `meant` is
-    the number of the feature that labels are about, where the set leaves it to a coin. `size` scales the
-    numbers of rows (not of 999).
+    `mix_rate` is that of the unlabeled set; without it cells are equally many, and 0.1 are crossed in 5.
+    `labeled_rate` and `target_rate` make sets that are not ambiguous: of labeled rows that tell the features
+    apart, or of rows among which nothing is crossed. `family` names the hidden feature of 12 and 13; without
+    it the seed draws one. `variant="dimmed"` makes 6 and 7 identifiable. `digits` names an npz of digits.
+    `meant` is the number of the feature that labels are about, where the set leaves it to a coin. `size`
+    scales the numbers of rows (not of 999).
     """
     random = np.random.default_rng([42, id, seed])
     coin = float(random.random())
+    low = LOW if id == 5 else None
+    rates = labeled_rate, low if mix_rate is None else mix_rate, target_rate
     if id == 999:
-        return _photographs_like_999(random, coin, mix_rate, meant)
+        return like_999(random, rates, int(coin * 2) if meant is None else meant)
     published = PUBLISHED[id]
     rows = [max(4, round(each * size)) for each in published.sizes]
     name = published.name
@@ -156,8 +161,7 @@ def make(
         name = f"{name}: {variant}"
     which = fixed if fixed is not None else int(coin * len(features)) if meant is None else meant
     sorts = len(published.classes), len(features)
-    rates = 0.0, mix_rate if mix_rate is not None else LOW if id == 5 else None, None
-    cells = [_cells(random, *each, sorts) for each in zip(rows, rates, strict=True)]
+    cells = [draw_cells(random, *each, *sorts) for each in zip(rows, rates, strict=True)]
     if id == 0:
         # A feature is the sign of a coordinate of a point of the square [-1, 1]².
         items = [(random.random(c.shape) * (2 * c - 1)).astype(np.float32) for c in cells]
@@ -174,10 +178,6 @@ def make(
     return Generated(
         id, name, problem, cells[2][:, which], cells[2], cells[1], features, which, published.dtype
     )
-
-
-def _cells(random: np.random.Generator, rows: int, mix_rate: float | None, sorts: tuple[int, int]) -> Codes:
-    return draw_cells(random, rows, balanced_rate(*sorts) if mix_rate is None else mix_rate, *sorts)
 
 
 def _shares(rows: list[int]) -> dict[str, float]:
@@ -213,33 +213,3 @@ def _photographs(random: np.random.Generator, cells: list[Codes]) -> list[Images
 
 def _faint(random: np.random.Generator, shape: tuple[int, ...]) -> Images:
     return np.float32(PHOTOGRAPH_NOISE) * random.standard_normal(shape, dtype=np.float32)
-
-
-def _photographs_like_999(
-    random: np.random.Generator, coin: float, mix_rate: float | None, meant: int | None
-) -> Generated:
-    """Category against domain of pictures, as features of a pretrained backbone, which 999 allows.
-
-    A cell of c pictures or more gives 0.3 c rows to labeled (if not crossed) and 0.2 c to target; unlabeled
-    has c in all. No picture is in two splits.
-    """
-    vectors, category, domain = load_features()
-    rows, *features = cells_of_pictures(random, category, domain)
-    smallest = min(len(each) for each in rows.values())
-    sizes = 2 * int(0.3 * smallest), int(smallest), 4 * int(0.2 * smallest)
-    cells = [_cells(random, n, r, (2, 2)) for n, r in zip(sizes, (0.0, mix_rate, None), strict=True)]
-    taken = dict.fromkeys(rows, 0)
-    items = []
-    for each in cells:
-        index = np.empty(len(each), dtype=np.int64)
-        for cell, those in rows.items():
-            at = np.flatnonzero((each == cell).all(axis=1))
-            index[at] = those[taken[cell] : taken[cell] + len(at)]
-            taken[cell] += len(at)
-        items.append(vectors[index])
-    which = int(coin * 2) if meant is None else meant
-    problem = Problem(items[0], cells[0][:, which], items[1], items[2], (0, 1))
-    names = tuple(" or ".join(each) for each in features)
-    return Generated(
-        999, "pictures", problem, cells[2][:, which], cells[2], cells[1], names, which, "float32"
-    )

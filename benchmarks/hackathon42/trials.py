@@ -1,0 +1,188 @@
+"""One generated set, solved by us and by the peers: what is tried, and the figures that are kept of it."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from benchmarks.hackathon42.generated import Generated
+from benchmarks.hackathon42.peers import PEERS, dbat, divdis
+from benchmarks.hackathon42.photographs import correlated
+from benchmarks.hackathon42.sets import make
+from headwater.ambiguity.scoring import SETS, advise
+from headwater.heads.ambiguity.questions import Question
+from headwater.heads.ambiguity.solve import solve
+
+OURS = "headwater"
+BUDGET = 5
+# On features of a pretrained backbone the peers' heads are also trained as those of their papers: linear.
+LINEAR_PEERS = {"DivDis linear": divdis, "D-BAT linear": dbat}
+
+Record = Mapping[str, Any]
+"""Plain figures of one method on one trial: the trial's own fields, and what `judge` found."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One generated set: the part of the benchmark it belongs to, and the arguments of its generator."""
+
+    part: str
+    id: int
+    seed: int
+    family: str | None = None
+    variant: str | None = None
+    mix_rate: float | None = None
+    labeled_rate: float = 0.0
+    target_rate: float | None = None
+    size: float = 1.0
+    task: str | None = None
+
+    def generate(self) -> Generated:
+        """The set."""
+        if self.task is not None:
+            return correlated(self.task, self.seed)
+        given = {name: value for name, value in asdict(self).items() if name not in {"part", "task"}}
+        return make(given.pop("id"), given.pop("seed"), **given)
+
+
+class Asked:
+    """An oracle that counts the rows it was asked about, and answers no more than five."""
+
+    def __init__(self, labels: NDArray[np.int64]) -> None:
+        self._labels = labels
+        self.items: set[int] = set()
+
+    def __call__(self, item: int) -> int:
+        """The class code of the target row."""
+        self.items.add(item)
+        assert len(self.items) <= BUDGET, "a sixth row was asked about"
+        return int(self._labels[item])
+
+
+def methods(trial: Trial, peers: Sequence[str]) -> list[str]:
+    """Who is tried: us, and those of the peers that were asked for."""
+    if trial.part == "scan":
+        return [OURS]
+    linear = LINEAR_PEERS if trial.task is not None else {}
+    known = [name for name in (*PEERS, *linear) if name.removesuffix(" linear") in peers]
+    return [OURS, *known]
+
+
+def attempt(trial: Trial, method: str, made: Generated) -> dict[str, Any]:
+    """The figures of one method on the trial's set."""
+    asked = Asked(made.target_labels)
+    more: dict[str, Any] = {"settled": None, "expected": None, "advised": None}
+    start = time.perf_counter()
+    if method == OURS:
+        found = solve(made.problem, lambda q: _answer(asked, q), budget=BUDGET, seed=trial.seed)
+        labels = found.labels
+        advice = advise(found.expected_accuracy, SETS[trial.id])
+        more = {"settled": found.settled, "expected": found.expected_accuracy, "advised": advice.submit}
+    elif method in LINEAR_PEERS:
+        said = LINEAR_PEERS[method](made.problem, asked, budget=BUDGET, seed=trial.seed, has_trunk=False)
+        labels = said.labels
+    else:
+        labels = PEERS[method](made.problem, asked, budget=BUDGET, seed=trial.seed).labels
+    seconds = time.perf_counter() - start
+    return {**judge(made, labels), "labels": len(asked.items), "seconds": seconds, **more}
+
+
+def _answer(asked: Asked, question: Question) -> int:
+    return asked(question.item)
+
+
+def judge(made: Generated, labels: NDArray[np.int64]) -> dict[str, float]:
+    """Accuracy over all target rows, over crossed ones, and in the worst cell of features."""
+    right = labels == made.target_labels
+    cells, of = np.unique(made.target_cells, axis=0, return_inverse=True)
+    worst = min(float(right[of.ravel() == each].mean()) for each in range(len(cells)))
+    crossed = float(right[made.crossed].mean()) if made.crossed.any() else math.nan
+    return {"accuracy": float(right.mean()), "crossed": crossed, "worst": worst}
+
+
+def scanned(trial: Trial, made: Generated) -> dict[str, Any]:
+    """What a scan says of the trial's set, before any question."""
+    from headwater.heads.ambiguity.scan import scan  # noqa: PLC0415 - brings faiss, which only scans need
+
+    start = time.perf_counter()
+    found = scan(made.problem, seed=trial.seed)
+    return {
+        "is_ambiguous": bool(found.is_ambiguous),
+        "score": float(found.score),
+        "estimated": float(found.mix_rate.share),
+        "true": made.mix_rate,
+        "seconds": time.perf_counter() - start,
+    }
+
+
+def perform(trial: Trial, names: Sequence[str], threads: int | None = None) -> list[dict[str, Any]]:
+    """The records of one trial by these methods."""
+    if threads is not None:
+        torch.set_num_threads(threads)
+    made = trial.generate()
+    told = {**asdict(trial), "name": made.name, "meant": made.features[made.meant]}
+    if trial.part == "scan":
+        return [{**told, "method": OURS, **scanned(trial, made)}]
+    return [{**told, "method": name, **attempt(trial, name, made)} for name in names]
+
+
+def perform_all(
+    trials: Iterable[Trial], peers: Sequence[str], kept: Path | None, workers: int = 1
+) -> Iterator[Record]:
+    """The records of all trials; those found in the file `kept` are not tried again, new ones are added.
+
+    With more than one worker each trial runs in a process of its own, on one thread.
+    """
+    have = _read(kept)
+    wanted: list[tuple[Trial, list[str]]] = []
+    for trial in trials:
+        missing = [name for name in methods(trial, peers) if _key(asdict(trial), name) not in have]
+        yield from (have[_key(asdict(trial), n)] for n in methods(trial, peers) if n not in missing)
+        if missing:
+            wanted.append((trial, missing))
+    if workers == 1:
+        for trial, names in wanted:
+            yield from _keep(perform(trial, names), kept)
+        return
+    with ProcessPoolExecutor(min(workers, max(1, len(wanted))), get_context("spawn")) as pool:
+        running = [pool.submit(perform, trial, names, 1) for trial, names in wanted]
+        for each in as_completed(running):
+            yield from _keep(each.result(), kept)
+
+
+def _keep(records: list[dict[str, Any]], kept: Path | None) -> list[dict[str, Any]]:
+    if kept is not None:
+        with kept.open("a") as file:
+            file.writelines(json.dumps(each) + "\n" for each in records)
+            file.flush()
+            os.fsync(file.fileno())
+    return records
+
+
+def _read(kept: Path | None) -> dict[str, Record]:
+    """Records by trial and method; a last line that was not finished is passed over."""
+    found = {}
+    for line in kept.read_text().splitlines() if kept is not None and kept.exists() else []:
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError:
+            continue
+        found[_key(record, record["method"])] = record
+    return found
+
+
+def _key(fields: Record, method: str) -> str:
+    own = {name: fields[name] for name in Trial.__dataclass_fields__}
+    return json.dumps([own, method], sort_keys=True)
