@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from sklearn.cluster import KMeans
+    from sklearn.mixture import GaussianMixture
 
 Kind = Literal["gmm", "kmeans"]
 
@@ -50,6 +54,11 @@ def number_of_clusters(
 
 def clusters(x: NDArray[np.float32], kind: Kind, count: int, seed: int) -> NDArray[np.int64]:
     """Clusters (n,) of rows (n, d): codes from 0 to `count` - 1, of which some may be empty."""
+    return np.asarray(fitted(x, kind, count, seed).predict(x), dtype=np.int64)
+
+
+def fitted(x: NDArray[np.float32], kind: Kind, count: int, seed: int) -> KMeans | GaussianMixture:
+    """What `clusters` asks, fitted to at most 10,000 of the rows (n, d); its `predict` takes any rows."""
     from sklearn.cluster import KMeans  # noqa: PLC0415
     from sklearn.exceptions import ConvergenceWarning  # noqa: PLC0415
     from sklearn.mixture import GaussianMixture  # noqa: PLC0415
@@ -58,7 +67,7 @@ def clusters(x: NDArray[np.float32], kind: Kind, count: int, seed: int) -> NDArr
     chosen = _sample(len(x), _FITTED, seed)
     means = KMeans(count, n_init=_RESTARTS, random_state=seed).fit(x[chosen])
     if kind == "kmeans":
-        return np.asarray(means.predict(x), dtype=np.int64)
+        return means
     # Started from k-means, the mixture is where restarts of its own would hardly lead it away from.
     scale = float(x.var()) or 1.0
     mixture = GaussianMixture(
@@ -74,7 +83,7 @@ def clusters(x: NDArray[np.float32], kind: Kind, count: int, seed: int) -> NDArr
         # Clusters need no converged likelihood; silhouettes judge them as they are.
         warnings.simplefilter("ignore", ConvergenceWarning)
         mixture.fit(x[chosen])
-    return np.asarray(mixture.predict(x), dtype=np.int64)
+    return mixture
 
 
 def _sample(rows: int, most: int, seed: int) -> NDArray[np.int64]:

@@ -1,0 +1,143 @@
+"""Clusters of rows, as many as come out again when other rows are drawn; what they are good for is not asked.
+
+k-means runs in faiss where it is installed, on a GPU where one is asked for; Gaussian mixtures and clusters
+inside classes are shared with `heads.methods.clusters`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from headwater.heads.methods.clusters import fitted
+
+Clusterer = Literal["kmeans", "gmm", "density"]
+Floats = NDArray[np.float32]
+Codes = NDArray[np.int64]
+Predict = Callable[[Floats], Codes]
+
+COUNTS = (2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
+"""Numbers of clusters among which stability chooses."""
+
+# Two fits on halves that agree this much less than the best two do are still called stable.
+_SLACK = 0.2
+_REPEATS = 2
+_MEASURED = 3000
+_ITERATIONS = 25
+_RESTARTS = 2
+
+
+@dataclass(frozen=True, eq=False)
+class Clusters:
+    """`codes` (n,) from 0 to `count` - 1, -1 for rows in none; `stability` of each number that was tried."""
+
+    codes: Codes
+    count: int
+    stability: dict[int, float]
+
+
+def find_clusters(
+    x: Floats,
+    clusterer: Clusterer = "kmeans",
+    *,
+    counts: Sequence[int] = COUNTS,
+    seed: int = 0,
+    device: torch.device | None = None,
+) -> Clusters:
+    """Cluster rows (n, d) into the largest number of clusters that is about as stable as any.
+
+    A number's stability is the adjusted Rand index (Hubert and Arabie 1985) between what two fits on
+    disjoint halves say of all rows (Ben-Hur et al. 2002). For `density` the number is the least share of rows
+    that makes a cluster, 1 / (4 number), and rows that no cluster holds stay out.
+    """
+    random = np.random.default_rng(seed)
+    part = x[np.sort(random.permutation(len(x))[:_MEASURED])]
+    tried = sorted({count for count in counts if 2 <= count <= len(part) // 4})
+    stability = {count: agreement(part, clusterer, count, random, device) for count in tried}
+    if not stability:
+        return Clusters(np.zeros(len(x), dtype=np.int64), 1, {})
+    best = max(stability.values())
+    chosen = max(count for count, found in stability.items() if found >= best - _SLACK)
+    codes = _fit(x, clusterer, chosen, seed, device)(x)
+    return Clusters(codes, int(codes.max()) + 1, stability)
+
+
+def agreement(
+    x: Floats,
+    clusterer: Clusterer,
+    count: int,
+    random: np.random.Generator,
+    device: torch.device | None = None,
+) -> float:
+    """Mean adjusted Rand index between fits on disjoint halves of rows (n, d), asked about all of them."""
+    from sklearn.metrics import adjusted_rand_score  # noqa: PLC0415  (slow to import)
+
+    found = []
+    for _ in range(_REPEATS):
+        order, seed = random.permutation(len(x)), int(random.integers(2**31))
+        said = [_fit(x[half], clusterer, count, seed, device)(x) for half in (order[::2], order[1::2])]
+        found.append(float(adjusted_rand_score(*said)))
+    return float(np.mean(found))
+
+
+def k_means(x: Floats, count: int, seed: int, device: torch.device | None = None) -> Floats:
+    """Centres (count, d) of rows (n, d); by faiss where it is installed, else by scikit-learn."""
+    count = min(count, len(x))
+    try:
+        import faiss  # noqa: PLC0415  (comes with an extra)
+    except ImportError:
+        from sklearn.cluster import KMeans  # noqa: PLC0415
+
+        found = KMeans(count, n_init=_RESTARTS, max_iter=_ITERATIONS, random_state=seed % 2**31).fit(x)
+        return np.asarray(found.cluster_centers_, dtype=np.float32)
+    data = np.ascontiguousarray(x, dtype=np.float32)
+    settings = faiss.ClusteringParameters()
+    settings.niter, settings.nredo, settings.seed = _ITERATIONS, _RESTARTS, seed % 2**31
+    # Left alone, faiss warns of few rows, and silently drops rows beyond 256 a cluster.
+    settings.min_points_per_centroid, settings.max_points_per_centroid = 1, len(data)
+    clustering = faiss.Clustering(data.shape[1], count, settings)
+    clustering.train(data, _index(faiss, data.shape[1], device))
+    return np.asarray(faiss.vector_to_array(clustering.centroids).reshape(count, -1))
+
+
+def nearest(x: Floats, centres: Floats) -> Codes:
+    """The nearest centre of each row, (n,)."""
+    squares = (centres.astype(np.float64) ** 2).sum(axis=1)
+    return np.asarray((squares - 2 * (x @ centres.T)).argmin(axis=1), dtype=np.int64)
+
+
+def _index(faiss: Any, dim: int, device: torch.device | None) -> Any:
+    """Where distances are taken: that one GPU, not all of them, as faiss' own switch would."""
+    flat = faiss.IndexFlatL2(dim)
+    if device is None or device.type != "cuda" or not hasattr(faiss, "StandardGpuResources"):
+        return flat
+    resources = faiss.StandardGpuResources()
+    found = faiss.index_cpu_to_gpu(resources, device.index or 0, flat)
+    found.resources = resources  # freed with the index, not before
+    return found
+
+
+def _fit(x: Floats, clusterer: Clusterer, count: int, seed: int, device: torch.device | None) -> Predict:
+    if clusterer == "gmm":
+        model = fitted(x, "gmm", count, seed)
+        return lambda rows: np.asarray(model.predict(rows), dtype=np.int64)
+    if clusterer == "density":
+        return _dense(x, count)
+    centres = k_means(x, count, seed, device)
+    return lambda rows: nearest(rows, centres)
+
+
+def _dense(x: Floats, count: int) -> Predict:
+    """HDBSCAN (Campello et al. 2013); other rows belong where the nearest row that was fitted does."""
+    from sklearn.cluster import HDBSCAN  # noqa: PLC0415
+    from sklearn.neighbors import NearestNeighbors  # noqa: PLC0415
+
+    found = HDBSCAN(min_cluster_size=max(2, len(x) // (4 * count)), min_samples=5, copy=True).fit(x)
+    codes = np.asarray(found.labels_, dtype=np.int64)
+    near = NearestNeighbors(n_neighbors=1).fit(x)
+    return lambda rows: codes[near.kneighbors(rows, return_distance=False)[:, 0]]

@@ -1,0 +1,83 @@
+"""Features of a problem's rows as the scan takes them, and plain ones of its own made from the rows alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import uniform_filter
+
+from headwater.heads.ambiguity.problem import Problem
+from headwater.heads.methods.clusters import principal
+
+Floats = NDArray[np.float32]
+
+_COMPONENTS = 40
+# Images have the strength of their finest detail taken over a grid of this many cells along the shorter side.
+_GRID = 4
+_FAINTEST = 1e-6
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureRows:
+    """One kind of features, `name`, of the labeled (n, d), unlabeled (m, d) and target (t, d) rows."""
+
+    name: str
+    labeled: Floats
+    unlabeled: Floats
+    target: Floats
+
+    @property
+    def all(self) -> Floats:
+        """All rows, (n + m + t, d), in this order."""
+        return np.concatenate([self.labeled, self.unlabeled, self.target])
+
+    @classmethod
+    def split(cls, name: str, rows: Floats, problem: Problem) -> FeatureRows:
+        """Rows (n + m + t, d) of a problem, taken apart."""
+        first = len(problem.labeled)
+        second = first + len(problem.unlabeled)
+        return cls(name, rows[:first], rows[first:second], rows[second:])
+
+
+def plain_features(problem: Problem) -> tuple[FeatureRows, ...]:
+    """The values themselves; of images also how strong their finest detail is from place to place.
+
+    That is the mean square, over a cell of a coarse grid, of what a box of 3 by 3 pixels smooths away, in
+    logarithms: a level of noise, which no weighted sum of pixels shows, is plain there.
+    """
+    whole = np.concatenate([problem.labeled, problem.unlabeled, problem.target])
+    values = FeatureRows.split("values", whole.reshape(len(whole), -1), problem)
+    if not problem.are_images:
+        return (values,)
+    return values, FeatureRows.split("fine detail", _detail(whole), problem)
+
+
+def joined(features: Sequence[FeatureRows], seed: int = 0) -> Floats:
+    """The first principal components of each kind of features, scaled alike, side by side, (n + m + t, d)."""
+    return np.column_stack([components(each.all, seed) for each in features])
+
+
+def components(x: Floats, seed: int = 0) -> Floats:
+    """At most 40 principal components of rows (n, d), scaled so that their mean square is 1."""
+    found = principal(np.asarray(x, dtype=np.float32), _COMPONENTS, seed)
+    scale = float(np.sqrt(np.mean(found.astype(np.float64) ** 2)))
+    return np.asarray(found / (scale or 1.0), dtype=np.float32)
+
+
+def _detail(images: Floats) -> Floats:
+    """Logarithms of the energy of fine detail, (n, channels x cells)."""
+    rows, channels, height, width = images.shape
+    side = max(1, min(height, width) // _GRID)
+    high, wide = max(1, height // side), max(1, width // side)
+    out = np.empty((rows, channels, high, wide), dtype=np.float32)
+    for start in range(0, rows, 1000):
+        block = images[start : start + 1000]
+        rest = (block - uniform_filter(block, size=(1, 1, 3, 3))) ** 2
+        rest = rest[:, :, : high * side, : wide * side]
+        out[start : start + 1000] = rest.reshape(len(block), channels, high, side, wide, side).mean(
+            axis=(3, 5)
+        )
+    return np.log(out + _FAINTEST).reshape(rows, -1)

@@ -1,0 +1,275 @@
+"""The scan: do unlabeled rows show kinds that the labels never do, and do the labels say what those are?
+
+It gathers what the rooms beside it find into one result; nothing is asked and nothing settled here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import stats
+
+from headwater.heads.ambiguity.clustering import Clusterer, find_clusters
+from headwater.heads.ambiguity.evidence import Evidence, gather_evidence
+from headwater.heads.ambiguity.feature_rows import FeatureRows, joined, plain_features
+from headwater.heads.ambiguity.mix_rate import MixRate, Strata, best_cut, mix_rate, surprise
+from headwater.heads.ambiguity.novelty import Folds, likely_classes, neighbour_scores
+from headwater.heads.ambiguity.opposing import Opposition, familiar, oppose, opposing_scores
+from headwater.heads.ambiguity.problem import Problem
+
+ALARM = 0.95
+"""Labels are called ambiguous from this score on: of sets that are not, at most 1 in 20 scores so high."""
+
+# Halfway between chance and certainty, for two classes: pairs of heads that contradict less do not count.
+_CONTRADICTION = 0.75
+_FEWEST = 20
+# Rows that heads are to contradict each other on are taken where at least this share is surely unseen.
+_PURITY = 0.8
+_ROUNDS = 2
+_SURE = 1e-3
+_TYPICAL = 8
+_OPPOSED = 3000
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A cluster of all rows: how many of each sort it has, and the rows that stand for it.
+
+    `classes` counts labeled rows by class; `medoid` is the target row nearest to the centre (None where it
+    has none), `typical` are up to 8 such rows. `is_unseen`: labeled rows are fewer than chance allows for.
+    """
+
+    number: int
+    labeled: int
+    unlabeled: int
+    target: int
+    classes: tuple[int, ...]
+    is_unseen: bool
+    medoid: int | None
+    typical: tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class FoundReading:
+    """A way to read the labels that unseen rows tell from others.
+
+    `fits` is its accuracy on held-out labeled rows; `unlabeled` and `target` are the class codes it gives to
+    the unseen rows, those of `Scan.unseen_unlabeled` and `Scan.unseen_target` in order.
+    """
+
+    name: str
+    fits: float
+    unlabeled: NDArray[np.int64]
+    target: NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Scan:
+    """What was noticed.
+
+    `score` in [0, 1] is how sure it is that labels are ambiguous, an alarm from `ALARM` on. It needs two
+    things: `novelty`, 1 - the p-value of there being rows of kinds that labels never show; and
+    `contradiction`, the share of those rows that two heads, both true to the labels, contradict each other
+    on. Rows that are new in another way, by noise, say, raise the first alone; another balance of classes
+    raises neither. `mix_rate` is the share of unseen kinds among unlabeled rows, `target_rate` among target
+    rows, with 80 % intervals. `unseen_unlabeled` and `unseen_target` are the rows called unseen. `cluster_of`
+    (n + m + t,) are numbers in `clusters`, -1 for none. `sentences` say it in words.
+    """
+
+    score: float
+    novelty: float
+    contradiction: float
+    mix_rate: MixRate
+    target_rate: MixRate
+    readings: tuple[FoundReading, ...]
+    clusters: tuple[Cluster, ...]
+    cluster_of: NDArray[np.int64]
+    unseen_unlabeled: NDArray[np.int64]
+    unseen_target: NDArray[np.int64]
+    evidence: Evidence
+    told_by: str
+    sentences: tuple[str, ...]
+
+    @property
+    def is_ambiguous(self) -> bool:
+        """Whether the score is an alarm."""
+        return self.score >= ALARM
+
+    def summary(self) -> dict[str, Any]:
+        """The figures as plain numbers, texts and lists, for JSON."""
+        return {
+            "score": self.score,
+            "is_ambiguous": self.is_ambiguous,
+            "novelty": self.novelty,
+            "contradiction": self.contradiction,
+            "mix_rate": _plain(self.mix_rate),
+            "target_rate": _plain(self.target_rate),
+            "readings": [{"name": each.name, "fits": each.fits} for each in self.readings],
+            "clusters": [
+                {**vars(each), "classes": list(each.classes), "typical": list(each.typical)}
+                for each in self.clusters
+            ],
+            "unseen": {"unlabeled": len(self.unseen_unlabeled), "target": len(self.unseen_target)},
+            "told_by": self.told_by,
+            "sentences": list(self.sentences),
+        }
+
+
+def scan(
+    problem: Problem,
+    features: Sequence[FeatureRows] | None = None,
+    *,
+    seed: int = 0,
+    clusterer: Clusterer = "kmeans",
+    device: torch.device | None = None,
+) -> Scan:
+    """Look for kinds of rows that labels never show, and for readings of the labels that differ on them.
+
+    `features`: any number of kinds of features of the rows, None for `plain_features`. `device` is where
+    neighbours and clusters are sought, the CPU if None. The same seed gives the same scan.
+    """
+    given = plain_features(problem) if features is None else tuple(features)
+    whole = joined(given, seed)
+    n, m = len(problem.labeled), len(problem.unlabeled)
+    rest = whole[n:]
+    folds = Folds.draw(problem.labels, len(rest), seed)
+    views = [("all features", whole)]
+    if len(given) > 1:
+        views += [(each.name, joined([each], seed)) for each in given]
+    measures = [
+        scores
+        for name, rows in views
+        for scores in neighbour_scores(
+            name, rows[:n], problem.labels, rows[n:], folds, seed=seed, device=device
+        )
+    ]
+    strata = Strata(*likely_classes(whole[:n], problem.labels, rest, folds, device=device))
+    novelty = 1 - surprise(measures, strata, folds, seed=seed)
+    cut = best_cut(measures, strata)
+    opposition = None
+    if novelty >= ALARM:
+        for _ in range(_ROUNDS):
+            picked = best_cut(measures, strata, purity=_PURITY).rest
+            known = familiar(given, picked, seed) if picked.sum() >= _FEWEST else None
+            if known is None:
+                break
+            opposing = opposing_scores(known[:n], problem.labels, known[n:], picked, folds, seed=seed)
+            measures = [each for each in measures if each.name != opposing.name] + [opposing]
+        cut = best_cut(measures, strata, purity=_PURITY)
+        opposition = _opposition(given, problem, cut.rest, seed)
+    unseen = cut.rest
+    is_unlabeled = np.arange(len(rest)) < m
+    found = find_clusters(whole, clusterer, seed=seed, device=device)
+    clusters = _clusters(whole, found.codes, problem)
+    ambiguous = opposition is not None and opposition.contradiction >= _CONTRADICTION
+    readings = _readings(opposition, unseen, is_unlabeled) if ambiguous else ()
+    contradiction = 0.0 if opposition is None else opposition.contradiction
+    unlabeled, target = np.flatnonzero(unseen & is_unlabeled), np.flatnonzero(unseen & ~is_unlabeled) - m
+    rates = [mix_rate(cut.labeled, cut.rest, strata, among=part) for part in (is_unlabeled, ~is_unlabeled)]
+    score = _score(novelty, contradiction)
+    return Scan(
+        score=score,
+        novelty=novelty,
+        contradiction=contradiction,
+        mix_rate=rates[0],
+        target_rate=rates[1],
+        readings=readings,
+        clusters=clusters,
+        cluster_of=found.codes,
+        unseen_unlabeled=unlabeled,
+        unseen_target=target,
+        evidence=gather_evidence(problem, whole, unseen if novelty >= ALARM else None, readings, seed),
+        told_by=cut.scores.name,
+        sentences=_sentences(score, novelty, contradiction, rates[0], len(readings)),
+    )
+
+
+def _score(novelty: float, contradiction: float) -> float:
+    """The novelty where heads contradict each other enough for an alarm; below that, less and less of it."""
+    if contradiction >= _CONTRADICTION:
+        return novelty
+    chance = 2 * _CONTRADICTION - 1
+    return novelty * ALARM * max(0.0, (contradiction - chance) / (_CONTRADICTION - chance))
+
+
+def _opposition(
+    given: Sequence[FeatureRows], problem: Problem, unseen: NDArray[np.bool_], seed: int
+) -> Opposition | None:
+    whole = familiar(given, unseen, seed) if unseen.sum() >= _FEWEST else None
+    if whole is None:
+        return None
+    n = len(problem.labeled)
+    return oppose(whole[:n], problem.labels, whole[n:][unseen], seed=seed)
+
+
+def _readings(
+    opposition: Opposition | None, unseen: NDArray[np.bool_], is_unlabeled: NDArray[np.bool_]
+) -> tuple[FoundReading, ...]:
+    if opposition is None:
+        return ()
+    first = is_unlabeled[unseen]
+    return tuple(
+        FoundReading(chr(ord("A") + number % 26), float(fit), said[first], said[~first])
+        for number, (said, fit) in enumerate(zip(opposition.said, opposition.fits, strict=True))
+    )
+
+
+def _clusters(whole: NDArray[np.float32], codes: NDArray[np.int64], problem: Problem) -> tuple[Cluster, ...]:
+    n, m, t = len(problem.labeled), len(problem.unlabeled), len(problem.target)
+    labels = problem.labels
+    share = n / (n + m + t)
+    count = int(codes.max()) + 1
+    out = []
+    for number in range(count):
+        rows = np.flatnonzero(codes == number)
+        centre = whole[rows].mean(axis=0) if len(rows) else whole.mean(axis=0)
+        target = rows[rows >= n + m]
+        order = np.argsort(((whole[target] - centre) ** 2).sum(axis=1), kind="stable")
+        typical = (target[order] - n - m)[:_TYPICAL]
+        ours = rows[rows < n]
+        fewer = float(stats.binom.cdf(len(ours), len(rows), share)) if len(rows) else 1.0
+        is_unseen = fewer < _SURE / count and len(ours) < share * len(rows) / 2
+        out.append(
+            Cluster(
+                number=number,
+                labeled=len(ours),
+                unlabeled=int(((rows >= n) & (rows < n + m)).sum()),
+                target=len(target),
+                classes=tuple(
+                    int(each) for each in np.bincount(labels[ours], minlength=len(problem.classes))
+                ),
+                is_unseen=is_unseen,
+                medoid=int(typical[0]) if len(typical) else None,
+                typical=tuple(int(each) for each in typical),
+            )
+        )
+    return tuple(out)
+
+
+def _plain(rate: MixRate) -> dict[str, float]:
+    return {"share": rate.share, "low": rate.low, "high": rate.high}
+
+
+def _sentences(
+    score: float, novelty: float, contradiction: float, rate: MixRate, readings: int
+) -> tuple[str, ...]:
+    if novelty < ALARM:
+        return ("Unlabeled rows look like labeled ones: nothing in them makes the labels ambiguous.",)
+    said = (
+        f"About {rate.share:.0%} of the unlabeled rows ({rate.low:.0%} to {rate.high:.0%}) are of kinds that "
+        "the labels never show."
+    )
+    if score >= ALARM:
+        return said, (
+            f"{readings} readings of the labels fit them all and contradict each other on such rows: the "
+            "labels are ambiguous, and only answers about such rows can settle it."
+        )
+    return said, (
+        "They do not make the labels ambiguous as far as can be told: no two simple readings that fit the "
+        "labels contradict each other on them. The rows differ in another way, by noise or light, say."
+    )
