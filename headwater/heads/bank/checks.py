@@ -79,11 +79,21 @@ def check_specs(specs: Sequence[HeadSpec], target: NDArray[np.int64], dim: int, 
             if rows is not None and (id(rows), what) not in seen:
                 _check_rows(rows, len(target), what)
                 seen.add((id(rows), what))
+        members = 1
+        if spec.coupling is not None:
+            _check_rows(spec.coupling.rows, len(target), "the rows of a coupling")
+            members = spec.coupling.members
+            known = np.unique(target[spec.rows.index]).size
+            if known < n_classes:
+                raise RequestError(
+                    f"heads that are tied to each other need labeled rows of all {n_classes} classes, and "
+                    f"there are rows of {known}"
+                )
         _check_numbers(spec)
         _check_classes(spec, target, seen)
         for head, what in ((spec.start, "starting head"), (spec.anchor, "anchor")):
             if head is not None:
-                _check_head(head, what, (n_classes, dim))
+                _check_head(head, what, (members * n_classes, dim))
         if spec.minibatch is not None:
             _check_minibatch(spec, spec.minibatch)
         elif not spec.is_plain:

@@ -26,6 +26,7 @@ from headwater.heads.objectives.build import Layout, kind_of, objective_of
 from headwater.heads.objectives.joint import JointObjective
 from headwater.heads.solvers.general import Problem, solve_general
 from headwater.heads.solvers.preconditioner import Directions
+from headwater.heads.specs.coupling import as_set, members_of
 from headwater.heads.specs.head import LinearHead
 from headwater.heads.specs.spec import HeadSpec, Rows
 
@@ -40,18 +41,41 @@ def train_general(
     """One head per spec, in order; what `checks` refuses must not come here."""
     groups: dict[Hashable, list[HeadSpec]] = defaultdict(list)
     unique: dict[Rows, Rows] = {}
+    seen = _seen(specs)
     for spec in specs:
-        if spec.rows not in unique:
-            unique[spec.rows] = Rows(np.unique(spec.rows.index))
-        groups[unique[spec.rows], spec.scaler_rows, present(spec, target).tobytes()].append(spec)
+        rows = seen[spec]
+        if rows not in unique:
+            unique[rows] = Rows(np.unique(rows.index))
+        tied = None if spec.coupling is None else spec.coupling.members
+        key = unique[rows], spec.scaler_rows, present(spec, target).tobytes(), tied
+        groups[key].append(spec)
     trained: dict[HeadSpec, LinearHead] = {}
     for members in groups.values():
-        rows, classes = unique[members[0].rows], present(members[0], target)
+        rows, classes = unique[seen[members[0]]], present(members[0], target)
         codes = codes_of(target[rows.index], classes)
         layout = Layout(rows, codes, classes, columns=1 if n_classes == 2 else len(classes))
         prepared = workspace.prepare(rows, members[0].scaler_rows)
         trained.update(zip(members, _solve(prepared, layout, n_classes, members), strict=True))
     return [trained[spec] for spec in specs]
+
+
+def _seen(specs: Sequence[HeadSpec]) -> dict[HeadSpec, Rows]:
+    """The rows that each spec is solved on; sets tied on the same rows share the union of all they see.
+
+    Their own labeled rows differ in few, as those held out, and weigh nothing where they are not a set's.
+    """
+    together: dict[Rows, list[HeadSpec]] = defaultdict(list)
+    seen = {}
+    for spec in specs:
+        if spec.coupling is None:
+            seen[spec] = spec.rows
+        else:
+            together[spec.coupling.rows].append(spec)
+    for tied, members in together.items():
+        parts = {spec.rows: spec.rows.index for spec in members}
+        union = Rows(np.unique(np.concatenate([tied.index, *parts.values()])))
+        seen.update(dict.fromkeys(members, union))
+    return seen
 
 
 @dataclass(frozen=True)
@@ -85,7 +109,8 @@ def _solve(prepared: Prepared, layout: Layout, n_classes: int, specs: Sequence[H
     room = _ROOM
     for spec in (spec for members in kinds.values() for spec in members):
         seen = len(spec.rows) if spec.mixing is not None else rows
-        needed = layout.columns * (_LOGITS * seen + _STEPS * dim) * coordinates.x.element_size()
+        columns = layout.columns * (1 if spec.coupling is None else spec.coupling.members)
+        needed = columns * (_LOGITS * seen + _STEPS * dim) * coordinates.x.element_size()
         if batches[-1] and needed > room:
             batches.append([])
             room = _ROOM
@@ -115,8 +140,9 @@ def _solve_together(
     coordinates: _Coordinates, prepared: Prepared, frame: Frame, layout: Layout, specs: Sequence[HeadSpec]
 ) -> list[LinearHead]:
     x = coordinates.x
-    anchor, _, free = frame.fold_all([spec.anchor for spec in specs])
-    weight, bias, _ = frame.fold_all([spec.start or spec.anchor for spec in specs])
+    members = 1 if specs[0].coupling is None else specs[0].coupling.members
+    anchor, _, free = _folded(frame, [spec.anchor for spec in specs], members)
+    weight, bias, _ = _folded(frame, [spec.start or spec.anchor for spec in specs], members)
     near = torch.tensor(anchor, device=x.device).to(x.dtype)
     offset = None
     if not free.all():
@@ -137,7 +163,22 @@ def _solve_together(
     weights = anchor + coordinates.out(solved.weight).double().cpu().numpy()
     biases = solved.bias.double().cpu().numpy()
     convex = problem.objective.flags("is_convex").tolist()
-    return [
-        frame.unfold(weights[:, :, h], biases[:, h], record(solved, h, spec, convex=convex[h]))
-        for h, spec in enumerate(specs)
+    out = []
+    for h, spec in enumerate(specs):
+        ending = record(solved, h, spec, convex=convex[h])
+        blocks = zip(np.split(weights[:, :, h], members, 1), np.split(biases[:, h], members), strict=True)
+        out.append(as_set([frame.unfold(weight, bias, ending) for weight, bias in blocks]))
+    return out
+
+
+def _folded(
+    frame: Frame, heads: Sequence[LinearHead | None], members: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
+    """See `Frame.fold_all`; the columns of sets are their members', one after the other."""
+    split = [None if head is None else members_of(head, members) for head in heads]
+    blocks = [
+        frame.fold_all([None if parts is None else parts[member] for parts in split])
+        for member in range(members)
     ]
+    weights, biases, missing = zip(*blocks, strict=True)
+    return np.concatenate(weights, axis=1), np.concatenate(biases), missing[0]

@@ -78,7 +78,10 @@ class HeadBank:
         wanted = list(dict.fromkeys(specs))
         check_specs(wanted, self._target, self._dim, self._n_classes)
         indices = [
-            rows.index for spec in wanted for rows in (spec.rows, spec.scaler_rows) if rows is not None
+            rows.index
+            for spec in wanted
+            for rows in (spec.rows, spec.scaler_rows, spec.coupling.rows if spec.coupling else None)
+            if rows is not None
         ]
         used = np.zeros(len(self._target), dtype=bool)
         for index in indices:

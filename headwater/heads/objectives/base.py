@@ -94,6 +94,13 @@ class InvarianceOf(Protocol):
         """The value (H,) float64 and its derivative by the logits (n, K, H), a new tensor."""
         ...
 
+    def curvature(self, z: Tensor) -> Tensor | None:
+        """About the mean over rows of its second derivative by a row's logits, (H, K, K) float64.
+
+        For a metric only; None where `steep` says it, or nothing does.
+        """
+        ...
+
     def steep(self, z: Tensor) -> Tensor | None:
         """Directions (n, K, H, r) whose squares add up to about its second derivative by the logits.
 
@@ -296,7 +303,7 @@ class Objective:
     def curvature(self, z: Tensor) -> Tensor:
         """About the mean over rows of the second derivative by a row's logits, (H, K, K) float64.
 
-        For preconditioning: a sample of rows is enough, and the invariance is left out. A share of the
+        For preconditioning: a sample of rows is enough, and of the invariance what it says. A share of the
         squared derivatives is added, since where rows are far on the wrong side, the loss has a slope and
         hardly any curvature, which would make first steps endless.
         """
@@ -310,14 +317,19 @@ class Objective:
             slope = self.loss.at(seen[part], rows)[1].double().permute(2, 0, 1)  # heads, rows, columns
             weighted = slope * by_slope[part].T.unsqueeze(2)
             total += weighted.transpose(1, 2) @ slope
-        return total / weights.sum(0).clamp_min(1e-30).view(-1, 1, 1)
+        mean = total / weights.sum(0).clamp_min(1e-30).view(-1, 1, 1)
+        more = None if self.invariance is None else self.invariance.curvature(z)
+        return mean if more is None else mean + more
 
     def by_row(self, z: Tensor) -> Tensor | None:
         """What `curvature` adds up of all rows, before it divides by their weights: (n, H) float64.
 
-        None where it is no number for each row of the features: of several classes, or of mixtures.
+        None where it is no number for each row of the features: of several classes, of mixtures, or where an
+        invariance adds to it.
         """
-        if self.mixtures is not None:
+        if self.mixtures is not None or (
+            self.invariance is not None and self.invariance.curvature(z) is not None
+        ):
             return None
         weights, by_slope = self._weighing(z)
         curved = self.loss.by_row(z, weights)

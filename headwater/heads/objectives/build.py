@@ -28,7 +28,9 @@ from headwater.heads.objectives.base import (
     RowWeights,
     WeightedMean,
 )
+from headwater.heads.objectives.couplings import check_coupling, tied, tied_as
 from headwater.heads.objectives.invariance import invariance_of
+from headwater.heads.objectives.members import MembersLoss
 from headwater.heads.objectives.risk import risk_of
 from headwater.heads.objectives.rowloss import FocalShape, Logarithm, MixedLoss, PowerShape, Shape, ShapedLoss
 from headwater.heads.specs.criterion import CrossEntropy, Focal, GeneralizedCrossEntropy, GroupRisk, Loss
@@ -58,6 +60,7 @@ def kind_of(spec: HeadSpec) -> Hashable:
         isinstance(spec.risk, GroupRisk) and spec.risk.share is None,
         None if spec.invariance is None else spec.invariance.kind,
         spec.mixing is not None,
+        None if spec.coupling is None else tied_as(spec.coupling),
     )
 
 
@@ -69,6 +72,8 @@ def check_criterion(spec: HeadSpec, n_classes: int) -> None:
             "out the other parts or use l2"
         )
     _check_loss(spec.loss, n_classes)
+    if spec.coupling is not None:
+        check_coupling(spec, n_classes)
     if spec.mixing is not None:
         if spec.invariance is not None:
             raise RequestError("mixed rows belong to no one group; leave out the mixing or the invariance")
@@ -177,7 +182,11 @@ class _Builder:
     def _loss(self) -> tuple[RowLoss, Mixtures | None]:
         target = self._tensor(self.layout.target)
         if not self.mixed:
-            return self._shaped(target), None
+            shaped = self._shaped(target)
+            coupling = self.specs[0].coupling
+            if coupling is None:
+                return shaped, None
+            return MembersLoss(shaped, coupling.members, self._own()), None
         chosen, column = self._columns([spec.mixing for spec in self.specs])
         mixings = [mixing for number in chosen if (mixing := self.specs[number].mixing) is not None]
         place = self._place(self.specs[0])
@@ -187,6 +196,17 @@ class _Builder:
         shares = self._tensor(share).to(self.dtype)
         loss = MixedLoss(self._shaped(target[own]), self._shaped(target[partner][:, column]), shares, column)
         return loss, Mixtures(own, partner, shares, column)
+
+    def _own(self) -> Tensor | None:
+        """The rows (n, H) that only the first member of each set has to fit; None where there are none."""
+        marks = [None if spec.coupling is None else spec.coupling.own for spec in self.specs]
+        if all(each is None for each in marks):
+            return None
+        own = np.zeros((len(self.layout.rows), len(self.specs)), dtype=bool)
+        for number, (spec, each) in enumerate(zip(self.specs, marks, strict=True)):
+            if each is not None:
+                own[self._place(spec)[each.values > 0], number] = True
+        return self._tensor(own)
 
     def _shaped(self, target: Tensor) -> ShapedLoss:
         losses = [spec.loss for spec in self.specs]
@@ -223,9 +243,17 @@ class _Builder:
         return risk_of(risks, weights, self._codes(groups, "risk") if groups else None)
 
     def _invariance(self, weights: RowWeights) -> InvarianceOf | None:
+        if self.specs[0].coupling is not None:
+            return tied(self.specs, self.layout.rows, self._priors(weights), self.dtype)
         asked = [spec.invariance for spec in self.specs if spec.invariance is not None]
         if not asked:
             return None
         codes = self._codes([each.groups for each in asked], "invariance")
         target = self._tensor(self.layout.target)
         return invariance_of(asked, weights, codes, target, self.layout.columns)
+
+    def _priors(self, weights: RowWeights) -> Tensor:
+        """The classes' shares of the rows by weight, (classes, H) float64."""
+        count = max(2, self.layout.columns)
+        labels = torch.nn.functional.one_hot(self._tensor(self.layout.target).clamp(0, count - 1), count)
+        return (labels.double().T @ weights.values.double())[:, weights.column]

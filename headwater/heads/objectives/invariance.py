@@ -285,6 +285,10 @@ class Penalties:
             derivative[:, :, heads] = part
         return value, derivative
 
+    def curvature(self, z: Tensor) -> Tensor | None:
+        """See InvarianceOf: its few steep directions say it."""
+        return None
+
     def steep(self, z: Tensor) -> Tensor | None:
         """See InvarianceOf."""
         made = [(groups, heads, self.kind.steep(seen, groups)) for groups, heads, seen in self._each(z)]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from headwater.errors import RequestError
+from headwater.heads.specs.coupling import Coupling
 from headwater.heads.specs.criterion import PLAIN, Invariance, Loss, Mixing, Risk
 from headwater.heads.specs.hashed import Codes, Rows, Weights
 
@@ -74,8 +75,10 @@ class HeadSpec:
     multiplied by the inverse fourth root of their covariance (`bank.whitening`); for plain L2 heads alone.
     `tolerance`: stop when the gap to the optimum, relative to the objective, is certified or estimated below
     it; the convergence record says which, and for a loss that is not convex, that the optimum is a local one.
-    `start` warm-starts. `minibatch` None solves to the tolerance. RequestError where there are no rows, or
-    where weights, groups or partners are not as many as the rows; the bank checks their values.
+    `coupling` makes it a set of heads that are tied to each other, which comes out as one head with a block
+    of classes for each member. `start` warm-starts. `minibatch` None solves to the tolerance. RequestError
+    where there are no rows, or where weights, groups or partners are not as many as the rows; the bank checks
+    their values.
     """
 
     rows: Rows
@@ -88,6 +91,7 @@ class HeadSpec:
     anchor: LinearHead | None = None
     scaler_rows: Rows | None = None
     half_whitened: bool = False
+    coupling: Coupling | None = None
     start: LinearHead | None = None
     minibatch: Minibatch | None = None
     tolerance: float = SETTLING
@@ -106,6 +110,7 @@ class HeadSpec:
             ("groups of the risk", getattr(self.risk, "groups", None)),
             ("groups of the invariance", self.invariance.groups if self.invariance else None),
             ("partners of the mixing", self.mixing.partner if self.mixing else None),
+            ("marks of the coupling", self.coupling.own if self.coupling else None),
         )
         for name, part in parts:
             if part is not None and len(part) != len(self.rows):
@@ -122,5 +127,6 @@ class HeadSpec:
             and self.risk is None
             and self.invariance is None
             and self.mixing is None
+            and self.coupling is None
             and self.minibatch is None
         )
