@@ -44,6 +44,7 @@ class BrowserOracle:
         self._question: Question | None = None
         self._deadline = 0.0
         self._answered: list[tuple[Question, int]] = []
+        self._pictures: dict[int, bytes] = {}
         self._over: str | None = None
         self._outcome = _ENDED
         self._told: set[int] = set()
@@ -52,12 +53,14 @@ class BrowserOracle:
     def recall(self, question: Question, code: int) -> None:
         """Show a question that was answered in an earlier run, among those answered."""
         with self._changed:
+            self._keep(question)
             self._answered.append((question, code))
             self._version += 1
 
     def ask(self, question: Question) -> int:
         """The code that was clicked; OracleError on Ctrl-C, and when time is up."""
         with self._changed:
+            self._keep(question)
             self._question, self._over = question, None
             self._deadline = time.monotonic() + self._timeout
             self._version += 1
@@ -109,10 +112,7 @@ class BrowserOracle:
 
     def picture(self, item: int) -> bytes | None:
         """The picture of a row that is or was asked about, as a PNG file."""
-        with self._changed:
-            seen = [each for each, _ in self._answered] + [self._question] * (self._question is not None)
-        found = next((each.picture for each in seen if each is not None and each.item == item), None)
-        return None if found is None else png(found)
+        return self._pictures.get(item)
 
     def answer(self, item: int, code: int) -> bool:
         """Take an answer from the page; False where that is no longer, or was never, asked."""
@@ -137,6 +137,10 @@ class BrowserOracle:
             "decides": question.speaks_for,
             "seconds": max(0, round(self._deadline - time.monotonic())),
         }
+
+    def _keep(self, question: Question) -> None:
+        if question.picture is not None:
+            self._pictures[question.item] = png(question.picture)
 
     def _serve(self) -> None:
         if self._server is None:

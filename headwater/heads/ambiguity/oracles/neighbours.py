@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,7 +48,7 @@ def notes_on(problem: Problem, item: int, answers: Mapping[int, int] | None = No
     return tuple(notes)
 
 
-def _distances(rows: NDArray[np.float32], row: NDArray[np.float32]) -> NDArray[np.float64]:
+def _distances(rows: NDArray[np.floating[Any]], row: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
     return np.asarray(np.linalg.norm(rows - row, axis=1), dtype=np.float64)
 
 

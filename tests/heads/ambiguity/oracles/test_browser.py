@@ -37,6 +37,7 @@ class Visited:
         self._address = ""
         self.oracle = BrowserOracle(classes, timeout=timeout, visit=self._visit)
         self._pool = ThreadPoolExecutor(1)
+        self.http = httpx
 
     def _visit(self, address: str) -> None:
         self._address = address
@@ -101,8 +102,9 @@ def wait_for(page: Any, text: str) -> None:
     page.get_by_role("heading", name=text).wait_for()
 
 
-SHOWN = """() => {
+SHOWN = """async () => {
   const image = document.getElementById("image"), canvas = document.createElement("canvas");
+  await image.decode();
   canvas.width = image.naturalWidth; canvas.height = image.naturalHeight;
   const context = canvas.getContext("2d");
   context.drawImage(image, 0, 0);
@@ -249,20 +251,23 @@ def waiting() -> Iterator[Visited]:
     """A question about row 5 that nobody answers."""
     with visited() as asked:
         asked.start(lambda: asked.oracle.ask(question(5)))
+        asked.http = httpx.Client()
         yield asked
+        asked.http.close()
 
 
-def send(address: str, content: object, **headers: str) -> int:
-    return httpx.post(f"{address}answer", json=content, headers=headers).status_code
+def send(asked: Visited, content: object, address: str | None = None, **headers: str) -> int:
+    place = f"{address or asked.address}answer"
+    return asked.http.post(place, json=content, headers=headers).status_code
 
 
 def test_only_who_knows_the_address_is_answered(waiting: Visited) -> None:
     parts = urlsplit(waiting.address)
     assert (parts.hostname, len(parts.path) > 30) == ("127.0.0.1", True)
     for path in ("/", "/guess/", f"{parts.path[:-2]}x/", "/favicon.ico"):
-        assert httpx.get(f"http://{parts.netloc}{path}").status_code == 404
-        assert send(f"http://{parts.netloc}{path}", {"item": 5, "code": 0}) in (404, 405)
-    found = httpx.get(waiting.address)
+        assert waiting.http.get(f"http://{parts.netloc}{path}").status_code == 404
+        assert send(waiting, {"item": 5, "code": 0}, f"http://{parts.netloc}{path}") in (404, 405)
+    found = waiting.http.get(waiting.address)
     assert found.status_code == 200
     policy = found.headers["content-security-policy"]
     assert policy.startswith("default-src 'none'; script-src 'nonce-")
@@ -270,7 +275,7 @@ def test_only_who_knows_the_address_is_answered(waiting: Visited) -> None:
     assert found.headers["cache-control"] == "no-store"
     assert found.headers["referrer-policy"] == "no-referrer"
     assert found.text.count(policy.split("'nonce-")[1].split("'")[0]) == 1
-    assert httpx.get(waiting.address).headers["content-security-policy"] != policy
+    assert waiting.http.get(waiting.address).headers["content-security-policy"] != policy
     assert "access-control-allow-origin" not in found.headers
 
 
@@ -287,16 +292,16 @@ def test_only_who_knows_the_address_is_answered(waiting: Visited) -> None:
     ],
 )
 def test_other_pages_can_neither_read_nor_answer(waiting: Visited, headers: dict[str, str]) -> None:
-    assert send(waiting.address, {"item": 5, "code": 0}, **headers) == 403
+    assert send(waiting, {"item": 5, "code": 0}, **headers) == 403
     for part in ("state?page=1&known=0", "picture/5.png", "style.css"):
-        assert httpx.get(waiting.address + part, headers=headers).status_code == 403
+        assert waiting.http.get(waiting.address + part, headers=headers).status_code == 403
 
 
 def test_a_link_may_open_the_page_but_not_under_another_name(waiting: Visited) -> None:
     followed = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate"}
-    assert httpx.get(waiting.address, headers=followed).status_code == 200
-    assert httpx.get(waiting.address, headers={**followed, "host": "evil.example"}).status_code == 403
-    assert send(waiting.address, {"item": 5, "code": 0}, **followed) == 403
+    assert waiting.http.get(waiting.address, headers=followed).status_code == 200
+    assert waiting.http.get(waiting.address, headers={**followed, "host": "evil.example"}).status_code == 403
+    assert send(waiting, {"item": 5, "code": 0}, **followed) == 403
 
 
 @pytest.mark.parametrize(
@@ -313,27 +318,27 @@ def test_a_link_may_open_the_page_but_not_under_another_name(waiting: Visited) -
     ],
 )
 def test_what_is_no_answer_is_refused(waiting: Visited, content: object, status: int) -> None:
-    assert send(waiting.address, content) == status
-    assert httpx.get(f"{waiting.address}state").json()["question"]["item"] == 5
+    assert send(waiting, content) == status
+    assert waiting.http.get(f"{waiting.address}state").json()["question"]["item"] == 5
 
 
 def test_a_form_of_another_page_is_no_answer(waiting: Visited) -> None:
     for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data"):
-        found = httpx.post(
+        found = waiting.http.post(
             f"{waiting.address}answer", content='{"item": 5, "code": 0}', headers={"content-type": kind}
         )
         assert found.status_code == 415
-    assert httpx.get(f"{waiting.address}answer").status_code == 405
-    assert httpx.get(f"{waiting.address}picture/6.png").status_code == 404
+    assert waiting.http.get(f"{waiting.address}answer").status_code == 405
+    assert waiting.http.get(f"{waiting.address}picture/6.png").status_code == 404
 
 
 def test_nothing_listens_before_the_first_question_or_after_the_end() -> None:
     with visited() as asked:
         answer = asked.start(lambda: asked.oracle.ask(question(5)))
         address = asked.address
-        assert send(address, {"item": 5, "code": 1}) == 200
+        assert send(asked, {"item": 5, "code": 1}) == 200
         assert answer.result(10) == 1
-        assert send(address, {"item": 5, "code": 0}) == 409
+        assert send(asked, {"item": 5, "code": 0}) == 409
         asked.oracle.close(OUTCOME)
         with pytest.raises(httpx.ConnectError):
             httpx.get(address)
