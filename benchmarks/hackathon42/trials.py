@@ -128,18 +128,21 @@ def scanned(trial: Trial, made: Generated) -> dict[str, Any]:
 
 
 def perform(trial: Trial, names: Sequence[str], threads: int | None = None) -> list[dict[str, Any]]:
-    """The records of one trial by these methods."""
-    if threads is not None:
-        torch.set_num_threads(threads)
-    made = trial.generate()
-    told = {**asdict(trial), "name": made.name, "meant": made.features[made.meant]}
-    if trial.part == "scan":
-        return [{**told, "method": OURS, **scanned(trial, made)}]
-    return [{**told, "method": name, **attempt(trial, name, made)} for name in names]
+    """The records of one trial by these methods, on so many threads, or as many as are usual."""
+    usual = torch.get_num_threads()
+    torch.set_num_threads(threads or usual)
+    try:
+        made = trial.generate()
+        told = {**asdict(trial), "name": made.name, "meant": made.features[made.meant]}
+        if trial.part == "scan":
+            return [{**told, "method": OURS, **scanned(trial, made)}]
+        return [{**told, "method": name, **attempt(trial, name, made)} for name in names]
+    finally:
+        torch.set_num_threads(usual)
 
 
 def perform_all(
-    trials: Iterable[Trial], peers: Sequence[str], kept: Path | None, workers: int = 1
+    trials: Iterable[Trial], peers: Sequence[str], kept: Path | None = None, workers: int = 1
 ) -> Iterator[Record]:
     """The records of all trials; those found in the file `kept` are not tried again, new ones are added.
 
