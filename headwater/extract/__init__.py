@@ -31,7 +31,11 @@ _HOMES = {
     "backbone_names": "registry",
     "extract_features": "job",
     "find_backbone": "registry",
+    "PatchSettings": "patches",
+    "fit_patches": "patches",
     "open_source": "sources",
+    "patch_features": "patches",
+    "pixel_features": "components",
     "register_backbone": "registry",
     "unregister_backbone": "registry",
 }
@@ -39,6 +43,7 @@ _HOMES = {
 __all__ = [
     "Backbone",
     "ExtractReport",
+    "PatchSettings",
     "Preprocessing",
     "PretrainedWeights",
     "Progress",
@@ -46,7 +51,10 @@ __all__ = [
     "backbone_names",
     "extract_features",
     "find_backbone",
+    "fit_patches",
     "open_source",
+    "patch_features",
+    "pixel_features",
     "register_backbone",
     "unregister_backbone",
 ]

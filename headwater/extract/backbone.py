@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from headwater.extract.sources import Source
     from headwater.extract.transform import Preprocessing
 
 
@@ -33,7 +34,8 @@ class Backbone:
     its final linear layer, whose input is the feature; None where the network's output is the feature.
     `preprocessing` counts for weights that bring none of their own (a local file, `random`).
     `unused` are name prefixes of tensors that features never pass through, dropped from checkpoints;
-    `rename` brings old checkpoints' names up to date.
+    `rename` brings old checkpoints' names up to date. `fit` makes the backbone from the images of a source,
+    where there is no network to speak of before it has seen them.
     """
 
     name: str
@@ -45,3 +47,4 @@ class Backbone:
     default_weights: str | None = None
     unused: tuple[str, ...] = ()
     rename: Callable[[str], str] | None = None
+    fit: Callable[[Source], Backbone] | None = None

@@ -116,11 +116,13 @@ def extract_features(
     began = time.perf_counter()
     _check(views=views, batch_size=batch_size, workers=workers, rows_per_shard=rows_per_shard)
     place = choose_device(device)
-    computing = choose_precision(precision, place)
+    chosen = find_backbone(backbone) if isinstance(backbone, str) else backbone
+    # Contrasts are small differences, which bfloat16 cannot tell; whoever asks for it gets it.
+    computing = choose_precision("float32" if chosen.fit and precision == "auto" else precision, place)
     rows = open_source(source, path_column=path_column)
     said: Sequence[str] = getattr(rows, "notes", ())  # a source of one's own need not have any
     loaded = load_backbone(
-        find_backbone(backbone) if isinstance(backbone, str) else backbone,
+        chosen.fit(rows) if chosen.fit else chosen,
         weights,
         preprocessing=find_preprocessing(preprocessing) if isinstance(preprocessing, str) else preprocessing,
     )

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from headwater.errors import RequestError
-from headwater.extract import backbones_builtin, backbones_torchvision
+from headwater.extract import backbones_builtin, backbones_fitted, backbones_torchvision
 from headwater.extract.backbone import Backbone
 from headwater.printable import nearest
 
@@ -48,7 +48,9 @@ def unregister_backbone(name: str) -> None:
 
 def backbone_names() -> list[str]:
     """Every name that `find_backbone` takes, sorted; `timm:NAME` comes on top where timm is installed."""
-    return sorted({*_registered, *backbones_builtin.MAKERS, *backbones_torchvision.names()})
+    return sorted(
+        {*_registered, *backbones_builtin.MAKERS, *backbones_fitted.MAKERS, *backbones_torchvision.names()}
+    )
 
 
 def find_backbone(name: str) -> Backbone:
@@ -57,6 +59,8 @@ def find_backbone(name: str) -> Backbone:
         return _registered[name]()
     if name in backbones_builtin.MAKERS:
         return backbones_builtin.MAKERS[name]()
+    if name in backbones_fitted.MAKERS:
+        return backbones_fitted.MAKERS[name]()
     if name.startswith("timm:"):
         return backbones_builtin.timm_backbone(name.removeprefix("timm:"))
     if name in backbones_torchvision.names():

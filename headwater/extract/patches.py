@@ -1,0 +1,289 @@
+"""Features without pretraining: a dictionary of whitened patches of the images themselves, pooled.
+
+Arrays in memory go through here; images of a source go through the pipeline, as those of any backbone do, by
+`patch_backbone.py`. Nothing is cached here.
+
+The recipe is that of Coates and Ng ("Learning feature representations with k-means", 2012): patches are
+normalised by contrast and whitened, a dictionary is learned by spherical k-means, both signs of a patch's
+product with each atom are soft-thresholded, and averaged over regions. Dark, bright and noisy regions, which
+that normalisation hides, come back as pooled pixels and pooled energy.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from headwater.errors import RequestError
+from headwater.extract.components import (
+    Images,
+    batches,
+    check_images,
+    principal_directions,
+    run_network,
+    some_images,
+)
+
+_PATCHES = 50_000  # that a dictionary is learned from
+_ACTIVE = 0.2  # share of a patch's signed products that pass the threshold
+_CONTRAST_FLOOR = 0.3  # of the mean variance of a patch: fainter ones are not blown up to full contrast
+_WHITENING_FLOOR = 0.1  # of the mean variance of a direction, likewise
+_PIXEL_CELLS = 7  # pooled pixels per side of a tile
+_ENERGY_CELLS = 2
+_CHUNK_POSITIONS = 12_000  # so that a chunk's products stay in a core's cache
+
+
+@dataclass(frozen=True)
+class PatchSettings:
+    """What a dictionary is made of.
+
+    `size` is a patch's side in pixels, `atoms` the number of its filters, `cells` the regions per side of a
+    tile; tiles are the squares that an image splits into, such as the halves of one that is twice as wide as
+    high. With `free`, features are sums and maxima over tiles, so that images that show the same tiles in
+    another order have the same features; else tiles stand side by side. `components` principal components
+    are kept at most.
+    """
+
+    size: int = 6
+    atoms: int = 128
+    cells: int = 3
+    free: bool = False
+    components: int = 512
+
+
+class PatchNetwork(nn.Module):
+    """Images (n, channels, height, width) to features (n, dim); what was learned is in its buffers.
+
+    Made by `fit_patches`; as constructed, it has the right shapes and empty buffers.
+    """
+
+    filters: Tensor  # (channels * size * size, atoms), whitening and the patch's own mean folded in
+    offset: Tensor  # (atoms,)
+    threshold: Tensor  # ()
+    contrast: Tensor  # (): what is added to a patch's variance
+    noise: Tensor  # (): what is added to energies, so that their logarithm is finite
+    mean: Tensor  # (pooled,)
+    components: Tensor  # (pooled, dim), scales folded in
+
+    def __init__(self, shape: tuple[int, int, int], settings: PatchSettings, dim: int) -> None:
+        super().__init__()
+        self.shape, self.settings, self.dim = shape, settings, dim
+        channels, height, width = shape
+        side = min(height, width)
+        self.tiles = max(1, round(height / side)), max(1, round(width / side))
+        inputs = channels * settings.size**2
+        self.register_buffer("filters", torch.zeros(inputs, settings.atoms))
+        self.register_buffer("offset", torch.zeros(settings.atoms))
+        for name in ("threshold", "contrast", "noise"):
+            self.register_buffer(name, torch.ones(()))
+        self.register_buffer("mean", torch.zeros(sum(self.block_widths)))
+        self.register_buffer("components", torch.zeros(sum(self.block_widths), dim))
+
+    @property
+    def block_widths(self) -> tuple[int, ...]:
+        """How many pooled numbers there are of each sort: products, pixels, energies."""
+        channels, tiles = self.shape[0], self.tiles[0] * self.tiles[1]
+        copies = (2 if tiles > 1 else 1) if self.settings.free else tiles
+        per_tile = (
+            2 * self.settings.atoms * self.settings.cells**2,
+            channels * _PIXEL_CELLS**2,
+            channels * _ENERGY_CELLS**2,
+        )
+        return tuple(copies * width for width in per_tile)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Features (n, dim); equal parts of the variance come from products, pixels and energies."""
+        return (self.pooled(images) - self.mean) @ self.components
+
+    def pooled(self, images: Tensor) -> Tensor:
+        """The numbers that features are principal components of, (n, sum of `block_widths`)."""
+        if images.shape[1] > self.shape[0]:
+            images = images[:, : self.shape[0]]  # grey pictures that were decoded as three equal channels
+        images = images.contiguous()
+        positions = (images.shape[2] - self.settings.size + 1) * (images.shape[3] - self.settings.size + 1)
+        chunk = max(1, _CHUNK_POSITIONS // positions) if images.device.type == "cpu" else len(images)
+        products = torch.cat([self._products(part) for part in torch.split(images, chunk)])
+        blocks = products, self._pixels(images), self._energies(images)
+        return torch.cat([self._gathered(block) for block in blocks], dim=1)
+
+    def normalised_patches(self, images: Tensor) -> Tensor:
+        """Every patch, (n, rows * columns, channels * size * size), up to a constant: over its deviation."""
+        size, count = self.settings.size, self.filters.shape[0]
+        # Around each image's own mean, E[x²] - E[x]² loses no figures that matter, and is soon computed.
+        centred = images - images.mean(dim=(1, 2, 3), keepdim=True)
+        level = functional.avg_pool2d(centred, size, 1).mean(dim=1)
+        square = functional.avg_pool2d(centred.square(), size, 1).mean(dim=1)
+        scale = ((square - level.square()).clamp(min=0) + self.contrast).rsqrt()
+        windows = centred.unfold(2, size, 1).unfold(3, size, 1).permute(0, 2, 3, 1, 4, 5)
+        return (windows * scale[:, :, :, None, None, None]).reshape(len(images), -1, count)
+
+    def _products(self, images: Tensor) -> Tensor:
+        """(n, tiles, numbers): positive parts beyond the threshold, then negative ones, region by region."""
+        patches = self.normalised_patches(images)
+        count, positions, inputs = patches.shape
+        values = torch.addmm(-self.offset, patches.reshape(-1, inputs), self.filters)
+        values = values.view(count, positions, -1)
+        pool = self._pool(images)
+        # The mean of max(v, t) - t is that of the positive part of v - t, and costs a pass less.
+        above = torch.matmul(pool, values.clamp(min=self.threshold)) - self.threshold
+        below = -torch.matmul(pool, values.clamp_(max=-self.threshold)) - self.threshold
+        return torch.stack([above, below], dim=2).view(count, self.tiles[0] * self.tiles[1], -1)
+
+    def _pool(self, images: Tensor) -> Tensor:
+        """Which share of which region each patch is, (regions, positions); a region's rows sum to one."""
+        size, cells = self.settings.size, self.settings.cells
+        regions = []
+        for axis, tiles in ((2, self.tiles[0]), (3, self.tiles[1])):
+            length = images.shape[axis]
+            centres = (torch.arange(length - size + 1, device=images.device) + size / 2) / length
+            regions.append((centres * tiles * cells).long().clamp(max=tiles * cells - 1))
+        rows, columns = (each[:, None] if k == 0 else each[None] for k, each in enumerate(regions))
+        tile = rows // cells * self.tiles[1] + columns // cells
+        index = (tile * cells**2 + rows % cells * cells + columns % cells).flatten()
+        count = self.tiles[0] * self.tiles[1] * cells**2
+        chosen = functional.one_hot(index, count).T.to(images.dtype)
+        return chosen / chosen.sum(dim=1, keepdim=True).clamp(min=1)
+
+    def _pixels(self, images: Tensor) -> Tensor:
+        """(n, tiles, numbers): means over small squares."""
+        return self._by_tile(images, _PIXEL_CELLS)
+
+    def _energies(self, images: Tensor) -> Tensor:
+        """(n, tiles, numbers): logarithm of the mean size of what neighbours do not foretell, as noise is."""
+        inner = images[:, :, 1:-1, 1:-1]
+        sides = images[:, :, :-2, 1:-1] + images[:, :, 2:, 1:-1] + images[:, :, 1:-1, :-2]
+        sides = sides + images[:, :, 1:-1, 2:]
+        corners = images[:, :, :-2, :-2] + images[:, :, :-2, 2:] + images[:, :, 2:, :-2]
+        corners = corners + images[:, :, 2:, 2:]
+        residual = (4 * inner - 2 * sides + corners).abs() / 6
+        padded = functional.pad(residual, (1, 1, 1, 1), mode="replicate")
+        return torch.log(self._by_tile(padded, _ENERGY_CELLS) + self.noise)
+
+    def _by_tile(self, images: Tensor, cells: int) -> Tensor:
+        down, across = self.tiles
+        means = functional.adaptive_avg_pool2d(images, (down * cells, across * cells))
+        split = means.view(len(images), -1, down, cells, across, cells).permute(0, 2, 4, 1, 3, 5)
+        return split.reshape(len(images), down * across, -1)
+
+    def _gathered(self, block: Tensor) -> Tensor:
+        """(n, tiles, numbers) to (n, features): tiles side by side, or in no order."""
+        if not self.settings.free:
+            return block.flatten(1)
+        if block.shape[1] == 1:
+            return block[:, 0]
+        return torch.cat([block.sum(dim=1), block.amax(dim=1)], dim=1)
+
+
+def patch_features(
+    images: Images,
+    *,
+    fit_on: Images | None = None,
+    settings: PatchSettings | None = None,
+    seed: int = 0,
+    device: str | torch.device = "cpu",
+) -> NDArray[np.float32]:
+    """Features (n, dim) of float images (n, channels, height, width) in their own range of values.
+
+    The dictionary is learned from `fit_on`, or from the images themselves. The same arguments give the same
+    features. RequestError as `fit_patches` says.
+    """
+    network = fit_patches(images if fit_on is None else fit_on, settings=settings, seed=seed, device=device)
+    return run_network(network, images, device)
+
+
+def fit_patches(
+    images: Images,
+    *,
+    settings: PatchSettings | None = None,
+    seed: int = 0,
+    device: str | torch.device = "cpu",
+) -> PatchNetwork:
+    """Learn dictionary, scales and principal components from float images (n, channels, height, width).
+
+    RequestError where there are no such images, they are smaller than a patch, hold NaN or infinity, or show
+    nothing but even surfaces.
+    """
+    settings = settings or PatchSettings()
+    _check(images, settings)
+    random = np.random.default_rng(seed)
+    channels = 1 if images.shape[1] > 1 and bool((images == images[:, :1]).all()) else images.shape[1]
+    shape = (channels, int(images.shape[2]), int(images.shape[3]))
+    sample = some_images(images, random)
+    dim = min(settings.components, len(sample))
+    network = PatchNetwork(shape, settings, dim).requires_grad_(False).eval()
+    _learn_dictionary(network, images[:, :channels], random)
+    network.to(device)
+    with torch.no_grad():
+        parts = [network.pooled(torch.from_numpy(part).to(device)) for _, part in batches(sample)]
+        _learn_components(network, torch.cat(parts))
+    return network
+
+
+def _check(images: Images, settings: PatchSettings) -> None:
+    check_images(images)
+    if min(images.shape[2:]) < max(settings.size, 3):
+        raise RequestError(
+            f"images of {images.shape[2]} x {images.shape[3]} pixels are smaller than a patch of "
+            f"{settings.size} x {settings.size}; use the pixels themselves"
+        )
+
+
+def _learn_dictionary(network: PatchNetwork, images: Images, random: np.random.Generator) -> None:
+    """Whitening and atoms, folded into one filter per atom."""
+    import faiss  # noqa: PLC0415
+
+    size, atoms = network.settings.size, network.settings.atoms
+    rows, _, height, width = images.shape
+    where = [random.integers(0, each, _PATCHES) for each in (rows, height - size + 1, width - size + 1)]
+    windows = np.lib.stride_tricks.sliding_window_view(images, (size, size), axis=(2, 3))
+    patches = windows[where[0], :, where[1], where[2]].reshape(_PATCHES, -1).astype(np.float64)
+    patches -= patches.mean(axis=1, keepdims=True)
+    variance = (patches**2).mean(axis=1)
+    if not variance.mean() > 0:
+        raise RequestError("the images show nothing but even surfaces, which hold no patches to learn from")
+    contrast = _CONTRAST_FLOOR * variance.mean()
+    patches /= np.sqrt(variance + contrast)[:, None]
+    mean = patches.mean(axis=0)
+    patches -= mean
+    values, directions = np.linalg.eigh(patches.T @ patches / len(patches))
+    spread = np.sqrt(np.maximum(values, 0) + _WHITENING_FLOOR * values.mean())
+    whitening = directions / spread @ directions.T
+    white = (patches @ whitening).astype(np.float32)
+    clustering = faiss.Kmeans(
+        white.shape[1],
+        atoms,
+        niter=15,
+        spherical=True,
+        seed=int(random.integers(1, 2**31)),
+        max_points_per_centroid=len(white),
+    )
+    clustering.train(white)
+    centroids = np.asarray(clustering.centroids, dtype=np.float64)
+    filters = whitening @ centroids.T
+    filters -= filters.mean(axis=0)  # what takes the mean of a patch away
+    network.filters.copy_(torch.from_numpy(filters))
+    network.offset.copy_(torch.from_numpy(mean @ filters))
+    products = np.abs(white[:10_000] @ centroids.T)
+    network.threshold.fill_(float(np.quantile(products, 1 - 2 * _ACTIVE)))
+    network.contrast.fill_(float(contrast))
+    network.noise.fill_(float(1e-3 * np.sqrt(variance.mean())))
+
+
+def _learn_components(network: PatchNetwork, pooled: Tensor) -> None:
+    """Scales that give each sort of number the same variance in total, and principal components."""
+    mean = pooled.mean(dim=0)
+    centred = pooled - mean
+    scales = []
+    for block in torch.split(centred, list(network.block_widths), dim=1):
+        deviation = block.std(dim=0)
+        scale = 1 / (deviation + 0.05 * deviation.max() + 1e-12)
+        scales.append(scale / ((block * scale).square().sum(dim=1).mean().sqrt() + 1e-12))
+    scale = torch.cat(scales)
+    directions = principal_directions(centred * scale, network.dim)
+    network.mean.copy_(mean)
+    network.components.copy_(directions * scale[:, None])
