@@ -44,6 +44,7 @@ def test_sides_take_turns():
         ("dfr", 3),
         ("sweep", 6),
         ("inat", 17),
+        ("hackathon42", 4),
     ],
 )
 def test_a_benchmark_runs(name, claims, tmp_path, capsys):

@@ -11,7 +11,7 @@ from benchmarks.hackathon42.hidden import FAMILIES
 from benchmarks.hackathon42.judging import ALIKE, claims, tables
 from benchmarks.hackathon42.peers import PEERS
 from benchmarks.hackathon42.sets import PUBLISHED
-from benchmarks.hackathon42.trials import OURS, Trial, perform, perform_all
+from benchmarks.hackathon42.trials import OURS, Record, Trial, perform, perform_all
 from benchmarks.pacs import PAIRS
 
 PARTS = ("sets", "rates", "pacs", "scan")
@@ -60,7 +60,7 @@ def _with(trial: Trial, **changes: float) -> Trial:
 def measure(quick: bool, seeds: int) -> Result:
     """Try what the environment asks for, and judge it; `benchmarks.hackathon42.run` says how to ask."""
     if quick:
-        records = [record for trial in QUICK for record in perform(trial, [OURS], threads=1)]
+        records: list[Record] = [each for trial in QUICK for each in perform(trial, [OURS], threads=1)]
         return Result(tables(records), claims(records), ("Shrunk: the figures say nothing.",))
     parts = _listed("PARTS", PARTS)
     at_hand = [each for each in (*PUBLISHED, 999) if _is_at_hand(each)]

@@ -167,7 +167,9 @@ def perform_all(
 
 def _keep(records: list[dict[str, Any]], kept: Path | None) -> list[dict[str, Any]]:
     if kept is not None:
+        is_torn = kept.exists() and not kept.read_bytes().endswith(b"\n")
         with kept.open("a") as file:
+            file.write("\n" if is_torn else "")
             file.writelines(json.dumps(each) + "\n" for each in records)
             file.flush()
             os.fsync(file.fileno())
