@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 
-from headwater.errors import HeadwaterError, RequestError
+from headwater.errors import RequestError
 from headwater.report.gather import gather
 from headwater.report.page import render
+from headwater.report.placing import place_page
 from headwater.report.run import open_run
 from headwater.report.text import shown
-from headwater.store.files import write_whole
 
 FILE = "report.html"
-_MARK = re.compile(rb'<meta name="headwater-report" content="([0-9a-f]{64})">')
-_HEAD_BYTES = 4096  # the mark stands within the first bytes of a page
 
 
 def build_report(
@@ -41,29 +38,5 @@ def build_report(
         )
     place = opened.folder / FILE if out is None else Path(out)
     data = gather(opened, images)
-    if not replace:
-        _refuse_foreign(place, data.identity)
-    page = render(data)
-    try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise HeadwaterError(
-            f"cannot make the folder {shown(place.parent)!r}: {error.strerror}; "
-            "choose another place with --out"
-        ) from error
-    write_whole(place, page.encode("utf-8"))
+    place_page(render(data), place, data.identity, replace=replace)
     return place
-
-
-def _refuse_foreign(place: Path, identity: str) -> None:
-    if place.is_dir():
-        raise RequestError(f"{shown(place)!r} is a folder; give the name of a file in it")
-    if not place.exists():
-        return
-    with place.open("rb") as file:
-        mark = _MARK.search(file.read(_HEAD_BYTES))
-    if mark is None or mark[1].decode() != identity:
-        what = "is no headwater report" if mark is None else "is the report of another run"
-        raise RequestError(
-            f"{shown(place)!r} exists and {what}; choose another name with --out, or say --replace"
-        )

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-from importlib import resources
-
-from jinja2 import Environment, FunctionLoader, StrictUndefined
-from markupsafe import Markup
+from collections.abc import Callable
+from typing import Any
 
 from headwater.report import curves, words
 from headwater.report.data import GroupResult, MethodResult, ReportData
+from headwater.report.template import fill
 
-_NOTHING_ELSE = "base-uri 'none'; form-action 'none'"
 _LEVELS = 8  # shades of a heat-map cell above the plain one
 _DARKEST = 0.4  # the accuracy, as 1 - this share of errors, from which a cell is darkest
 
@@ -23,38 +19,27 @@ def render(data: ReportData) -> str:
     Everything from the data is escaped. The page asks the browser to load nothing: images are `data:` URIs,
     and its own policy forbids scripts and every address.
     """
-    files = resources.files("headwater.report")
-    style = (files / "page.css").read_text("utf-8")
-    environment = Environment(
-        loader=FunctionLoader(lambda name: (files / name).read_text("utf-8")),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(
-        percent=words.percent,
-        points=words.points,
-        span=words.span,
-        x=_x,
-        right=_right,
-        up=_up,
-        heat=_heat,
-        group=_group,
-        seconds=_seconds,
-        rate=_rate,
-        seen=_seen,
-        curve_axis=curves.axis,
-        band=curves.band,
-        line=curves.line,
-    )
-    template = environment.get_template("page.html")
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    return template.render(
+    filters: dict[str, Callable[..., Any]] = {
+        "percent": words.percent,
+        "points": words.points,
+        "span": words.span,
+        "x": _x,
+        "right": _right,
+        "up": _up,
+        "heat": _heat,
+        "group": _group,
+        "seconds": _seconds,
+        "rate": _rate,
+        "seen": _seen,
+        "curve_axis": curves.axis,
+        "band": curves.band,
+        "line": curves.line,
+    }
+    return fill(
+        "page.html",
+        ("page.css",),
+        filters,
         data=data,
-        # The style sheet is ours and holds no data; escaping would break its quotes and its hash.
-        style=Markup(style),
-        policy=f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'; {_NOTHING_ELSE}",
         headline=words.headline(data),
         answer=words.answer(data),
         warning=words.unconverged(data.methods),

@@ -92,7 +92,7 @@ def gather_evidence(
     kind_of[:n] = problem.labels
     classes = len(problem.classes)
     new = np.flatnonzero(unseen) + n if unseen is not None else np.empty(0, dtype=np.int64)
-    codes = _kinds(whole[new], readings, seed)
+    codes, names = _kinds(whole[new], readings, problem.classes, seed)
     kind_of[new] = classes + codes
     count = classes + (int(codes.max()) + 1 if len(codes) else 0)
     kinds = []
@@ -102,7 +102,7 @@ def gather_evidence(
         shown = rows if number < classes else rows[rows >= n + m]
         order = np.argsort(((whole[shown] - centre) ** 2).sum(axis=1), kind="stable")[:_TYPICAL]
         first = 0 if number < classes else n + m
-        name = str(problem.classes[number]) if number < classes else f"unseen {number - classes + 1}"
+        name = str(problem.classes[number]) if number < classes else names[number - classes]
         kinds.append(
             Kind(
                 name=name,
@@ -116,14 +116,19 @@ def gather_evidence(
     return Evidence(tuple(kinds), _differences(problem, new - n, readings), places, kind_of[picked], picked)
 
 
-def _kinds(rows: Floats, readings: Sequence[SaysOfUnseen], seed: int) -> Codes:
-    """Kinds of unseen rows: what the two foremost readings make of them, else clusters."""
+def _kinds(
+    rows: Floats, readings: Sequence[SaysOfUnseen], classes: Sequence[int | str], seed: int
+) -> tuple[Codes, list[str]]:
+    """Kinds of unseen rows, and names: what the two foremost readings make of them, else clusters."""
     if not len(rows):
-        return np.empty(0, dtype=np.int64)
+        return np.empty(0, dtype=np.int64), []
     if len(readings) >= 2:
         said = np.stack([np.concatenate([each.unlabeled, each.target]) for each in readings[:2]])
-        return np.asarray(np.unique(said, axis=1, return_inverse=True)[1].ravel(), dtype=np.int64)
-    return find_clusters(rows, seed=seed, counts=(2, 3, 4, 6)).codes
+        every, codes = np.unique(said, axis=1, return_inverse=True)
+        names = [f"unseen {classes[first]} / {classes[second]}" for first, second in every.T]
+        return np.asarray(codes.ravel(), dtype=np.int64), names
+    codes = find_clusters(rows, seed=seed, counts=(2, 3, 4, 6)).codes
+    return codes, [f"unseen {number + 1}" for number in range(int(codes.max()) + 1)]
 
 
 def _differences(problem: Problem, unseen: Codes, readings: Sequence[SaysOfUnseen]) -> tuple[Difference, ...]:

@@ -33,7 +33,8 @@ _PURITY = 0.8
 _ROUNDS = 2
 _SURE = 1e-3
 _TYPICAL = 8
-_OPPOSED = 3000
+# Not letters, which name the readings that questions are about.
+_ROMAN = ("I", "II", "III", "IV", "V", "VI", "VII", "VIII", "IX", "X")
 
 
 @dataclass(frozen=True)
@@ -167,7 +168,14 @@ def scan(
     found = find_clusters(whole, clusterer, seed=seed, device=device)
     clusters = _clusters(whole, found.codes, problem)
     ambiguous = opposition is not None and opposition.contradiction >= _CONTRADICTION
-    readings = _readings(opposition, unseen, is_unlabeled) if ambiguous else ()
+    readings: tuple[FoundReading, ...] = ()
+    if opposition is not None and ambiguous:
+        said = opposition.said
+        differs = (said != said[:1]).any(axis=0)
+        unseen = unseen.copy()
+        # Rows that all readings call the same are ordinary ones that the cut let through.
+        unseen[np.flatnonzero(unseen)[~differs]] = False
+        readings = _readings(said[:, differs], opposition.fits, is_unlabeled[unseen])
     contradiction = 0.0 if opposition is None else opposition.contradiction
     unlabeled, target = np.flatnonzero(unseen & is_unlabeled), np.flatnonzero(unseen & ~is_unlabeled) - m
     rates = [mix_rate(cut.labeled, cut.rest, strata, among=part) for part in (is_unlabeled, ~is_unlabeled)]
@@ -208,14 +216,12 @@ def _opposition(
 
 
 def _readings(
-    opposition: Opposition | None, unseen: NDArray[np.bool_], is_unlabeled: NDArray[np.bool_]
+    said: NDArray[np.int64], fits: NDArray[np.float64], is_unlabeled: NDArray[np.bool_]
 ) -> tuple[FoundReading, ...]:
-    if opposition is None:
-        return ()
-    first = is_unlabeled[unseen]
+    names = [*_ROMAN, *(str(number) for number in range(len(_ROMAN) + 1, len(said) + 1))]
     return tuple(
-        FoundReading(chr(ord("A") + number % 26), float(fit), said[first], said[~first])
-        for number, (said, fit) in enumerate(zip(opposition.said, opposition.fits, strict=True))
+        FoundReading(name, float(fit), codes[is_unlabeled], codes[~is_unlabeled])
+        for name, fit, codes in zip(names, fits, said, strict=False)
     )
 
 

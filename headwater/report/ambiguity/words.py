@@ -1,0 +1,99 @@
+"""The sentences of the page of an ambiguous data set, computed from its data."""
+
+from __future__ import annotations
+
+from headwater.printable import counted
+from headwater.report.ambiguity.data import AmbiguityData, Noticed, Outcome
+from headwater.report.words import listed, percent
+
+_SURE = 0.99
+
+
+def headline(data: AmbiguityData) -> str:
+    """What came of it, in one sentence."""
+    if data.outcome is None or not data.asked:
+        return _noticed(data)
+    questions = counted(len(data.asked), "answer")
+    if data.outcome.settled:
+        return f"{questions[:1].upper()}{questions[1:]} settled what the labels of {data.name} mean."
+    return f"{questions[:1].upper()}{questions[1:]} did not settle what the labels of {data.name} mean."
+
+
+def answer(data: AmbiguityData) -> str:
+    """What that comes to for the target rows, or what to do next."""
+    found = data.outcome
+    if found is None:
+        return next_step(data.noticed)
+    if found.accuracy is not None and found.before is not None:
+        return (
+            f"{percent(found.accuracy)} of the target rows are classed correctly; a head trained on the "
+            f"labeled rows alone has {percent(found.before)} right."
+        )
+    return f"{percent(found.expected.value)} of the target rows are expected to be classed correctly."
+
+
+def next_step(noticed: Noticed | None) -> str:
+    """What the scan advises."""
+    if noticed is None:
+        return ""
+    if not noticed.is_ambiguous:
+        return "A head trained on the labeled rows is as good a start as any; no question needs an answer."
+    return (
+        "More labeled rows of the same sort would not help: only the labels of rows of the unseen kinds tell "
+        "which reading is meant."
+    )
+
+
+def _noticed(data: AmbiguityData) -> str:
+    if data.noticed is None:
+        return f"What the labels of {data.name} mean was not asked."
+    if data.noticed.is_ambiguous:
+        return f"The labels of {data.name} do not say which feature is meant."
+    if data.noticed.novelty >= data.noticed.alarm:
+        return f"{data.name} has rows unlike the labeled ones, but its labels say what is meant."
+    return f"Nothing makes the labels of {data.name} ambiguous."
+
+
+def score(noticed: Noticed) -> str:
+    """The score in words."""
+    if noticed.is_ambiguous:
+        return "an alarm"
+    return "no alarm" if noticed.novelty < noticed.alarm else "no alarm: new, but not contradictory"
+
+
+def novelty(noticed: Noticed) -> str:
+    """What is new in the unlabeled rows."""
+    if noticed.novelty < noticed.alarm:
+        return (
+            "Labeled and unlabeled rows can hardly be told apart: what differs between them, chance would "
+            f"make in {percent(1 - noticed.novelty, 0)} of such sets."
+        )
+    unseen = [kind for kind in noticed.kinds if kind.is_unseen]
+    told = f": {counted(len(unseen), 'kind')}" if len(unseen) > 1 else ""
+    return (
+        f"About {percent(noticed.mix_rate.value, 0)} of the unlabeled rows and "
+        f"{percent(noticed.target_rate.value, 0)} of the target rows, the ones to be classed, are unlike "
+        f"any labeled row{told}."
+    )
+
+
+def readings(noticed: Noticed) -> str:
+    """What the labels may mean."""
+    fits = [percent(reading.fits) for reading in noticed.readings]
+    if not fits:
+        return ""
+    names = listed([f"reading {reading.name}" for reading in noticed.readings])
+    return (
+        f"{names[:1].upper()}{names[1:]} fit held-out labeled rows ({listed(fits)} right) and say different "
+        "things of the unseen kinds. Nothing in the labels prefers one of them."
+    )
+
+
+def beliefs(outcome: Outcome) -> str:
+    """Which reading is believed in the end."""
+    if not outcome.beliefs:
+        return ""
+    name, share = max(outcome.beliefs, key=lambda each: each[1])
+    rest = f"; that none of them is right, {percent(outcome.unexplained, 0)}"
+    sure = "all but sure" if share >= _SURE else f"believed with {percent(share, 0)}"
+    return f"Of {counted(len(outcome.beliefs), 'reading')}, {name} is {sure}{rest}."
