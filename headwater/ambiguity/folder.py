@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headwater.ambiguity.dataset import Dataset
-from headwater.ambiguity.items import common_layout, common_scale, survey
+from headwater.ambiguity.items import Survey, common_layout, common_scale, survey
 from headwater.ambiguity.labels import read_labels
 from headwater.ambiguity.pictures import array_pictures
 from headwater.errors import RequestError
@@ -41,6 +41,7 @@ def read_folder(folder: Path) -> Dataset:
     given = common_layout({name: raw[name] for name in (LABELED, UNLABELED, TARGET)})
     codes, classes = read_labels(LABELS, raw[LABELS], len(given[LABELED]))
     surveys = {name: survey(name, array) for name, array in given.items()}
+    check_varied(surveys.values())
     items = common_scale(given, surveys)
     hashes = {name: found.hashes for name, found in surveys.items()}
     unlabeled, notes = useful_unlabeled(items[UNLABELED], items[TARGET], hashes[UNLABELED], hashes[LABELED])
@@ -71,6 +72,14 @@ def useful_unlabeled(
             "every unlabeled row is one of the labeled rows, so only the target rows can show an ambiguity",
         )
     return unlabeled, ()
+
+
+def check_varied(surveys: Iterable[Survey]) -> None:
+    """RequestError where all rows of all files hold the same number everywhere."""
+    found = [each for each in surveys if len(each.hashes)]
+    low, high = min(each.low for each in found), max(each.high for each in found)
+    if low == high:
+        raise RequestError(f"every value of every row is {low:g}, so nothing tells the classes apart")
 
 
 def content_of(problem: Problem, hashes: Any) -> str:

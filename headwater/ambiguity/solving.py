@@ -13,19 +13,25 @@ from numpy.typing import NDArray
 
 from headwater.ambiguity.dataset import Dataset
 from headwater.ambiguity.datasets import open_dataset
+from headwater.ambiguity.features import Extraction, extract
 from headwater.ambiguity.labels import Label
 from headwater.ambiguity.oracles import Account, choose_oracle
+from headwater.ambiguity.reporting import check_report, write_solved
+from headwater.ambiguity.scanning import look_for_ambiguity
 from headwater.ambiguity.scoring import Advice, advise, find_set, set_named
 from headwater.ambiguity.submission import SUFFIX, check_new, submission_text, write_new
 from headwater.errors import HeadwaterError, RequestError
 from headwater.heads.ambiguity.budget import Budget
 from headwater.heads.ambiguity.dialogue import Exchange
 from headwater.heads.ambiguity.journal import Journal
+from headwater.heads.ambiguity.oracles.neighbours import notes_on
 from headwater.heads.ambiguity.questions import BudgetSpent, Oracle, Question
 from headwater.printable import counted
 
 if TYPE_CHECKING:
+    from headwater.extract import Progress
     from headwater.heads.ambiguity.resolve import Resolution
+    from headwater.heads.ambiguity.scan import Scan
 
 CONTEST_BUDGET = 5
 
@@ -41,6 +47,7 @@ class Solved:
     """
 
     dataset: Dataset
+    scan: Scan
     resolution: Resolution
     codes: NDArray[np.int64]
     exchanges: tuple[Exchange, ...]
@@ -49,6 +56,7 @@ class Solved:
     advice: Advice
     out: Path | None
     journal: Path | None
+    report: Path | None
     accuracy: float
     accuracy_before: float
     notes: tuple[str, ...] = ()
@@ -68,9 +76,20 @@ class Telling:
     """
 
     opened: Callable[[Dataset], None] = lambda dataset: None
+    extracting: Callable[[Progress], None] | None = None
+    scanned: Callable[[Scan], None] = lambda scan: None
     now: Callable[[str, int, int], None] = lambda step, done, of: None
     asking: Callable[[Question], None] = lambda question: None
     answered: Callable[[Question, Label, bool], None] = lambda question, label, earlier: None
+
+
+@dataclass(frozen=True, eq=False)
+class _Given:
+    """What the solver is given beside the problem."""
+
+    features: NDArray[np.float32] | None
+    budget: int
+    seed: int
 
 
 class _StoppedError(Exception):
@@ -83,6 +102,8 @@ def solve(
     oracle: Oracle | str | os.PathLike[str],
     budget: int = CONTEST_BUDGET,
     out: str | os.PathLike[str] | None = None,
+    report: str | os.PathLike[str] | None = None,
+    features: Extraction | None = None,
     seed: int = 0,
     exercise: int | None = None,
     username: str | None = None,
@@ -98,6 +119,8 @@ def solve(
         budget: how many different rows may be asked about, over all runs that share the journal.
         out: the CSV to write, never over a file that is there. Beside it, as OUT.journal, stands what was
             asked: the same call after a crash goes on from there and pays for nothing twice.
+        report: an HTML page of what was found, asked and settled; replaces an earlier one of this data set.
+        features: of which backbone, for images alone; None: what the solver makes of the images itself.
         seed: decides everything random.
         exercise: the contest's number of this data set, for the service and for the advice.
         username: of the service; None: what the environment says (`HEADWATER_REVEAL_USERNAME`).
@@ -116,6 +139,9 @@ def solve(
         check_new(place, SUFFIX)
     known_set = None if exercise is None else find_set(exercise)
     opened = dataset if isinstance(dataset, Dataset) else open_dataset(dataset)
+    page = None if report is None else Path(report)
+    if page is not None:
+        check_report(page, opened)
     told.opened(opened)
     answering, truth = choose_oracle(oracle, opened, Account(exercise, username, password))
     journal = None if place is None else place.with_name(f"{place.name}.journal")
@@ -124,15 +150,39 @@ def solve(
     earlier = _earlier(journal, opened)
     for each in earlier:
         told.answered(each.question, classes[each.answer], True)
-    resolution, exchanges = _resolved(opened, limited, budget, seed, told)
+    extracted = None if features is None else extract(opened, features, told.extracting)
+    told.now("scan", 0, 1)
+    seen = look_for_ambiguity(opened, extracted, seed)
+    told.scanned(seen)
+    outcome = ""
+    try:
+        resolution, exchanges = _resolved(opened, limited, _Given(extracted, budget, seed), told)
+        outcome = " ".join(resolution.sentences)
+    finally:
+        limited.close(outcome)  # a page that a browser shows must end, whatever happened
     codes = opened.for_all(resolution.labels)
     known_set = known_set or set_named(opened.name)
     advice = advise(resolution.expected_accuracy, known_set)
-    limited.close(resolution.sentences[0] if resolution.sentences else "")
+    accuracy = _accuracy(resolution.labels, truth)
+    before = _accuracy(resolution.before.argmax(axis=1), truth)
+    notes = (*opened.notes, *_beyond(budget))
     if place is not None:
         write_new(place, submission_text(codes, classes, opened.target_rows))
+    if page is not None:
+        write_solved(
+            page,
+            opened,
+            seen,
+            resolution,
+            [*earlier, *exchanges],
+            budget=budget,
+            advice=advice,
+            accuracies=(accuracy, before),
+            notes=notes,
+        )
     return Solved(
         dataset=opened,
+        scan=seen,
         resolution=resolution,
         codes=codes,
         exchanges=(*earlier, *exchanges),
@@ -141,9 +191,10 @@ def solve(
         advice=advice,
         out=place,
         journal=journal,
-        accuracy=_accuracy(resolution.labels, truth),
-        accuracy_before=_accuracy(resolution.before.argmax(axis=1), truth),
-        notes=(*opened.notes, *_beyond(budget)),
+        report=page,
+        accuracy=accuracy,
+        accuracy_before=before,
+        notes=notes,
     )
 
 
@@ -156,7 +207,7 @@ def _earlier(journal: Path | None, dataset: Dataset) -> list[Exchange]:
 
 
 def _resolved(
-    dataset: Dataset, limited: Budget, budget: int, seed: int, told: Telling
+    dataset: Dataset, limited: Budget, given: _Given, told: Telling
 ) -> tuple[Resolution, list[Exchange]]:
     """The resolution, and what was asked for it and not known before, by the data set's rows."""
     from headwater.heads.ambiguity.solve import solve as settle  # noqa: PLC0415
@@ -166,9 +217,10 @@ def _resolved(
     exchanges: list[Exchange] = []
 
     def ask(question: Question) -> int:
-        asked = replace(
-            question, item=int(dataset.items[question.item]), picture=dataset.picture(question.item)
-        )
+        row, picture = int(dataset.items[question.item]), dataset.picture(question.item)
+        answers = {place[row]: code for row, code in limited.answers.items()}
+        notes = question.notes if picture is not None else notes_on(problem, question.item, answers)
+        asked = replace(question, item=row, picture=picture, notes=notes)
         told.asking(asked)
         try:
             code = limited.ask(asked)
@@ -182,7 +234,15 @@ def _resolved(
 
     known = {place[row]: code for row, code in limited.answers.items()}
     try:
-        return settle(problem, ask, budget=budget, seed=seed, known=known, progress=told.now), exchanges
+        resolution = settle(
+            problem,
+            ask,
+            features=given.features,
+            budget=given.budget,
+            seed=given.seed,
+            known=known,
+            progress=told.now,
+        )
     except _StoppedError as stopped:
         (error,) = stopped.args
         again = "; the same command again goes on from there" if limited.answers else ""
@@ -190,6 +250,23 @@ def _resolved(
             f"no labels were written: after {counted(len(limited.answers), 'answer')} the oracle failed, as "
             f"{error}{again}"
         ) from error
+    return _without_answers(resolution) if not known and not exchanges else resolution, exchanges
+
+
+def _without_answers(resolution: Resolution) -> Resolution:
+    """Where nothing was answered, the labels of a head trained on the labeled rows, whatever they mean."""
+    labels = resolution.before.argmax(axis=1)
+    if (labels == resolution.labels).all():
+        return resolution
+    believed = resolution.probabilities[np.arange(len(labels)), labels]
+    sentence = "Without an answer, the labels are those of a head trained on the labeled rows alone."
+    return replace(
+        resolution,
+        labels=labels,
+        probabilities=resolution.before,
+        expected_accuracy=float(believed.mean()),
+        sentences=(*resolution.sentences, sentence),
+    )
 
 
 def _accuracy(codes: NDArray[np.int64], truth: NDArray[np.int64] | None) -> float:

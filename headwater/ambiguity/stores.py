@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headwater.ambiguity.dataset import Dataset
-from headwater.ambiguity.folder import useful_unlabeled
+from headwater.ambiguity.folder import check_varied, useful_unlabeled
 from headwater.ambiguity.items import survey
 from headwater.ambiguity.labels import Label
 from headwater.ambiguity.pictures import store_pictures
@@ -73,7 +73,9 @@ def read_store(place: Path, columns: Columns) -> Dataset:
         kind: np.asarray(store.features[kept], dtype=np.float32)
         for kind, kept in (("labeled", labeled), ("unlabeled", unlabeled), ("target", target))
     }
-    hashes = {kind: survey(f"{store.path} ({kind} rows)", items).hashes for kind, items in x.items()}
+    surveys = {kind: survey(f"{store.path} ({kind} rows)", items) for kind, items in x.items()}
+    check_varied(surveys.values())
+    hashes = {kind: found.hashes for kind, found in surveys.items()}
     rest, notes = useful_unlabeled(x["unlabeled"], x["target"], hashes["unlabeled"], hashes["labeled"])
     problem = Problem(
         x["labeled"], recode[codes[labeled]], rest, x["target"], tuple(names[code] for code in present)

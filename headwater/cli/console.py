@@ -84,6 +84,16 @@ def print_texts(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     console().print(table)
 
 
+def print_pairs(rows: Sequence[tuple[str, str]]) -> None:
+    """Names with what they come to, a line each; what is longer wraps beside its name."""
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, text in rows:
+        table.add_row(Text(name), Text(text))
+    console().print(table)
+
+
 def print_warnings(caught: Sequence[warnings.WarningMessage]) -> None:
     """Our own warnings, a line each, on standard error."""
     for warning in caught:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,9 +15,11 @@ import pytest
 import headwater.heads.ambiguity.solve as solver
 from headwater.ambiguity import open_dataset, solve
 from headwater.ambiguity.oracles import Account, choose_oracle
+from headwater.ambiguity.solving import Telling
 from headwater.errors import HeadwaterError, RequestError
 from headwater.heads.ambiguity.problem import Problem
 from headwater.heads.ambiguity.questions import BudgetSpent, OracleError, Question
+from headwater.heads.ambiguity.resolve import Resolution
 
 
 class Truth:
@@ -43,7 +44,7 @@ def plain_solver(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     def settle(
         problem: Problem, ask: Callable[[Question], int], *, budget: int, seed: int, known: Mapping[int, int],
         **rest: Any,
-    ) -> SimpleNamespace:  # fmt: skip
+    ) -> Resolution:  # fmt: skip
         seen.update(problem=problem, budget=budget, seed=seed, known=dict(known))
         answers = dict(known)
         for item in range(10, 20):
@@ -56,11 +57,19 @@ def plain_solver(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         labels = np.ones(len(problem.target), dtype=np.int64)
         for item, code in answers.items():
             labels[item] = code
-        return SimpleNamespace(
+        return Resolution(
+            probabilities=np.eye(2)[labels] * 0.8 + 0.1,
             labels=labels,
-            expected_accuracy=0.7,
-            before=np.eye(2)[np.zeros(len(labels), int)],
+            settled=True,
             sentences=("ok",),
+            exchanges=(),
+            beliefs={},
+            unexplained=0.0,
+            mix_rate=0.5,
+            expected_accuracy=0.7,
+            interval=(0.6, 0.8),
+            before=np.eye(2)[np.zeros(len(labels), int)],
+            seconds={},
         )
 
     monkeypatch.setattr(solver, "solve", settle)
@@ -91,13 +100,8 @@ def test_an_oracle_that_fails_leaves_no_file_and_the_same_call_goes_on(
     assert not out.exists()
     told: list[tuple[int, bool]] = []
     oracle = Truth()
-    telling = SimpleNamespace(
-        opened=lambda dataset: None,
-        now=lambda step, done, of: None,
-        asking=lambda question: None,
-        answered=lambda question, label, earlier: told.append((question.item, earlier)),
-    )
-    found = solve(folder, oracle=oracle, out=out, telling=telling)  # type: ignore[arg-type]
+    telling = Telling(answered=lambda question, label, earlier: told.append((question.item, earlier)))
+    found = solve(folder, oracle=oracle, out=out, telling=telling)
     assert plain_solver["known"] == {10: 0, 11: 1}
     assert oracle.asked == [12, 13, 14]
     assert told == [(10, True), (11, True), (12, False), (13, False), (14, False)]
@@ -122,8 +126,11 @@ def test_a_smaller_budget_asks_nothing_more_and_a_larger_one_the_rest(folder: Pa
 
 def test_a_budget_of_none_asks_nothing_and_a_negative_one_is_refused(folder: Path) -> None:
     oracle = Truth()
-    assert solve(folder, oracle=oracle, budget=0).exchanges == ()
-    assert oracle.asked == []
+    found = solve(folder, oracle=oracle, budget=0)
+    assert (found.exchanges, oracle.asked) == ((), [])
+    assert found.labels == [3] * 40  # those of a head that was trained on the labeled rows alone
+    assert found.resolution.expected_accuracy == pytest.approx(0.1)
+    assert "a head trained on the labeled rows alone" in found.resolution.sentences[-1]
     with pytest.raises(RequestError, match="a budget of -1 questions cannot be"):
         solve(folder, oracle=oracle, budget=-1)
 
@@ -152,6 +159,22 @@ def test_an_answer_outside_the_classes_is_not_taken(folder: Path, tmp_path: Path
     with pytest.raises(HeadwaterError, match="not a class code from 0 to 1"):
         solve(folder, oracle=oracle, out=tmp_path / "sub.csv")
     assert not (tmp_path / "sub.csv").exists()
+
+
+def test_a_report_is_written_and_replaces_only_one_of_the_same_data(folder: Path, tmp_path: Path) -> None:
+    page = tmp_path / "report.html"
+    assert solve(folder, oracle=Truth(), report=page).report == page
+    first = page.read_text(encoding="utf-8")
+    assert "halves" in first
+    assert solve(folder, oracle=Truth(), budget=0, report=page).report == page
+    assert page.read_text(encoding="utf-8") != first
+    page.write_text("<p>mine</p>", encoding="ascii")
+    oracle = Truth()
+    with pytest.raises(RequestError, match="is no report of this data set"):
+        solve(folder, oracle=oracle, report=page)
+    assert oracle.asked == []
+    with pytest.raises(RequestError, match=r"ends in \.html"):
+        solve(folder, oracle=oracle, report=tmp_path / "report.pdf")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,98 @@
+"""Features of a data set's images by a backbone, extracted once and kept in a store."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headwater.ambiguity.dataset import Dataset
+from headwater.errors import RequestError
+from headwater.pixels import byte_range, image_bytes
+from headwater.store import open_store
+
+if TYPE_CHECKING:
+    from headwater.extract import Progress
+    from headwater.heads.ambiguity.problem import Problem
+
+_KINDS = ("labeled", "unlabeled", "target")
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """Which features: those of `backbone` with `weights`, kept in the store at `store`.
+
+    Where `store` is None it is a place in the user's cache, found again by the images' content.
+    """
+
+    backbone: str
+    weights: str | None = None
+    store: Path | None = None
+    device: str = "auto"
+
+
+def extract(
+    dataset: Dataset, asked: Extraction, progress: Callable[[Progress], None] | None = None
+) -> NDArray[np.float32]:
+    """Features (n + m + t, dim) of labeled, unlabeled and target images; those there are already are read.
+
+    RequestError where the rows are no images, or the backbone cannot be had.
+    """
+    from headwater.extract import extract_features  # noqa: PLC0415
+
+    if not dataset.problem.are_images:
+        what = "features already" if dataset.recipe is not None else "vectors"
+        raise RequestError(f"the rows of {dataset.name} are {what}, which no backbone takes; leave it out")
+    place = asked.store or _cached(dataset, asked)
+    extract_features(
+        ProblemImages(dataset.problem, str(dataset.place)),
+        place,
+        backbone=asked.backbone,
+        weights=asked.weights,
+        device=asked.device,
+        strict=True,
+        progress=progress,
+    )
+    return np.asarray(open_store(place).features[:], dtype=np.float32)
+
+
+class ProblemImages:
+    """A problem's images as a source of extraction: labeled, unlabeled, then target ones, by their numbers.
+
+    Grey values, or three channels, as bytes by the rule for arrays (`pixels.byte_range`), one for all.
+    """
+
+    skipped = 0
+
+    def __init__(self, problem: Problem, name: str) -> None:
+        self._parts = (problem.labeled, problem.unlabeled, problem.target)
+        self._starts = np.cumsum([0, *map(len, self._parts)])
+        self._ends = byte_range(
+            min(float(part.min()) for part in self._parts), max(float(part.max()) for part in self._parts)
+        )
+        self.name = name
+        self.annotations: Mapping[str, Sequence[Any]] = {}
+        self.keys: Sequence[str] = [
+            f"{kind}/{row}"
+            for kind, part in zip(_KINDS, self._parts, strict=True)
+            for row in range(len(part))
+        ]
+
+    def load(self, row: int) -> NDArray[np.uint8]:
+        """One image, uint8 (h, w) or (h, w, 3)."""
+        part = int(np.searchsorted(self._starts, row, side="right")) - 1
+        image = self._parts[part][row - self._starts[part]]
+        return image_bytes(image[0] if len(image) < 3 else image[:3].transpose(1, 2, 0), self._ends)
+
+
+def _cached(dataset: Dataset, asked: Extraction) -> Path:
+    from headwater.extract.compiling import cache_folder  # noqa: PLC0415
+
+    weights = "" if asked.weights is None else f"-{Path(asked.weights).name}"
+    name = f"{dataset.content[:16]}-{asked.backbone}{weights}".replace(os.sep, "-").replace(":", "-")
+    return cache_folder() / "ambiguity" / f"{name}.store"
