@@ -6,7 +6,7 @@ Where readings come from, which rows are asked about and what is made of the bel
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,14 +21,16 @@ LEAST_ERROR = 0.01
 UNKNOWN_ERROR = 0.05
 # Readings are compared on at most so many disputed rows.
 _COMPARED = 2000
+_ROUNDS = 5
 
 
 @dataclass(frozen=True, eq=False)
 class Hypothesis:
     """Readings that say the same, as one: `unlabeled` (m, classes) and `target` (t, classes) are their mean.
 
-    `members` are places in the list of readings. `error` is how often it is taken to be wrong about a
-    disputed row if it is the one that is meant.
+    The mean weighs them by how far they share the others' opinion. `members` are places in the list of
+    readings. `error` is how often the hypothesis is taken to be wrong about a disputed row if it is the one
+    that is meant. `foretold` is what members that were trained without its answer say of a row (classes,).
     """
 
     name: str
@@ -36,11 +38,22 @@ class Hypothesis:
     unlabeled: NDArray[np.float32]
     target: NDArray[np.float32]
     error: float
+    foretold: Mapping[int, NDArray[np.float64]] = field(default_factory=dict)
 
-    def expects(self, items: NDArray[np.int64] | slice = slice(None)) -> NDArray[np.float64]:
-        """Probabilities (items, classes) of an oracle's answers if this is what the labels mean."""
-        given = self.target[items].astype(np.float64)
-        return np.asarray((1 - self.error) * given + self.error / given.shape[1])
+    def expects(self) -> NDArray[np.float64]:
+        """Probabilities (t, classes) of an oracle's answers if this is what the labels mean."""
+        return self._allowing(self.target.astype(np.float64))
+
+    def expected(self, items: Sequence[int]) -> NDArray[np.float64]:
+        """The same of rows that were answered, (items, classes), by members that did not know the answers.
+
+        Equal shares where all of them did: agreeing with what one was trained on is no evidence.
+        """
+        given = [self.foretold.get(item, self.target[item]) for item in items]
+        return self._allowing(np.array(given, dtype=np.float64).reshape(len(items), self.target.shape[1]))
+
+    def _allowing(self, shares: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.asarray((1 - self.error) * shares + self.error / shares.shape[1])
 
 
 def disputed(readings: Sequence[Reading]) -> NDArray[np.bool_]:
@@ -64,34 +77,68 @@ def disagreement(readings: Sequence[Reading], seed: int = 0) -> NDArray[np.float
     return np.asarray(1 - same / len(rows), dtype=np.float64)
 
 
-def hypotheses(readings: Sequence[Reading], *, apart: float = 0.25, seed: int = 0) -> list[Hypothesis]:
+def hypotheses(
+    readings: Sequence[Reading],
+    *,
+    knows: Sequence[frozenset[int]] = (),
+    apart: float = 0.25,
+    seed: int = 0,
+) -> list[Hypothesis]:
     """Groups of readings that differ on less than a share `apart` of disputed rows, on average; largest
     first.
 
-    A hypothesis' error is the larger of its members' error on labeled rows kept apart and their disagreement
-    with their own majority on disputed rows, which are harder than labeled ones.
+    `knows` are the target rows whose answers each reading was trained on; nothing: none. A hypothesis' error
+    is the larger of its members' error on labeled rows kept apart and their disagreement with their own
+    majority on disputed rows, which are harder than labeled ones.
     """
+    knows = knows or [frozenset()] * len(readings)
     groups = _linked(disagreement(readings, seed), apart)
     rows = disputed(readings)
     found: list[Hypothesis] = []
     for members in sorted(groups, key=lambda group: (-len(group), group)):
         mine = [readings[place] for place in members]
-        target = np.asarray(np.mean([each.target for each in mine], axis=0, dtype=np.float64))
+        shares, split = _consensus(mine, rows)
         known = [each.error for each in mine if np.isfinite(each.error)]
-        error = float(np.mean(known)) if known else UNKNOWN_ERROR
-        if len(mine) > 1 and rows.any():
-            majority = target[rows].argmax(axis=1)
-            split = np.mean([each.target[rows].argmax(axis=1) != majority for each in mine])
-            error = max(error, float(split))
+        error = max(float(np.mean(known)) if known else UNKNOWN_ERROR, split)
         found.append(
             Hypothesis(
                 name=f"{chr(ord('A') + len(found) % 26)}{len(found) // 26 or ''}",
                 members=tuple(members),
-                unlabeled=np.asarray(np.mean([each.unlabeled for each in mine], axis=0), dtype=np.float32),
-                target=target.astype(np.float32),
+                unlabeled=np.tensordot(shares, [each.unlabeled for each in mine], 1).astype(np.float32),
+                target=np.tensordot(shares, [each.target for each in mine], 1).astype(np.float32),
                 error=float(np.clip(error, LEAST_ERROR, 0.5)),
+                foretold=_foretold(mine, [knows[place] for place in members]),
             )
         )
+    return found
+
+
+def _consensus(mine: Sequence[Reading], rows: NDArray[np.bool_]) -> tuple[NDArray[np.float64], float]:
+    """Weights (readings,) of readings that mean the same, and how often they differ from what these make.
+
+    The weight of each is the log odds of being right, if the others' consensus is, which is what it would be
+    if errors were independent (Dawid and Skene 1979, one rate for all classes).
+    """
+    shares = np.full(len(mine), 1 / len(mine))
+    if len(mine) == 1 or not rows.any():
+        return shares, 0.0
+    given = np.stack([each.target[rows] for each in mine])
+    said = given.argmax(axis=2)
+    for _ in range(_ROUNDS):
+        errors = (said != np.tensordot(shares, given, 1).argmax(axis=1)).mean(axis=1)
+        errors = np.clip(errors, LEAST_ERROR, 0.5)
+        shares = np.log(given.shape[2] * (1 - errors) / errors)
+        shares /= shares.sum()
+    split = (said != np.tensordot(shares, given, 1).argmax(axis=1)).mean(axis=1)
+    return shares, float(shares @ split)
+
+
+def _foretold(mine: Sequence[Reading], knows: Sequence[frozenset[int]]) -> dict[int, NDArray[np.float64]]:
+    n_classes = mine[0].target.shape[1]
+    found = {}
+    for item in frozenset[int]().union(*knows):
+        free = [each.target[item] for each, known in zip(mine, knows, strict=True) if item not in known]
+        found[item] = np.mean(free, axis=0) if free else np.full(n_classes, 1 / n_classes)
     return found
 
 
@@ -136,16 +183,16 @@ def believe(
 
     If no hypothesis is right, every answer is as likely as any other.
     """
-    items = np.array(list(answers), dtype=np.int64)
+    items = list(answers)
     codes = np.array(list(answers.values()), dtype=np.int64)
     n_classes = found[0].target.shape[1]
-    given = np.stack([each.expects(items)[np.arange(len(items)), codes] for each in found])
+    given = np.stack([each.expected(items)[np.arange(len(items)), codes] for each in found])
     log = np.append(np.log(given).sum(axis=1), -len(items) * np.log(n_classes))
     log += np.log(prior(found) if start is None else start)
     shares = np.exp(log - log.max())
     shares /= shares.sum()
     best = int(shares[:-1].argmax())
-    return Beliefs(shares[:-1], float(shares[-1]), _tail(found[best].expects(items), codes))
+    return Beliefs(shares[:-1], float(shares[-1]), _tail(found[best].expected(items), codes))
 
 
 def _tail(expected: NDArray[np.float64], codes: NDArray[np.int64]) -> float:

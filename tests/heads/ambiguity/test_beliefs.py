@@ -122,3 +122,36 @@ def test_a_hypothesis_whose_readings_differ_is_taken_to_err_as_often():
     found = hypotheses([reading_of(each, error=0.0) for each in noisy] + [reading_of(1 - base, error=0.0)])
     assert 0.05 < found[0].error < 0.4
     assert found[1].error < 0.02
+
+
+def test_agreeing_with_an_answer_that_one_was_trained_on_is_no_evidence():
+    said = np.array([0, 1, 0, 1])
+    readings = [reading_of(said), reading_of(1 - said)]
+    knows = [frozenset({0, 1}), frozenset[int]()]
+    found = hypotheses(readings, knows=knows)
+    told = next(each for each in found if each.members == (0,))
+    np.testing.assert_allclose(told.expected([0, 1]), 0.5)
+    np.testing.assert_allclose(told.expected([2])[0], told.expects()[2])
+    trained = believe(found, {0: 0, 1: 1})
+    blind = believe(hypotheses(readings), {0: 0, 1: 1})
+    assert trained.held[found.index(told)] < blind.held[found.index(told)]
+    assert trained.none > blind.none + 0.05
+
+
+def test_members_that_did_not_know_an_answer_speak_for_those_that_did():
+    said = np.array([0, 1, 0, 1])
+    readings = [reading_of(said), reading_of(said), reading_of(1 - said)]
+    found = hypotheses(readings, knows=[frozenset({0}), frozenset(), frozenset()])
+    np.testing.assert_allclose(found[0].expected([0])[0], found[0].expects()[0])
+
+
+def test_a_hypothesis_follows_its_better_members():
+    """Two that err rarely outweigh four that err often, each on its own."""
+    random = np.random.default_rng(2)
+    base = random.integers(0, 2, 2000)
+    rates = (0.01, 0.01, 0.22, 0.22, 0.22, 0.22)
+    mine = [reading_of(np.where(random.random(2000) < rate, 1 - base, base)) for rate in rates]
+    found = hypotheses([*mine, reading_of(1 - base)], apart=0.5)
+    right = (found[0].target.argmax(axis=1) == base).mean()
+    plain = (np.mean([each.target for each in mine], axis=0).argmax(axis=1) == base).mean()
+    assert right > 0.985 > plain
