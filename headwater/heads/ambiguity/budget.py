@@ -86,6 +86,7 @@ class Budget:
 
         BudgetSpent, without asking, where this row would be one too many; OracleError from the oracle.
         """
+        question = replace(question, item=operator.index(question.item))
         with self._held():
             self._recall()
             unanswered = self._record.open

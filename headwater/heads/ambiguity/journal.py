@@ -158,10 +158,10 @@ def asking(question: Question) -> dict[str, Any]:
     """The line of a question that is about to be asked, with all that it takes to ask it again."""
     return {
         "what": "ask",
-        "item": question.item,
-        "number": question.number,
-        "opinions": [[each.name, each.code, each.belief] for each in question.opinions],
-        "speaks_for": question.speaks_for,
+        "item": int(question.item),
+        "number": int(question.number),
+        "opinions": [[each.name, int(each.code), float(each.belief)] for each in question.opinions],
+        "speaks_for": int(question.speaks_for),
         "notes": list(question.notes),
         "picture": None if question.picture is None else base64.b64encode(png(question.picture)).decode(),
     }

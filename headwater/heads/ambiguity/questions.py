@@ -53,6 +53,11 @@ class Question:
     budget: int | None = None
     notes: tuple[str, ...] = ()
 
+    @property
+    def doubt(self) -> float:
+        """The share of the belief that none of the opinions holds: that another reading is meant."""
+        return min(1.0, max(0.0, 1.0 - sum(each.belief for each in self.opinions)))
+
 
 class Oracle(Protocol):
     """Whoever knows the classes: an array, a person, a service."""

@@ -131,10 +131,11 @@ class BrowserOracle:
             "budget": question.budget,
             "notes": list(question.notes),
             "opinions": [
-                {"name": each.name, "code": each.code, "belief": min(1.0, max(0.0, each.belief))}
+                {"name": each.name, "code": int(each.code), "belief": min(1.0, max(0.0, float(each.belief)))}
                 for each in question.opinions
             ],
-            "decides": question.speaks_for,
+            "doubt": float(question.doubt),
+            "decides": int(question.speaks_for),
             "seconds": max(0, round(self._deadline - time.monotonic())),
         }
 
@@ -157,16 +158,15 @@ class BrowserOracle:
             )
             self._version += 1
         return OracleError(
-            f"question {question.number} (row {question.item}) has no answer, since {why}; nothing is lost,"
-            " run it again to go on with this question"
+            f"question {question.number} (row {question.item}) has no answer, since {why}; nothing is lost"
         )
 
 
 def _shown(question: Question) -> dict[str, Any]:
     size = None if question.picture is None else question.picture.shape[:2]
     return {
-        "number": question.number,
-        "item": question.item,
+        "number": int(question.number),
+        "item": int(question.item),
         "picture": None if size is None else {"height": size[0], "width": size[1]},
     }
 

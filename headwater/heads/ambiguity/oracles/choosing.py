@@ -32,6 +32,8 @@ def open_oracle(
     `timeout` the seconds that an answer may take (None: an hour for a person, half a minute for a service).
     RequestError where the text names none of them, or what it names cannot be used.
     """
+    if timeout is not None and timeout <= 0:
+        raise RequestError(f"an answer cannot come within {timeout:g} s; give a timeout above 0")
     if text == "terminal":
         return TerminalOracle(classes, timeout=timeout or _A_PERSON)
     if text == "browser":

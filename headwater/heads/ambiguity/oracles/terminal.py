@@ -19,6 +19,7 @@ from headwater.heads.ambiguity.oracles.labels import Classes, keys_of, typed
 from headwater.heads.ambiguity.questions import OracleError, Question
 from headwater.printable import counted, escaped
 
+_LEAST_SHOWN = 0.005  # belief that would be shown as 0 %
 _BAR = 12  # cells of a share of one
 _BESIDES = 16  # lines of the screen that are not the picture
 
@@ -96,13 +97,16 @@ class TerminalOracle:
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
         for heading in ("says", "reading", "belief", ""):
             table.add_column(heading, justify="right" if heading == "" else "left")
-        for each in question.opinions:
-            cells = round(_BAR * min(1.0, max(0.0, each.belief)))
+        says = [(self._name(each.code), escaped(each.name), each.belief) for each in question.opinions]
+        if question.doubt >= _LEAST_SHOWN:
+            says.append(("?", "another one", question.doubt))
+        for name, reading, belief in says:
+            cells = round(_BAR * min(1.0, max(0.0, belief)))
             table.add_row(
-                Text(self._name(each.code), style="bold"),
-                Text(escaped(each.name)),
+                Text(name, style="bold"),
+                Text(reading),
                 Text("━" * cells + "╌" * (_BAR - cells), no_wrap=True),
-                Text(f"{100 * each.belief:.0f} %", no_wrap=True),
+                Text(f"{100 * belief:.0f} %", no_wrap=True),
             )
         return table
 
@@ -149,6 +153,5 @@ class TerminalOracle:
 
 def _unanswered(question: Question, why: str) -> OracleError:
     return OracleError(
-        f"question {question.number} (row {question.item}) has no answer, since {why}; nothing is lost, run"
-        " it again to go on with this question"
+        f"question {question.number} (row {question.item}) has no answer, since {why}; nothing is lost"
     )

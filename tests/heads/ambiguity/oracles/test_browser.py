@@ -22,7 +22,7 @@ from headwater.heads.ambiguity.budget import Budget
 from headwater.heads.ambiguity.oracles import browser as module
 from headwater.heads.ambiguity.oracles.browser import BrowserOracle
 from headwater.heads.ambiguity.questions import BudgetSpent, OracleError
-from tests.heads.ambiguity.oracles.asking import Scripted, question
+from tests.heads.ambiguity.oracles.asking import OPINIONS, Scripted, question
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 in_a_browser = pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed")
@@ -179,7 +179,9 @@ def test_the_keyboard_alone_is_enough(chromium: Any) -> None:
 @in_a_browser
 def test_names_are_text_and_rows_may_have_no_picture(chromium: Any) -> None:
     hostile = ("<img src=x onerror=alert(1)>" * 4, "Myotis_lucifugus_" * 9)
-    given = question(1, picture=None, notes=("<b>Of its 10 nearest</b>",), speaks_for=1)
+    given = question(
+        1, opinions=OPINIONS[:1], picture=None, notes=("<b>Of its 10 nearest</b>",), speaks_for=1
+    )
     with visited(classes=hostile) as asked:
         answer = asked.start(lambda: asked.oracle.ask(given))
         with opened(chromium, asked.address, 390) as page:
@@ -187,6 +189,13 @@ def test_names_are_text_and_rows_may_have_no_picture(chromium: Any) -> None:
             assert page.locator("#choices button").all_inner_texts()[0].startswith(hostile[0][:20])
             assert "<b>Of its 10 nearest</b>" in page.inner_text("main")
             assert page.locator("#picture").is_hidden()
+            assert page.locator("#opinions li").nth(1).inner_text().split() == [
+                "?",
+                "another",
+                "one",
+                "39",
+                "%",
+            ]
             page.locator("#choices button").nth(1).click()
             page.locator("#confirm").click()
             assert answer.result(10) == 1
@@ -217,7 +226,6 @@ def test_the_page_says_when_time_has_run_out(chromium: Any) -> None:
     with visited(timeout=1.0) as asked:
         answer = asked.start(lambda: asked.oracle.ask(question(8, number=3)))
         with opened(chromium, asked.address) as page:
-            wait_for(page, "Question 3")
             with pytest.raises(
                 OracleError, match=r"question 3 .row 8. has no answer, since nobody"
             ) as caught:

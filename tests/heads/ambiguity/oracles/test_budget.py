@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from headwater.errors import HeadwaterError, RequestError
 from headwater.heads.ambiguity.budget import Budget
 from headwater.heads.ambiguity.journal import Journal, asking
-from headwater.heads.ambiguity.questions import BudgetSpent, OracleError, Question
+from headwater.heads.ambiguity.questions import BudgetSpent, Opinion, OracleError, Question
 from tests.heads.ambiguity.oracles.asking import Scripted, Service, question
 
 
@@ -426,6 +426,14 @@ def test_a_line_is_on_the_disk_before_it_is_acted_on(tmp_path: Path, monkeypatch
     asked = events.index("asked")
     assert events[asked - 1] == "syncedjournal"
     assert events[asked + 1 :] == ["syncedjournal"]
+
+
+def test_numbers_of_numpy_are_numbers(tmp_path: Path) -> None:
+    opinions = (Opinion("a", np.int64(1), np.float32(0.5)),)
+    given = question(np.int64(3), opinions=opinions, speaks_for=np.int64(9))
+    budget = Budget(Scripted(np.int8(1)), 5, tmp_path / "journal", "data")
+    assert budget.ask(given) == 1
+    assert dict(Budget(Scripted(), 5, tmp_path / "journal", "data").answers) == {3: 1}
 
 
 def test_a_line_of_colour_comes_back_as_it_was(tmp_path: Path) -> None:

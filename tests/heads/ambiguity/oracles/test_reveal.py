@@ -106,9 +106,10 @@ def test_tries_end_and_say_whether_it_may_have_counted(
     assert caught.value.uncertain is uncertain
 
 
-def test_doubt_outlasts_a_later_refusal(service: SimpleNamespace) -> None:
-    """That the last try was refused says nothing of the first."""
-    service.faults.coming.extend(["hang after", "see other"])
+@pytest.mark.parametrize("later", ["see other", "429"])
+def test_doubt_outlasts_a_later_refusal(service: SimpleNamespace, later: str) -> None:
+    """That the last try was refused, or not counted, says nothing of the first."""
+    service.faults.coming.extend(["hang after", later, later])
     with pytest.raises(OracleError) as caught:
         oracle(service).ask(question(5))
     assert caught.value.uncertain
@@ -237,6 +238,14 @@ def test_a_missing_slash_is_the_services_to_add(service: SimpleNamespace) -> Non
     asked._address = asked._address.copy_with(path="/reveal")
     assert asked.ask(question(1)) == 1
     assert service.faults.seen == [("POST", "/reveal/", 1)]
+
+
+def test_another_name_of_the_same_machine_is_another_service(service: SimpleNamespace) -> None:
+    service.faults.elsewhere = service.address.replace("127.0.0.1", "localhost") + "/reveal/"
+    service.faults.coming.extend(["away"])
+    with pytest.raises(OracleError, match="elsewhere, to http://localhost"):
+        oracle(service).ask(question(1))
+    assert len(service.faults.seen) == 1
 
 
 def test_another_path_of_the_same_host_is_another_service(service: SimpleNamespace) -> None:

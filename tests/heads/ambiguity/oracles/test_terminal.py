@@ -13,7 +13,7 @@ from rich.console import Console
 from headwater.heads.ambiguity.oracles import open_oracle
 from headwater.heads.ambiguity.oracles.terminal import TerminalOracle
 from headwater.heads.ambiguity.questions import Oracle, OracleError, Question
-from tests.heads.ambiguity.oracles.asking import question
+from tests.heads.ambiguity.oracles.asking import OPINIONS, question
 from tests.heads.ambiguity.oracles.screen import Shown, under_terminal
 
 COLOURS = np.random.default_rng(0).integers(0, 256, (32, 64, 3), dtype=np.uint8)
@@ -91,6 +91,9 @@ def test_what_the_readings_say_is_told() -> None:
     assert [(line[0], line[-2]) for line in told] == [("0", "61"), ("3", "31"), ("3", "8")]
     assert "right half" in " ".join(told[1])
     assert [line.count("━") for line in lines if "%" in line] == [7, 4, 1]
+    doubtful = asked(question(1, opinions=OPINIONS[:2]), b"0\n").text.splitlines()
+    (last,) = [line.split() for line in doubtful if line.startswith("?")]
+    assert last[-2:] == ["8", "%"]
 
 
 @pytest.mark.parametrize(
