@@ -1,0 +1,60 @@
+"""Features of a problem's images that are learned from these images alone, in memory.
+
+Features that are kept, those of a backbone, are `features.py`'s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headwater.heads.ambiguity.problem import Problem
+
+Views = dict[str, NDArray[np.float32]]
+"""Kinds of features (n + m + t, dim) of labeled, unlabeled and target rows, by name."""
+
+BOUND, FREE, PIXELS = "bound", "free", "pixels"
+
+_SAMPLE = 8_000  # images that are looked at to learn from
+
+
+def image_views(
+    problem: Problem,
+    *,
+    seed: int = 0,
+    device: str = "cpu",
+    progress: Callable[[str, int, int], None] | None = None,
+) -> Views:
+    """Patches of the images, bound to their places and, where an image has several tiles, free of them.
+
+    Where images are too small for patches, or too even, they are principal components of pixels.
+    """
+    from headwater.errors import RequestError  # noqa: PLC0415
+    from headwater.extract.components import fit_pixels, run_network  # noqa: PLC0415
+    from headwater.extract.patches import PatchSettings, fit_patches  # noqa: PLC0415
+
+    parts = (problem.labeled, problem.unlabeled, problem.target)
+    sample = _sample(parts, seed)
+    told = progress or (lambda step, done, of: None)
+    try:
+        networks = {BOUND: fit_patches(sample, settings=PatchSettings(), seed=seed, device=device)}
+        if max(networks[BOUND].tiles) > 1:
+            networks[FREE] = fit_patches(sample, settings=PatchSettings(free=True), seed=seed, device=device)
+    except RequestError:
+        pixels = fit_pixels(sample, seed=seed, device=device)
+        return {PIXELS: np.concatenate([run_network(pixels, part, device) for part in parts])}
+    found: Views = {}
+    for number, (name, network) in enumerate(networks.items()):
+        told("features", number, len(networks))
+        found[name] = np.concatenate([run_network(network, part, device) for part in parts])
+    return found
+
+
+def _sample(parts: tuple[NDArray[np.float32], ...], seed: int) -> NDArray[np.float32]:
+    """Images drawn from all parts alike."""
+    random = np.random.default_rng(seed)
+    share = min(1.0, _SAMPLE / sum(map(len, parts)))
+    drawn = [np.sort(random.permutation(len(part))[: max(1, round(share * len(part)))]) for part in parts]
+    return np.concatenate([part[rows] for part, rows in zip(parts, drawn, strict=True)])
