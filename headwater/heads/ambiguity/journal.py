@@ -8,7 +8,9 @@ from __future__ import annotations
 import base64
 import io
 import json
+import math
 import os
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -16,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from numpy.typing import NDArray
 
 from headwater.errors import HeadwaterError, RequestError
 from headwater.heads.ambiguity.questions import Opinion, Question
@@ -25,6 +27,7 @@ from headwater.store.lock import holding
 
 _KIND = "headwater questions"
 _VERSION = 1
+_LARGEST = 1 << 28  # bytes of a picture
 
 
 @dataclass(frozen=True)
@@ -124,7 +127,7 @@ class Journal:
                     self._check(line)
                 else:
                     record = record.after(line)
-            except (KeyError, TypeError, ValueError, AttributeError, OSError) as error:
+            except (LookupError, TypeError, ValueError, AttributeError, RecursionError, zlib.error) as error:
                 if not raw.strip(b"\0"):
                     break
                 if not begun:
@@ -163,7 +166,7 @@ def asking(question: Question) -> dict[str, Any]:
         "opinions": [[each.name, int(each.code), float(each.belief)] for each in question.opinions],
         "speaks_for": int(question.speaks_for),
         "notes": list(question.notes),
-        "picture": None if question.picture is None else base64.b64encode(png(question.picture)).decode(),
+        "picture": None if question.picture is None else _packed(question.picture),
     }
 
 
@@ -171,22 +174,27 @@ def _encoded(line: Mapping[str, Any]) -> bytes:
     return json.dumps(line, ensure_ascii=True, allow_nan=False).encode("ascii") + b"\n"
 
 
-def png(picture: np.ndarray[Any, np.dtype[np.uint8]]) -> bytes:
-    """The picture, uint8 (h, w) or (h, w, 3), as a PNG file."""
-    file = io.BytesIO()
-    Image.fromarray(picture).save(file, "png")
-    return file.getvalue()
+def _packed(picture: NDArray[np.uint8]) -> dict[str, Any]:
+    return {
+        "shape": list(picture.shape),
+        "bytes": base64.b64encode(zlib.compress(picture.astype(np.uint8).tobytes())).decode(),
+    }
+
+
+def _unpacked(packed: Mapping[str, Any]) -> NDArray[np.uint8]:
+    shape = tuple(map(_whole, packed["shape"]))
+    size = math.prod(shape)
+    if len(shape) not in (2, 3) or min(shape) < 1 or size > _LARGEST:
+        raise ValueError(f"a picture of shape {shape}")
+    content = zlib.decompressobj().decompress(base64.b64decode(packed["bytes"]), size)
+    return np.frombuffer(content, np.uint8).reshape(shape)
 
 
 def _question(line: Mapping[str, Any]) -> Question:
-    picture = None
-    if line["picture"] is not None:
-        with Image.open(io.BytesIO(base64.b64decode(line["picture"]))) as image:
-            picture = np.asarray(image)
     return Question(
         item=_whole(line["item"]),
         number=_whole(line["number"]),
-        picture=picture,
+        picture=None if line["picture"] is None else _unpacked(line["picture"]),
         opinions=tuple(
             Opinion(str(name), _whole(code), float(belief)) for name, code, belief in line["opinions"]
         ),

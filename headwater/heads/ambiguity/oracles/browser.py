@@ -6,6 +6,7 @@ What the page looks like is in browser.html and browser.css; how requests are gu
 from __future__ import annotations
 
 import atexit
+import io
 import logging
 import os
 import sys
@@ -15,7 +16,10 @@ import webbrowser
 from collections.abc import Callable
 from typing import Any
 
-from headwater.heads.ambiguity.journal import png
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
 from headwater.heads.ambiguity.oracles.labels import Classes, keys_of
 from headwater.heads.ambiguity.oracles.serving import Loopback
 from headwater.heads.ambiguity.questions import OracleError, Question
@@ -141,7 +145,7 @@ class BrowserOracle:
 
     def _keep(self, question: Question) -> None:
         if question.picture is not None:
-            self._pictures[question.item] = png(question.picture)
+            self._pictures[question.item] = _png(question.picture)
 
     def _serve(self) -> None:
         if self._server is None:
@@ -160,6 +164,12 @@ class BrowserOracle:
         return OracleError(
             f"question {question.number} (row {question.item}) has no answer, since {why}; nothing is lost"
         )
+
+
+def _png(picture: NDArray[np.uint8]) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, "png")
+    return file.getvalue()
 
 
 def _shown(question: Question) -> dict[str, Any]:

@@ -117,6 +117,7 @@ class RevealOracle:
             nonlocal unsure
             error = state.outcome.exception() if state.outcome else None
             unsure |= isinstance(error, _TryAgainError) and error.sent
+            _log.warning("%s gave no answer for row %d: %s", self._address, question.item, error)
 
         again = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(_TryAgainError),

@@ -245,6 +245,51 @@ def test_a_torn_last_line_loses_nothing_and_wins_nothing(tmp_path_factory, data:
     assert dict(Budget(service, 4, torn, "data").answers) == dict(budget.answers)
 
 
+@given(data=st.data())
+@settings(max_examples=60, deadline=None)
+def test_no_damage_is_a_traceback_and_what_was_cut_is_not_read(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    folder = tmp_path_factory.mktemp("damaged")
+    budget = Budget(Scripted(0, 1), 5, folder / "journal", "data")
+    for item in (1, 2):
+        budget.ask(question(item, picture=np.zeros((2, 3), dtype=np.uint8)))
+    content = bytearray((folder / "journal").read_bytes())
+    for _ in range(data.draw(st.integers(1, 3))):
+        at = data.draw(st.integers(0, len(content) - 1))
+        content[at : at + data.draw(st.integers(0, 4))] = data.draw(st.binary(max_size=4))
+    (folder / "journal").write_bytes(content)
+    try:
+        left = Budget(Scripted(), 5, folder / "journal", "data")
+    except HeadwaterError as error:
+        assert "journal" in str(error)  # noqa: PT017 - either it is refused, or it is read
+    else:
+        assert len(left.answers) <= 2
+
+
+@pytest.mark.parametrize(
+    "picture",
+    [
+        {"shape": [2, 3], "bytes": "AAAA"},
+        {"shape": [2, 3], "bytes": "eJxjYAACAAAFAAE="},
+        {"shape": [1 << 20, 1 << 20], "bytes": ""},
+        {"shape": [-1], "bytes": ""},
+        {"shape": [2, 3]},
+        7,
+        "x",
+    ],
+)
+def test_a_damaged_picture_is_damage(tmp_path: Path, picture: object) -> None:
+    journal = tmp_path / "journal"
+    budget = Budget(Scripted(0), 5, journal, "data")
+    budget.ask(question(1))
+    first, asked, answered = lines_of(journal)
+    broken = json.dumps({**json.loads(asked), "picture": picture}).encode() + b"\n"
+    journal.write_bytes(first + broken + answered)
+    with pytest.raises(HeadwaterError, match="damaged in line 2 "):
+        Budget(Scripted(), 5, journal, "data")
+
+
 def test_a_journal_of_another_problem_is_refused_and_left_alone(tmp_path: Path) -> None:
     journal = tmp_path / "journal"
     Budget(Scripted(0), 5, journal, "data").ask(question(1))
