@@ -12,15 +12,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from headwater.ambiguity.dataset import Dataset
     from headwater.ambiguity.datasets import open_dataset
+    from headwater.ambiguity.features import Extraction
     from headwater.ambiguity.scanning import Scanned, scan
     from headwater.ambiguity.scoring import score
-    from headwater.ambiguity.solving import Solved, solve
+    from headwater.ambiguity.solving import Solved, Telling, solve
     from headwater.ambiguity.submission import write_submission
 
 _HOMES = {
     "Dataset": "dataset",
+    "Extraction": "features",
     "Scanned": "scanning",
     "Solved": "solving",
+    "Telling": "solving",
     "open_dataset": "datasets",
     "scan": "scanning",
     "score": "scoring",
@@ -28,7 +31,18 @@ _HOMES = {
     "write_submission": "submission",
 }
 
-__all__ = ["Dataset", "Scanned", "Solved", "open_dataset", "scan", "score", "solve", "write_submission"]
+__all__ = [
+    "Dataset",
+    "Extraction",
+    "Scanned",
+    "Solved",
+    "Telling",
+    "open_dataset",
+    "scan",
+    "score",
+    "solve",
+    "write_submission",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""Features of a data set's images by a backbone, extracted once and kept in a store."""
+"""Which features a data set's rows have beside their own values, and a backbone's, kept in a store."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headwater.ambiguity.dataset import Dataset
+from headwater.ambiguity.views import Views, image_views
 from headwater.errors import RequestError
 from headwater.pixels import byte_range, image_bytes
 from headwater.store import open_store
@@ -34,6 +35,25 @@ class Extraction:
     weights: str | None = None
     store: Path | None = None
     device: str = "auto"
+
+
+def features_of(
+    dataset: Dataset,
+    asked: Extraction | str | None,
+    *,
+    seed: int,
+    extracting: Callable[[Progress], None] | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> Views:
+    """Those of the backbone that was asked for, else what is learned from the images; none of vectors.
+
+    RequestError as `extract` says.
+    """
+    if isinstance(asked, str):
+        asked = Extraction(asked)
+    if asked is not None:
+        return {asked.backbone: extract(dataset, asked, extracting)}
+    return image_views(dataset.problem, seed=seed, progress=progress) if dataset.problem.are_images else {}
 
 
 def extract(

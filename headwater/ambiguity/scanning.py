@@ -8,13 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from headwater.ambiguity.dataset import Dataset
 from headwater.ambiguity.datasets import open_dataset
-from headwater.ambiguity.features import Extraction, extract
+from headwater.ambiguity.features import Extraction, features_of
 from headwater.ambiguity.reporting import check_report, write_scan
+from headwater.ambiguity.views import Views
 
 if TYPE_CHECKING:
     from headwater.extract import Progress
@@ -50,18 +48,20 @@ def scan(
     dataset: Dataset | str | os.PathLike[str],
     *,
     report: str | os.PathLike[str] | None = None,
-    features: Extraction | None = None,
+    features: Extraction | str | None = None,
     seed: int = 0,
-    progress: Callable[[Progress], None] | None = None,
+    extracting: Callable[[Progress], None] | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
 ) -> Scanned:
     """Look for kinds of rows that the labels never show, and for readings of the labels that differ on them.
 
     Args:
         dataset: an opened one, or what `open_dataset` opens: a folder of arrays, or a store.
         report: an HTML page of what was found; replaces an earlier one of this data set, and nothing else.
-        features: of which backbone, beside the images' own values; for images alone.
+        features: of which backbone, for images alone; None: patches that are learned from the images.
         seed: decides everything random; the same seed gives the same result.
-        progress: told how far the extraction of features is.
+        extracting: told how far the extraction of a backbone's features is.
+        progress: told of a step's name, how many parts of it are done, and of how many.
 
     Raises:
         RequestError: the data set cannot be read, or cannot be meant.
@@ -70,19 +70,18 @@ def scan(
     page = None if report is None else Path(report)
     if page is not None:
         check_report(page, opened)
-    extracted = None if features is None else extract(opened, features, progress)
-    found = look_for_ambiguity(opened, extracted, seed)
+    views = features_of(opened, features, seed=seed, extracting=extracting, progress=progress)
+    found = look_for_ambiguity(opened, views, seed)
     if page is not None:
         write_scan(page, opened, found, opened.notes)
     return Scanned(opened, found, page, opened.notes)
 
 
-def look_for_ambiguity(dataset: Dataset, features: NDArray[np.float32] | None, seed: int) -> Scan:
-    """The scan of a data set by its own values, and by features (n + m + t, dim) where there are any."""
+def look_for_ambiguity(dataset: Dataset, views: Views, seed: int) -> Scan:
+    """The scan of a data set by its own values and by the views of it."""
     from headwater.heads.ambiguity.feature_rows import FeatureRows, plain_features  # noqa: PLC0415
     from headwater.heads.ambiguity.scan import scan as look  # noqa: PLC0415
 
     kinds = list(plain_features(dataset.problem))
-    if features is not None:
-        kinds.append(FeatureRows.split("features", features, dataset.problem))
+    kinds += [FeatureRows.split(name, rows, dataset.problem) for name, rows in views.items()]
     return look(dataset.problem, kinds, seed=seed)

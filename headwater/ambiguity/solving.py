@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 
 from headwater.ambiguity.dataset import Dataset
 from headwater.ambiguity.datasets import open_dataset
-from headwater.ambiguity.features import Extraction, extract
+from headwater.ambiguity.features import Extraction, features_of
 from headwater.ambiguity.labels import Label
 from headwater.ambiguity.oracles import Account, choose_oracle
 from headwater.ambiguity.reporting import check_report, write_solved
 from headwater.ambiguity.scanning import look_for_ambiguity
 from headwater.ambiguity.scoring import Advice, advise, find_set, set_named
 from headwater.ambiguity.submission import SUFFIX, check_new, submission_text, write_new
+from headwater.ambiguity.views import Views
 from headwater.errors import HeadwaterError, RequestError
 from headwater.heads.ambiguity.budget import Budget
 from headwater.heads.ambiguity.dialogue import Exchange
@@ -87,7 +88,7 @@ class Telling:
 class _Given:
     """What the solver is given beside the problem."""
 
-    features: NDArray[np.float32] | None
+    views: Views
     budget: int
     seed: int
 
@@ -103,7 +104,7 @@ def solve(
     budget: int = CONTEST_BUDGET,
     out: str | os.PathLike[str] | None = None,
     report: str | os.PathLike[str] | None = None,
-    features: Extraction | None = None,
+    features: Extraction | str | None = None,
     seed: int = 0,
     exercise: int | None = None,
     username: str | None = None,
@@ -120,7 +121,7 @@ def solve(
         out: the CSV to write, never over a file that is there. Beside it, as OUT.journal, stands what was
             asked: the same call after a crash goes on from there and pays for nothing twice.
         report: an HTML page of what was found, asked and settled; replaces an earlier one of this data set.
-        features: of which backbone, for images alone; None: what the solver makes of the images itself.
+        features: of which backbone, for images alone; None: patches that are learned from the images.
         seed: decides everything random.
         exercise: the contest's number of this data set, for the service and for the advice.
         username: of the service; None: what the environment says (`HEADWATER_REVEAL_USERNAME`).
@@ -150,13 +151,13 @@ def solve(
     earlier = _earlier(journal, opened)
     for each in earlier:
         told.answered(each.question, classes[each.answer], True)
-    extracted = None if features is None else extract(opened, features, told.extracting)
+    views = features_of(opened, features, seed=seed, extracting=told.extracting, progress=told.now)
     told.now("scan", 0, 1)
-    seen = look_for_ambiguity(opened, extracted, seed)
+    seen = look_for_ambiguity(opened, views, seed)
     told.scanned(seen)
     outcome = ""
     try:
-        resolution, exchanges = _resolved(opened, limited, _Given(extracted, budget, seed), told)
+        resolution, exchanges = _resolved(opened, limited, _Given(views, budget, seed), told)
         outcome = " ".join(resolution.sentences)
     finally:
         limited.close(outcome)  # a page that a browser shows must end, whatever happened
@@ -237,7 +238,7 @@ def _resolved(
         resolution = settle(
             problem,
             ask,
-            features=given.features,
+            features=next(iter(given.views.values()), None),
             budget=given.budget,
             seed=given.seed,
             known=known,

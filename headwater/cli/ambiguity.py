@@ -55,7 +55,9 @@ Report = Annotated[
 ]
 Backbone = Annotated[
     str,
-    typer.Option(help="Use this backbone's features of images, too: patches, resnet18 …", show_default=False),
+    typer.Option(
+        help="Of images: resnet50, pixels … [default: patches learned from them]", show_default=False
+    ),
 ]
 Weights = Annotated[
     str | None, typer.Option(help="The backbone's: a name, a file, hf://owner/repo/file. [default: its own]")
@@ -109,7 +111,8 @@ def scan(
             report=report,
             features=_extraction(backbone, weights, features, device),
             seed=seed,
-            progress=telling.extracting,
+            extracting=telling.extracting,
+            progress=telling.now,
         )
     if as_json:
         print_json(found.summary())

@@ -35,6 +35,14 @@ if TYPE_CHECKING:
 
 _MOST_CLUSTERS = 8
 
+_STEPS = {
+    "features": "making features",
+    "scan": "looking for rows that the labels never show",
+    "readings": "training readings of the labels",
+    "questions": "choosing a question",
+    "resolution": "settling",
+}
+
 
 def as_plain(found: Solved) -> dict[str, Any]:
     """The result as JSON."""
@@ -222,7 +230,7 @@ def told_live(*, quiet: bool) -> Iterator[Telling]:
 
     def now(step: str, done: int, of: int) -> None:
         nonlocal last
-        text = f"{step}: {done} of {of}" if of > 1 else step
+        text = _STEPS.get(step, step) + (f": {done} of {of}" if of > 1 else "")
         if status is not None:
             status.update(Text(escaped(text)))
             status.start()

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import headwater.heads.ambiguity.solve as solver
-from headwater.ambiguity import open_dataset, solve
+from headwater.ambiguity import open_dataset, solve, solving
 from headwater.ambiguity.oracles import Account, choose_oracle
 from headwater.ambiguity.solving import Telling
 from headwater.errors import HeadwaterError, RequestError
@@ -73,6 +73,7 @@ def plain_solver(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         )
 
     monkeypatch.setattr(solver, "solve", settle)
+    monkeypatch.setattr(solving, "features_of", lambda *given, **rest: {})
     return seen
 
 

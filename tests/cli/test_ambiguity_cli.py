@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.heads.ambiguity.oracles.reveal_server import Faults, Reveals, application, serving
+
 Command = Callable[..., tuple[int, str, str]]
 
 
@@ -89,6 +91,31 @@ def test_an_interrupted_solve_given_again_pays_for_nothing_twice(dataset: Path, 
     assert len(out.read_text(encoding="ascii").split()) == len(truth)
 
 
+def test_labels_are_bought_from_a_service_and_none_of_them_twice(
+    dataset: Path, tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    truth = np.load(tmp_path / "truth.npy").tolist()
+    reveals, faults = Reveals({3: truth}, {"team": "secret"}), Faults()
+    monkeypatch.setenv("HEADWATER_REVEAL_PASSWORD", "wrong")
+    with serving(application(reveals, faults)) as address:
+        asked = ["solve", dataset, "--oracle", address, "--exercise", 3, "--username", "team"]
+        asked += ["--out", tmp_path / "sub.csv"]
+        code, _, error = command(*asked)
+        assert code == 1
+        assert "password" in error
+        assert "secret" not in error
+        assert not (tmp_path / "sub.csv").exists()
+        monkeypatch.setenv("HEADWATER_REVEAL_PASSWORD", "secret")
+        code, text, error = command(*asked, "--json")
+    assert code == 0, error
+    bought = reveals.revealed["team", 3]
+    found = json.loads(text)
+    assert [each["item"] for each in found["asked"]] == bought
+    assert [each["label"] for each in found["asked"]] == [truth[row] for row in bought]
+    assert len(bought) == len(set(bought)) <= 5
+    assert found["accuracy"] is None  # a service does not say
+
+
 def _answered(folder: Path) -> dict[int, int]:
     lines = [json.loads(line) for line in (folder / "sub.csv.journal").read_text("ascii").splitlines()]
     return {line["item"]: line["code"] for line in lines if line["what"] == "answer"}
@@ -144,7 +171,7 @@ def test_scan_says_what_it_found_and_writes_a_page(dataset: Path, tmp_path: Path
     code, text, _ = command("scan", dataset, "--json")
     found = json.loads(text)
     assert 0 <= found["score"] <= 1
-    assert abs(found["mix_rate"]["share"] - 0.5) < 0.25
+    assert 0.2 < found["mix_rate"]["share"] < 0.9
     assert sum(each["labeled"] for each in found["clusters"]) <= 80
     assert found["classes"] == [3, 8]
 
