@@ -1,0 +1,222 @@
+"""Readings from linear heads alone: partitions of all rows whose every row a head of the others foretells.
+
+Many such partitions agree with the labels. Each is found by self-training from its own start, and all at
+once, since a ridge head on fixed features is a product with one matrix. Which are right is not known here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headwater.heads.ambiguity.problem import Reading
+
+Floats = NDArray[np.float32]
+Codes = NDArray[np.int64]
+
+_PENALTY = 0.01  # of the mean eigenvalue
+_COARSE = 64  # leading features that self-training begins with
+_CLUSTERS = 40
+_SOFT_ROUNDS = 12
+_HARD_ROUNDS = 8
+_SHARPNESS = 6.0
+_SAME = 0.97  # partitions that agree on more of the rows whose class is not known are one
+_RARE = 0.03  # of the starts: partitions that fewer of them end in are mixtures of others, mostly
+_WORSE = 0.05  # how much more often than the best a reading may err on labeled rows
+
+
+@dataclass(frozen=True, eq=False)
+class Partition:
+    """A partition of the rows (n + m + t,) and how well a head foretells it.
+
+    `codes` are class codes; `scores` (rows, classes) are what the head of all other rows says of each row,
+    near one for its class and near zero for others; `spread` is their mean squared error, and `error` the
+    share of labeled rows that they class wrongly. `found` starts of all ended here.
+    """
+
+    codes: Codes
+    scores: Floats
+    spread: float
+    error: float
+    found: int
+
+    @property
+    def probabilities(self) -> Floats:
+        """Of the classes (rows, classes), if a class's scores scatter by `spread` around its corner."""
+        odds = self.scores / np.float32(max(self.spread, 1e-6))
+        odds -= odds.max(axis=1, keepdims=True)
+        raised = np.exp(odds)
+        return np.asarray(raised / raised.sum(axis=1, keepdims=True), dtype=np.float32)
+
+
+def linear_readings(
+    features: Mapping[str, Floats],
+    labels: Codes,
+    targets: int,
+    *,
+    answers: Mapping[int, int] | None = None,
+    starts: int = 128,
+    seed: int = 0,
+) -> list[Reading]:
+    """Readings of the labels by self-consistent linear heads, those that are foretold best first.
+
+    `features` holds, by name, matrices (n + m + t, dim) of labeled, unlabeled and target rows; `labels` (n,)
+    are class codes, `targets` is t. `answers` (target row → class code) count as labels. Readings that agree
+    on nearly all rows are given once, whichever features they are from.
+    """
+    found: list[tuple[str, Partition]] = []
+    for name, rows in features.items():
+        fixed = _fixed(labels, answers or {}, len(rows) - targets)
+        ends = self_consistent(rows, fixed, starts=starts, seed=seed)
+        common = [each for each in ends if each.found >= _RARE * starts]
+        found += [(name, each) for each in common or [max(ends, key=lambda each: each.found)]]
+    found.sort(key=lambda pair: pair[1].spread)
+    first = len(labels)
+    best = min(each.error for _, each in found)
+    kept: list[tuple[str, Partition]] = []
+    for name, each in found:
+        if each.error > best + _WORSE:
+            continue
+        if all((each.codes[first:] == other.codes[first:]).mean() <= _SAME for _, other in kept):
+            kept.append((name, each))
+    return [
+        Reading(
+            unlabeled=each.probabilities[first : len(each.codes) - targets],
+            target=each.probabilities[len(each.codes) - targets :],
+            error=each.error,
+            origin=f"linear head on {name}",
+        )
+        for name, each in kept
+    ]
+
+
+def self_consistent(
+    features: Floats, fixed: tuple[Codes, Codes], *, starts: int = 128, seed: int = 0
+) -> list[Partition]:
+    """Distinct partitions of rows (rows, dim), those that are foretold best first.
+
+    `fixed` is (row numbers, class codes) of rows whose class is known; every code of 0..K-1 must be there.
+    A start gives every cluster of the other rows a class at random, more or less mixed with what a head of
+    the known rows says. Then every row takes the class that a ridge head of all others foretells: softly at
+    first, and by the leading features.
+    """
+    rows, codes = fixed
+    corners = np.eye(int(codes.max()) + 1, dtype=np.float32)[codes]
+    leading = np.ascontiguousarray(features[:, :_COARSE], dtype=np.float32)
+    head = _Ridge(leading)
+    random = np.random.default_rng(seed)
+    nothing = np.full((len(leading), 1, corners.shape[1]), 1 / corners.shape[1], dtype=np.float32)
+    plain = _hard(head.foretell(_told(nothing, rows, corners)))
+    others = np.setdiff1d(np.arange(len(leading)), rows)
+    clusters = _clustered(leading, others, random)
+    beliefs = _starts(clusters, plain, starts, random)
+    for step in range(_SOFT_ROUNDS + 3):
+        scores = head.foretell(_told(beliefs, rows, corners))
+        beliefs = _softmax(_SHARPNESS * scores) if step < _SOFT_ROUNDS else _hard(scores)
+    beliefs, like = _distinct(beliefs, others)
+    found = np.bincount(like)
+    if features.shape[1] > _COARSE:
+        head = _Ridge(features)
+        for _ in range(_HARD_ROUNDS):
+            beliefs = _hard(head.foretell(_told(beliefs, rows, corners)))
+    beliefs, shared = _distinct(beliefs, others)
+    beliefs = _told(beliefs, rows, corners)
+    scores = head.foretell(beliefs)
+    spread = ((scores - beliefs) ** 2).mean(axis=(0, 2))
+    said = scores.argmax(axis=2)
+    error = (said[rows] != codes[:, None]).mean(axis=0)
+    told = beliefs.argmax(axis=2)
+    return [
+        Partition(
+            codes=np.asarray(told[:, k], dtype=np.int64),
+            scores=np.ascontiguousarray(scores[:, k]),
+            spread=float(spread[k]),
+            error=float(error[k]),
+            found=int(found[shared == k].sum()),
+        )
+        for k in np.argsort(spread, kind="stable")
+    ]
+
+
+class _Ridge:
+    """A ridge head on all rows with a bias: for any targets, what the head of all other rows says of each."""
+
+    def __init__(self, features: Floats) -> None:
+        centred = (features - features.mean(axis=0)).astype(np.float32)
+        bias = np.full((len(centred), 1), np.sqrt(np.mean(centred**2, dtype=np.float64) + 1e-30))
+        self._rows = np.column_stack([centred, bias.astype(np.float32)])
+        product = (self._rows.T @ self._rows).astype(np.float64)
+        product[np.diag_indices(len(product))] += _PENALTY * np.trace(product) / len(product)
+        self._solved = np.linalg.solve(product, self._rows.T.astype(np.float64)).astype(np.float32)
+        self._own = np.einsum("nd,dn->n", self._rows, self._solved)[:, None]
+
+    def foretell(self, targets: Floats) -> Floats:
+        """Scores of targets (rows, starts, classes), of the same shape: the usual leave-one-out identity."""
+        flat = targets.reshape(len(targets), -1)
+        fitted = self._rows @ (self._solved @ flat)
+        return np.asarray((fitted - self._own * flat) / (1 - self._own), dtype=np.float32).reshape(
+            targets.shape
+        )
+
+
+def _starts(clusters: Codes, plain: Floats, starts: int, random: np.random.Generator) -> Floats:
+    """Beliefs (rows, starts, classes) to begin with, where a plain head says `plain` (rows, 1, classes)."""
+    classes = plain.shape[2]
+    sorts = random.integers(0, classes, (int(clusters.max()) + 1, starts))
+    drawn = np.eye(classes, dtype=np.float32)[sorts][clusters]
+    strength = random.choice(np.array([0.3, 1.0], dtype=np.float32), (1, starts, 1))
+    plainly = random.choice(np.array([0.0, 0.5, 1.0], dtype=np.float32), (1, starts, 1))
+    mixed = strength * drawn + plainly * plain
+    return np.asarray(mixed / mixed.sum(axis=2, keepdims=True), dtype=np.float32)
+
+
+def _clustered(leading: Floats, others: Codes, random: np.random.Generator) -> Codes:
+    """The cluster of every row, (rows,), of clusters of the others."""
+    import faiss  # noqa: PLC0415
+
+    count = min(_CLUSTERS, len(others))
+    seed = int(random.integers(1, 2**31))
+    means = faiss.Kmeans(leading.shape[1], count, niter=10, seed=seed, min_points_per_centroid=1)
+    means.train(leading[others])
+    return np.asarray(means.index.search(leading, 1)[1][:, 0], dtype=np.int64)
+
+
+def _told(beliefs: Floats, rows: Codes, corners: Floats) -> Floats:
+    """The beliefs with what is known about some rows, in place."""
+    beliefs[rows] = corners[:, None, :]
+    return beliefs
+
+
+def _softmax(scores: Floats) -> Floats:
+    raised = np.exp(scores - scores.max(axis=2, keepdims=True))
+    return np.asarray(raised / raised.sum(axis=2, keepdims=True), dtype=np.float32)
+
+
+def _hard(scores: Floats) -> Floats:
+    hard: Floats = np.eye(scores.shape[2], dtype=np.float32)[scores.argmax(axis=2)]
+    return hard
+
+
+def _distinct(beliefs: Floats, others: Codes) -> tuple[Floats, Codes]:
+    """The starts that differ on other rows, and for each start which of these it is like, (starts,)."""
+    codes = beliefs[others].argmax(axis=2)
+    kept: list[int] = []
+    like = np.empty(codes.shape[1], dtype=np.int64)
+    for start in range(codes.shape[1]):
+        agreed = (codes[:, kept] == codes[:, [start]]).mean(axis=0) if kept else np.zeros(0)
+        if len(agreed) and agreed.max() > _SAME:
+            like[start] = int(agreed.argmax())
+        else:
+            like[start] = len(kept)
+            kept.append(start)
+    return beliefs[:, kept], like
+
+
+def _fixed(labels: Codes, answers: Mapping[int, int], first: int) -> tuple[Codes, Codes]:
+    """Row numbers and class codes of labeled rows and answers; target rows begin at `first`."""
+    items = np.array(sorted(answers), dtype=np.int64)
+    said = np.array([answers[int(item)] for item in items], dtype=np.int64)
+    return np.concatenate([np.arange(len(labels)), first + items]), np.concatenate([labels, said])
