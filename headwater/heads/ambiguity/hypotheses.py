@@ -55,7 +55,7 @@ _MORE_DIRECTIONS = 3
 _RIDGE = 0.05
 # What is non-convex need not be solved to many digits.
 _TOLERANCE, _ITERATIONS = 1e-3, 200
-# DivDis' and D-BAT's are published; heads alone, without a trunk, follow ACE and cells only if they are strong.
+# DivDis' and D-BAT's are published; without a trunk to shape, ACE and cells have to be strong.
 _DIVDIS, _DBAT, _ACE, _CELLS = 10.0, 1.0, 10.0, 10.0
 _TEMPERATURE = 0.5
 _MOST_RELABELED = 64
@@ -273,7 +273,7 @@ class _Sets:
 
     @cached_property
     def _lacking(self) -> NDArray[np.float64]:
-        """Directions (d, d), those first in which other rows vary most beside labeled ones, of unit variance."""
+        """Directions (d, d), first those in which other rows vary most beside labeled ones."""
         labeled, rest = np.split(self._rows.x.astype(np.float64), [self._rows.labeled])
         inner = np.atleast_2d(np.cov(labeled.T))
         inner += _RIDGE * np.trace(inner) / len(inner) * np.eye(len(inner))
