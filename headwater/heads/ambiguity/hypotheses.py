@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
 
@@ -107,7 +107,7 @@ def hypotheses(
     if clusters is not None:
         ways = relabelings(clusters, n_classes, seed)
         wanted += [sets.relabeled(name, values, plain[0]) for name, values in ways.items()]
-    heads = bank.train([each.spec for each in wanted])
+    heads = sets.in_order(wanted, bank.train([each.spec for each in wanted]), bank)
     left = sum(not head.convergence.converged for head in heads)
     log.debug("%d sets of heads trained, %d of which did not converge", len(heads), left)
     made = list(zip(wanted, heads, strict=True))
@@ -281,6 +281,26 @@ class _Sets:
         _, vectors = eigh(outer, inner)
         sizes = np.sqrt(np.einsum("dr,de,er->r", vectors, outer, vectors))
         return np.asarray((vectors / np.maximum(sizes, 1e-30))[:, ::-1])
+
+    def in_order(self, made: Sequence[_Set], heads: Sequence[LinearHead], bank: HeadBank) -> list[LinearHead]:
+        """The heads of sets, trained anew from the other order where the second fits the answers better.
+
+        No path leads downhill from one order to the other, so that starts may end in the wrong one.
+        """
+        out = list(heads)
+        if not len(self._answered):
+            return out
+        x, codes = self._rows.x[self._answered], self.target[self._answered]
+        turned: dict[int, HeadSpec] = {}
+        for place, (each, head) in enumerate(zip(made, heads, strict=True)):
+            if each.members == 2:
+                members = members_of(head, 2)
+                fit = [_softmax(one.logits(x))[np.arange(len(x)), codes].clip(1e-12) for one in members]
+                if np.log(fit[1]).sum() > np.log(fit[0]).sum():
+                    turned[place] = replace(each.spec, start=as_set(members[::-1]))
+        for place, head in zip(turned, bank.train(list(turned.values())), strict=True):
+            out[place] = min(out[place], head, key=lambda one: one.convergence.objective)
+        return out
 
     def _fitted(self, number: int) -> tuple[Rows, NDArray[np.int64], Weights | None, Codes | None]:
         """The labeled rows that a set fits with the answered ones, those held out, weights, own rows."""

@@ -54,6 +54,9 @@ from headwater.heads.methods import crt
 from headwater.heads.methods import crossvalidated
 
 # isort: split
+from headwater.heads.methods import diverse
+
+# isort: split
 from headwater.heads.methods import hierarchy
 
 # isort: split
@@ -86,6 +89,7 @@ __all__ = [
     "crt",
     "dfr",
     "disagreement",
+    "diverse",
     "draw_settings",
     "dro",
     "eiil",

@@ -167,7 +167,7 @@ def test_a_split_that_is_read_in_any_way_must_exist(task: Task) -> None:
 TABLE = """
     ERM RWG RWY SqrtReWeight CBLoss SUBG SUBY DFR-val DFR-tr AFR SELF LLR-class LLR-group GroupDRO CVaR-DRO
     Chi2-DRO JTT LfF EIIL GEORGE CnC Focal LDAM BSoftmax LogitAdjustment Mixup LISA IRM CORAL MMD CRT
-    ReWeightCRT CV-GroupDRO HierRW HierSampler HierDRO
+    ReWeightCRT CV-GroupDRO DivDis ACE D-BAT HierRW HierSampler HierDRO
 """
 
 
