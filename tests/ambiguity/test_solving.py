@@ -5,21 +5,18 @@ The solver itself is replaced by one that asks about given rows, since what it i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-import headwater.heads.ambiguity.solve as solver
-from headwater.ambiguity import open_dataset, solve, solving
+from headwater.ambiguity import open_dataset, solve
 from headwater.ambiguity.oracles import Account, choose_oracle
 from headwater.ambiguity.solving import Telling
 from headwater.errors import HeadwaterError, RequestError
-from headwater.heads.ambiguity.problem import Problem
-from headwater.heads.ambiguity.questions import BudgetSpent, OracleError, Question
-from headwater.heads.ambiguity.resolve import Resolution
+from headwater.heads.ambiguity.questions import OracleError, Question
+from tests.ambiguity.stand_in import stand_in
 
 
 class Truth:
@@ -38,43 +35,8 @@ class Truth:
 
 @pytest.fixture(autouse=True)
 def plain_solver(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """A solver that asks about rows 10, 11, 12 … and says class 1 of every row but those it knows."""
-    seen: dict[str, Any] = {}
-
-    def settle(
-        problem: Problem, ask: Callable[[Question], int], *, budget: int, seed: int, known: Mapping[int, int],
-        **rest: Any,
-    ) -> Resolution:  # fmt: skip
-        seen.update(problem=problem, budget=budget, seed=seed, known=dict(known))
-        answers = dict(known)
-        for item in range(10, 20):
-            if item in answers:
-                continue
-            try:
-                answers[item] = ask(Question(item, len(answers) + 1, None, (), 1))
-            except BudgetSpent:
-                break
-        labels = np.ones(len(problem.target), dtype=np.int64)
-        for item, code in answers.items():
-            labels[item] = code
-        return Resolution(
-            probabilities=np.eye(2)[labels] * 0.8 + 0.1,
-            labels=labels,
-            settled=True,
-            sentences=("ok",),
-            exchanges=(),
-            beliefs={},
-            unexplained=0.0,
-            mix_rate=0.5,
-            expected_accuracy=0.7,
-            interval=(0.6, 0.8),
-            before=np.eye(2)[np.zeros(len(labels), int)],
-            seconds={},
-        )
-
-    monkeypatch.setattr(solver, "solve", settle)
-    monkeypatch.setattr(solving, "features_of", lambda *given, **rest: {})
-    return seen
+    """What the stand-in was called with."""
+    return stand_in(monkeypatch)
 
 
 def test_at_most_the_budget_is_asked_and_the_file_has_the_answers(folder: Path, tmp_path: Path) -> None:
