@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from benchmarks.common import machine, show, write_json
+from headwater.errors import HeadwaterError
 
 
 def available() -> dict[str, str]:
@@ -28,7 +29,7 @@ def available() -> dict[str, str]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one benchmark; 0 when it ran (claims met or not), 2 when the name is unknown."""
+    """Run one benchmark; 0 when it ran (claims met or not), 2 when it cannot."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("name", nargs="?", help="the benchmark; leave out to list them")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to FILE")
@@ -50,7 +51,11 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"error: {options.name} cannot run with {options.seeds} seeds", file=sys.stderr)
             return 2
         chosen = {"seeds": options.seeds}
-    result = run(options.quick, **chosen)
+    try:
+        result = run(options.quick, **chosen)
+    except HeadwaterError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     described = machine()
     show(result, described)
     if options.json:

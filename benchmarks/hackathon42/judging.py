@@ -60,7 +60,7 @@ def tables(records: Sequence[Record]) -> list[Table]:
         found.append(_worst_groups(pacs))
     scans = _of(records, "scan")
     if scans:
-        found.append(_alarms(scans))
+        found += [_by_sort(scans), _alarms(scans)]
     return found
 
 
@@ -102,7 +102,16 @@ def _kind(record: Record) -> str:
         return "not ambiguous: labels tell"
     if record["true"] == 0:
         return "not ambiguous: nothing crossed"
-    return f"ambiguous: mix rate {record['true']:.2g}"
+    return f"ambiguous: mix rate {round(float(record['true']), 2):g}"
+
+
+def _by_sort(records: Sequence[Record]) -> Table:
+    rows = []
+    for kind, each in sorted(_grouped(records, _kind).items()):
+        apart = [abs(float(one["estimated"]) - float(one["true"])) for one in each]
+        off = None if kind.startswith("not") else float(np.mean(apart))
+        rows.append((kind, _mean(each, "is_ambiguous"), _mean(each, "score"), off, len(each)))
+    return Table("scan, all sets", ("sort", "alarms", "score", "mix rate off by", "sets"), rows)
 
 
 def _alarms(records: Sequence[Record]) -> Table:

@@ -38,12 +38,12 @@ def trials_of(parts: Sequence[str], ids: Sequence[int], seeds: int) -> list[Tria
                 for number, family in enumerate(FAMILIES)
                 if HIDDEN[(seed + number) % 2] in ids
             ]
-        if "rates" in parts:
+        if "rates" in parts and 1 in ids:
             found += [Trial("rates", 1, seed, mix_rate=rate) for rate in RATES]
-        if "pacs" in parts:
+        if "pacs" in parts and 999 in ids:
             found += [Trial("pacs", 999, seed, task=task) for task in PAIRS]
         if "scan" in parts:
-            for each in SCANNED:
+            for each in (number for number in SCANNED if number in ids):
                 for size in SIZES:
                     kind = Trial("scan", each, seed, size=size)
                     found.append(_with(kind, labeled_rate=0.5, mix_rate=0.5, target_rate=0.5))
@@ -65,8 +65,6 @@ def measure(quick: bool, seeds: int) -> Result:
     parts = _listed("PARTS", PARTS)
     at_hand = [each for each in (*PUBLISHED, 999) if _is_at_hand(each)]
     ids = [int(each) for each in _listed("SETS", [str(each) for each in at_hand])]
-    if "pacs" in parts and not os.environ.get("PACS"):
-        parts = [each for each in parts if each != "pacs"]
     place = os.environ.get("KEEP")
     workers = int(os.environ.get("WORKERS", "1"))
     wanted = trials_of(parts, ids, seeds)
