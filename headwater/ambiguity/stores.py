@@ -105,7 +105,8 @@ def _left_out(rows: dict[str, NDArray[np.int64]], *kept: NDArray[np.int64]) -> l
                 "that most others have"
             )
         elif lost:
-            notes.append(f"{counted(lost, f'{kind} row')} without features or label left out")
+            missing = "features or label" if kind == "labeled" else "features"
+            notes.append(f"{counted(lost, f'{kind} row')} without {missing} left out")
     return notes
 
 

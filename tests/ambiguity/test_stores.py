@@ -90,7 +90,7 @@ def test_rows_that_cannot_be_used_are_left_out_and_target_rows_still_get_a_class
     assert (dataset.target_rows, dataset.unreadable) == (10, 2)
     assert [note.split(",")[0] for note in dataset.notes] == [
         "2 labeled rows without features or label left out",
-        "1 unlabeled row without features or label left out",
+        "1 unlabeled row without features left out",
         "2 target rows without features cannot be told apart; they get the class that most others have",
     ]
     assert dataset.for_all([1, 0, 1, 1, 0, 1, 0, 1]).tolist() == [1, 0, 1, 1, 1, 1, 0, 1, 0, 1]
