@@ -81,7 +81,7 @@ def divdis(task: Task, settings: DivDisSettings, random: np.random.Generator) ->
     "ACE",
     settings=ACESettings,
     needs=_NEEDS,
-    paper="Armstrong et al. 2023, ACE: algorithm for concept extrapolation",
+    paper="Daniels et al. 2025, ACE and diverse generalization via selective disagreement",
     space={"l2": L2_SPACE, "mix_rate": Among((0.05, 0.1, 0.25, 0.5))},
 )
 def ace(task: Task, settings: ACESettings, random: np.random.Generator) -> Recipe:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -39,7 +40,7 @@ class Repulsion:
 class TopDisagreement:
     """`strength`·Σ over ways to disagree of the mean of its smallest pseudo-label losses.
 
-    ACE's top-k loss (Armstrong et al. 2023). A way to disagree gives each member a class, not all the same;
+    ACE's top-k loss (Daniels et al. 2025). A way to disagree gives each member a class, not all the same;
     its loss on a row is the sum of the members' cross-entropies, and as many rows count as are its equal part
     of `mix_rate`, the share of rows (a lower bound, rather) on which members disagree.
     """
