@@ -97,9 +97,13 @@ class TerminalOracle:
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
         for heading in ("says", "reading", "belief", ""):
             table.add_column(heading, justify="right" if heading == "" else "left")
-        says = [(self._name(each.code), escaped(each.name), each.belief) for each in question.opinions]
+        says = [
+            (self._name(each.code), escaped(each.name), each.belief)
+            for rank, each in enumerate(question.opinions)
+            if rank < 2 or each.belief >= _LEAST_SHOWN
+        ]
         if question.doubt >= _LEAST_SHOWN:
-            says.append(("?", "another one", question.doubt))
+            says.append(("?", "another is meant", question.doubt))
         for name, reading, belief in says:
             cells = round(_BAR * min(1.0, max(0.0, belief)))
             table.add_row(
