@@ -17,6 +17,7 @@ Codes = NDArray[np.int64]
 
 _MAPPED = 600
 _TYPICAL = 6
+_FEWEST = 5
 
 
 class SaysOfUnseen(Protocol):
@@ -168,7 +169,9 @@ def _places(whole: Floats, kind_of: Codes, n: int, seed: int) -> tuple[Codes, ND
     random = np.random.default_rng(seed)
     ours, others = random.permutation(n)[:_MAPPED], n + random.permutation(len(whole) - n)[: 2 * _MAPPED]
     picked = np.sort(np.concatenate([ours, others]))
-    known = kind_of >= 0
+    # A kind of hardly any rows has no spread to be told.
+    counts = np.bincount(kind_of[kind_of >= 0])
+    known = (kind_of >= 0) & (counts[kind_of] >= _FEWEST)
     if len(np.unique(kind_of[known])) >= 3 and whole.shape[1] >= 2:
         model = LinearDiscriminantAnalysis(n_components=2, solver="eigen", shrinkage=0.1)
         places = model.fit(whole[known], kind_of[known]).transform(whole[picked])

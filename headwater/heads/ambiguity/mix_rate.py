@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy.special import betaincinv
 
 from headwater.heads.ambiguity.novelty import Folds, Scores
 
@@ -91,17 +91,32 @@ def best_cut(measures: Sequence[Scores], strata: Strata, *, level: float = 0.9, 
     """
     found = []
     for number, cut in enumerate(Cut(each, at) for each in measures for at in cuts(each)):
+        beyond = int(cut.rest.sum())
+        if beyond < min(_FEWEST, len(cut.rest)):
+            continue
         proven = mix_rate(cut.labeled, cut.rest, strata, level=level).low
-        pure = proven * len(cut.rest) / int(cut.rest.sum())
+        pure = proven * len(cut.rest) / beyond
         found.append((min(pure, purity), proven, -number, cut))
+    if not found:
+        return Cut(measures[0], float(measures[0].rest.max()))
     return max(found, key=lambda each: each[:3])[3]
 
 
 def cuts(scores: Scores) -> Floats:
-    """Places to cut at: from the 5 highest of the other rows to nearly all, evenly spread in logarithms."""
-    ordered = np.sort(scores.rest)[::-1]
-    ranks = np.geomspace(min(_FEWEST, len(ordered)), len(ordered), _CUTS + 1).astype(np.int64)[:-1]
-    return np.unique(ordered[ranks - 1])
+    """Places to cut at: after the first few, a few more, … of the highest and lowest rows of either sort.
+
+    At most half of the labeled rows lie beyond a cut: shares of what few are left on the other side would
+    rest on hardly any rows.
+    """
+    places = np.unique(np.concatenate([_spread_out(scores.rest), _spread_out(scores.labeled)]))
+    return places[places > np.median(scores.labeled)] if len(scores.labeled) else places
+
+
+def _spread_out(values: Floats) -> Floats:
+    """Values whose ranks from either end grow in equal ratios."""
+    ordered = np.sort(values)
+    ranks = np.unique(np.geomspace(1, max(1, len(ordered) / 2), _CUTS).astype(np.int64)) - 1
+    return np.concatenate([ordered[ranks], ordered[::-1][ranks]])
 
 
 def mix_rate(
@@ -115,13 +130,13 @@ def mix_rate(
     """The share of unseen kinds among other rows, told by which labeled (n,) and other rows (r,) a cut takes.
 
     `among` takes some of the other rows only. What ordinary rows have beyond the cut is taken from labeled
-    rows, weighted by the classes that other rows this side of the cut are like. The interval is made of
+    rows, weighted by the classes that the other rows are like. The interval is made of
     Clopper-Pearson intervals of both shares, each at `level` on one side.
     """
     mine = np.ones(len(rest), dtype=bool) if among is None else among
     beyond, total = int(rest[mine].sum()), int(mine.sum())
     share = beyond / max(total, 1)
-    ordinary, effective = _ordinary(labeled, rest, strata, mine)
+    ordinary, effective = _ordinary(labeled, strata, mine)
     low_share, high_share = _interval(share * total, total, level)
     low_ordinary, high_ordinary = _interval(ordinary * effective, effective, level)
     return MixRate(
@@ -129,13 +144,11 @@ def mix_rate(
     )
 
 
-def _ordinary(
-    labeled: NDArray[np.bool_], rest: NDArray[np.bool_], strata: Strata, mine: NDArray[np.bool_]
-) -> tuple[float, float]:
+def _ordinary(labeled: NDArray[np.bool_], strata: Strata, mine: NDArray[np.bool_]) -> tuple[float, float]:
     """The share of ordinary rows beyond the cut, and of how many independent rows it is known."""
     classes = int(max(strata.labeled.max(), strata.rest.max())) + 1
     sizes = np.bincount(strata.labeled, minlength=classes)
-    wanted = np.bincount(strata.rest[mine & ~rest], minlength=classes) * (sizes > 0)
+    wanted = np.bincount(strata.rest[mine], minlength=classes) * (sizes > 0)
     if not wanted.any():
         wanted = sizes
     weights = wanted / wanted.sum()
@@ -150,8 +163,8 @@ def _above(share: float, ordinary: float) -> float:
 
 def _interval(count: float, total: float, level: float) -> tuple[float, float]:
     """Clopper and Pearson's interval of a share, of counts that weights may have made fractions."""
-    low = float(stats.beta.ppf(1 - level, count, total - count + 1)) if count > 0 else 0.0
-    high = float(stats.beta.ppf(level, count + 1, total - count)) if count < total else 1.0
+    low = float(betaincinv(count, total - count + 1, 1 - level)) if count > 0 else 0.0
+    high = float(betaincinv(count + 1, total - count, level)) if count < total else 1.0
     return low, high
 
 

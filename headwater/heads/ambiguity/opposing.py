@@ -77,7 +77,8 @@ def oppose(labeled: Floats, labels: Codes, rows: Floats, *, seed: int = 0) -> Op
     ours, theirs = _alike(labeled, rows)
     folds = random.permutation(len(ours)) % 2, random.permutation(len(theirs)) % 2
     plain = np.mean([_plain_fit(ours, labels, classes, folds[0] == half) for half in range(2)])
-    contradiction, found = 0.0, []
+    contradiction, found = -1.0, []
+    foremost: list[tuple[Codes, float]] = []
     for start in range(_RESTARTS):
         direction = None if start == 0 else random.standard_normal((ours.shape[1], classes))
         fits, against = np.zeros(2), 0.0
@@ -88,10 +89,14 @@ def oppose(labeled: Floats, labels: Codes, rows: Floats, *, seed: int = 0) -> Op
             fits += np.asarray(right) / 2
             first, second = (_said(theirs[~shown], head) for head in pair)
             against += float((first != second).mean()) / 2
-        contradiction = max(contradiction, min(float(fits.min()), against))
         pair = _pair(ours, labels, theirs, classes, direction)
-        found += [(_said(theirs, head), fit) for head, fit in zip(pair, fits, strict=True)]
-    said, fits = _distinct([each for each in found if each[1] >= plain - _WORSE])
+        both = [(_said(theirs, head), float(fit)) for head, fit in zip(pair, fits, strict=True)]
+        found += [each for each in both if each[1] >= plain - _WORSE]
+        worth = min(float(fits.min()), against)
+        if worth > contradiction:
+            contradiction, foremost = worth, both
+    # The pair that contradicts most is what the contradiction rests on, well as it may fit or not.
+    said, fits = _distinct([*foremost, *found])
     return Opposition(contradiction, said.reshape(-1, len(rows)), fits)
 
 

@@ -18,7 +18,7 @@ from headwater.heads.ambiguity.clustering import Clusterer, find_clusters
 from headwater.heads.ambiguity.evidence import Evidence, gather_evidence
 from headwater.heads.ambiguity.feature_rows import FeatureRows, joined, plain_features
 from headwater.heads.ambiguity.mix_rate import MixRate, Strata, best_cut, mix_rate, surprise
-from headwater.heads.ambiguity.novelty import Folds, likely_classes, neighbour_scores
+from headwater.heads.ambiguity.novelty import Folds, Scores, likely_classes, neighbour_scores
 from headwater.heads.ambiguity.opposing import Opposition, familiar, oppose, opposing_scores
 from headwater.heads.ambiguity.problem import Problem
 
@@ -30,7 +30,7 @@ _CONTRADICTION = 0.75
 _FEWEST = 20
 # Rows that heads are to contradict each other on are taken where at least this share is surely unseen.
 _PURITY = 0.8
-_ROUNDS = 2
+_ROUNDS = 3
 _SURE = 1e-3
 _TYPICAL = 8
 # Not letters, which name the readings that questions are about.
@@ -78,8 +78,9 @@ class Scan:
     `contradiction`, the share of those rows that two heads, both true to the labels, contradict each other
     on. Rows that are new in another way, by noise, say, raise the first alone; another balance of classes
     raises neither. `mix_rate` is the share of unseen kinds among unlabeled rows, `target_rate` among target
-    rows, with 80 % intervals. `unseen_unlabeled` and `unseen_target` are the rows called unseen. `cluster_of`
-    (n + m + t,) are numbers in `clusters`, -1 for none. `sentences` say it in words.
+    rows, with 80 % intervals: where the novelty is no alarm, 0, and how much it may be at most.
+    `unseen_unlabeled` and `unseen_target` are the rows called unseen. `cluster_of` (n + m + t,) are numbers
+    in `clusters`, -1 for none. `sentences` say it in words.
     """
 
     score: float
@@ -150,20 +151,21 @@ def scan(
         )
     ]
     strata = Strata(*likely_classes(whole[:n], problem.labels, rest, folds, device=device))
+    # Opposing heads are made for rows that neighbours in every fold helped to pick, so that they may refine a
+    # share, but not prove that there is one.
     novelty = 1 - surprise(measures, strata, folds, seed=seed)
-    cut = best_cut(measures, strata)
-    opposition = None
-    if novelty >= ALARM:
-        for _ in range(_ROUNDS):
-            picked = best_cut(measures, strata, purity=_PURITY).rest
-            known = familiar(given, picked, seed) if picked.sum() >= _FEWEST else None
-            if known is None:
-                break
-            opposing = opposing_scores(known[:n], problem.labels, known[n:], picked, folds, seed=seed)
-            measures = [each for each in measures if each.name != opposing.name] + [opposing]
-        cut = best_cut(measures, strata, purity=_PURITY)
-        opposition = _opposition(given, problem, cut.rest, seed)
-    unseen = cut.rest
+    opposing: list[Scores] = []
+    for _ in range(_ROUNDS if novelty >= ALARM else 0):
+        # From the second round on rows are those that the heads before contradict each other on most.
+        picked = best_cut(opposing or measures, strata, purity=_PURITY).rest
+        known = familiar(given, picked, seed) if picked.sum() >= _FEWEST else None
+        if known is None:
+            break
+        opposing = [opposing_scores(known[:n], problem.labels, known[n:], picked, folds, seed=seed)]
+    measures += opposing
+    cut = best_cut(measures, strata, purity=_PURITY if novelty >= ALARM else 0.0)
+    opposition = _opposition(given, problem, cut.rest, seed) if novelty >= ALARM else None
+    unseen = cut.rest & (novelty >= ALARM)
     is_unlabeled = np.arange(len(rest)) < m
     found = find_clusters(whole, clusterer, seed=seed, device=device)
     clusters = _clusters(whole, found.codes, problem)
@@ -179,6 +181,8 @@ def scan(
     contradiction = 0.0 if opposition is None else opposition.contradiction
     unlabeled, target = np.flatnonzero(unseen & is_unlabeled), np.flatnonzero(unseen & ~is_unlabeled) - m
     rates = [mix_rate(cut.labeled, cut.rest, strata, among=part) for part in (is_unlabeled, ~is_unlabeled)]
+    if novelty < ALARM:
+        rates = [MixRate(0.0, 0.0, each.high) for each in rates]
     score = _score(novelty, contradiction)
     return Scan(
         score=score,

@@ -1,0 +1,215 @@
+"""The scan on sets whose truth is known: crossed rows, none, and rows that differ in another way."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from headwater.heads.ambiguity.feature_rows import FeatureRows, plain_features
+from headwater.heads.ambiguity.opposing import familiar, oppose
+from headwater.heads.ambiguity.problem import Problem
+from headwater.heads.ambiguity.scan import ALARM, Scan, scan
+
+
+def two_features(
+    rate: float, *, seed: int = 0, rows: tuple[int, int, int] = (240, 600, 200), spread: float = 0.35
+) -> tuple[Problem, np.ndarray, np.ndarray]:
+    """Two features of a few coordinates each, equal in labeled rows; cells of unlabeled and target rows."""
+    random = np.random.default_rng(seed)
+    parts, cells = [], []
+    for size, crossed in zip(rows, (0.0, rate, 0.5 if rate else 0.0), strict=True):
+        first = random.permutation(np.arange(size) % 2)
+        # As many of either sort of crossed rows.
+        second = first.copy()
+        for code in (0, 1):
+            mine = np.flatnonzero(first == code)
+            second[mine[: round(crossed * len(mine))]] = 1 - code
+        centres = np.repeat(2.0 * np.stack([first, second], axis=1) - 1, 3, axis=1)
+        parts.append((centres + 2 * spread * random.standard_normal((size, 6))).astype(np.float32))
+        cells.append(np.stack([first, second], axis=1))
+    labels = cells[0][:, 0].astype(np.int64)
+    return Problem(parts[0], labels, parts[1], parts[2], (0, 1)), cells[1], cells[2]
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.5, 1.0])
+def test_crossed_rows_are_noticed_and_their_share_is_found(rate: float) -> None:
+    problem, cells, target = two_features(rate)
+    found = scan(problem)
+    assert found.is_ambiguous
+    assert abs(found.mix_rate.share - rate) < 0.08
+    assert abs(found.target_rate.share - 0.5) < 0.12
+    crossed = cells[:, 0] != cells[:, 1]
+    assert crossed[found.unseen_unlabeled].mean() > 0.8
+    assert (target[found.unseen_target, 0] != target[found.unseen_target, 1]).mean() > 0.9
+    # One reading is the first feature, the other the second.
+    said = np.stack([each.unlabeled for each in found.readings[:2]])
+    truth = cells[found.unseen_unlabeled].T
+    match = np.array([[(each == feature).mean() for feature in truth] for each in said])
+    assert sorted(match.argmax(axis=1)) == [0, 1]
+    assert match.max(axis=1).min() > 0.85
+
+
+def test_few_crossed_rows_are_noticed() -> None:
+    problem, cells, _ = two_features(0.02, rows=(400, 2500, 60), seed=3, spread=0.2)
+    found = scan(problem)
+    assert found.is_ambiguous
+    assert 0.005 < found.mix_rate.share < 0.05
+    assert (cells[:, 0] != cells[:, 1])[found.unseen_unlabeled].mean() > 0.5
+
+
+def test_labels_that_are_plain_raise_no_alarm_but_once_in_twenty() -> None:
+    sets = [two_features(0.0, seed=seed, rows=(120, 240, 60))[0] for seed in range(8)]
+    assert sum(scan(each, seed=place).is_ambiguous for place, each in enumerate(sets)) <= 2
+
+
+def shifted(kind: str) -> Problem:
+    problem, _, _ = two_features(0.0, seed=5)
+    random = np.random.default_rng(6)
+    if kind == "noise":
+
+        def change(x: np.ndarray) -> np.ndarray:
+            return (x + 1.2 * random.standard_normal(x.shape)).astype(np.float32)
+    elif kind == "light":
+
+        def change(x: np.ndarray) -> np.ndarray:
+            return (x + 1.5).astype(np.float32)
+    else:
+
+        def change(x: np.ndarray) -> np.ndarray:
+            keep = (x.mean(axis=1) > 0) | (random.random(len(x)) < 0.2)
+            return x[keep]
+
+    return replace(problem, unlabeled=change(problem.unlabeled), target=change(problem.target))
+
+
+@pytest.mark.parametrize("kind", ["noise", "light"])
+def test_rows_that_are_new_in_another_way_make_no_labels_ambiguous(kind: str) -> None:
+    found = scan(shifted(kind))
+    assert found.novelty >= ALARM
+    assert not found.is_ambiguous
+    assert "another way" in found.sentences[-1]
+
+
+def test_another_balance_of_classes_is_not_even_new() -> None:
+    found = scan(shifted("balance"))
+    assert found.novelty < ALARM
+    assert found.mix_rate.share == found.mix_rate.low == 0
+    assert found.readings == ()
+
+
+def test_more_noise_than_labeled_rows_show_leaves_no_familiar_column() -> None:
+    problem = shifted("noise")
+    picked = np.ones(len(problem.unlabeled) + len(problem.target), dtype=bool)
+    assert familiar(plain_features(problem), picked) is None
+
+
+def test_opposing_heads_are_found_where_they_were_put_and_nowhere_else() -> None:
+    problem, _, _ = two_features(1.0, seed=7)
+    apart = oppose(problem.labeled, problem.labels, problem.unlabeled)
+    assert apart.contradiction > 0.9
+    assert apart.fits.min() > 0.9
+    ordinary, _, _ = two_features(0.0, seed=8)
+    assert oppose(ordinary.labeled, ordinary.labels, ordinary.unlabeled).contradiction < 0.7
+
+
+def noise_levels(seed: int = 0) -> Problem:
+    """Images of a bar, left or right, with a level of noise that goes with it in labeled rows alone."""
+    random = np.random.default_rng(seed)
+    parts, first = [], []
+    for size, crossed in ((200, False), (500, True), (150, True)):
+        bar = np.arange(size) % 2
+        level = random.permutation(bar) if crossed else bar
+        images = 0.3 * np.ones((size, 1, 8, 8))
+        images[bar == 0, :, :, :4] = images[bar == 1, :, :, 4:] = 0.7
+        images += np.where(level, 0.25, 0.1)[:, None, None, None] * random.standard_normal(images.shape)
+        parts.append(images.astype(np.float32))
+        first.append(bar)
+    return Problem(parts[0], first[0].astype(np.int64), parts[1], parts[2], (0, 1))
+
+
+def test_a_level_of_noise_is_seen() -> None:
+    found = scan(noise_levels())
+    assert found.is_ambiguous
+    assert abs(found.mix_rate.share - 0.5) < 0.12
+    means = found.evidence.kinds[0].mean
+    assert means is not None
+    assert means.shape == (1, 8, 8)
+    assert len(found.evidence.differences) == len(found.readings)
+
+
+def test_fine_detail_is_the_mean_square_of_what_smoothing_takes_away() -> None:
+    problem = noise_levels()
+    _, detail = plain_features(problem)
+    image = problem.labeled[0, 0].astype(np.float64)
+    padded = np.pad(image, 1, mode="symmetric")
+    smooth = sum(padded[i : i + 8, j : j + 8] for i in range(3) for j in range(3)) / 9
+    cells = ((image - smooth) ** 2).reshape(4, 2, 4, 2).mean(axis=(1, 3))
+    np.testing.assert_allclose(detail.labeled[0], np.log(cells + 1e-6).ravel(), rtol=1e-3)
+
+
+@pytest.fixture(scope="module")
+def settled() -> tuple[Problem, Scan]:
+    problem, _, _ = two_features(0.5, seed=9)
+    return problem, scan(problem)
+
+
+def test_clusters_count_every_row_once(settled: tuple[Problem, Scan]) -> None:
+    problem, found = settled
+    totals = [
+        sum(getattr(each, part) for each in found.clusters) for part in ("labeled", "unlabeled", "target")
+    ]
+    assert totals == [len(problem.labeled), len(problem.unlabeled), len(problem.target)]
+    assert [sum(each.classes) for each in found.clusters] == [each.labeled for each in found.clusters]
+    n, m = len(problem.labeled), len(problem.unlabeled)
+    for each in found.clusters:
+        assert each.medoid is not None
+        assert all(found.cluster_of[n + m + row] == each.number for row in each.typical)
+    unseen = [each for each in found.clusters if each.is_unseen]
+    assert unseen
+    assert all(each.labeled < 0.05 * (each.unlabeled + each.target) for each in unseen)
+
+
+def test_the_medoid_is_the_target_row_nearest_to_the_middle(settled: tuple[Problem, Scan]) -> None:
+    problem, found = settled
+    whole = plain_features(problem)[0].all
+    n, m = len(problem.labeled), len(problem.unlabeled)
+    for each in found.clusters:
+        mine = found.cluster_of == each.number
+        target = np.flatnonzero(mine[n + m :])
+        # Components of all columns keep distances.
+        apart = ((problem.target[target] - whole[mine].mean(axis=0)) ** 2).sum(axis=1)
+        assert each.medoid == target[apart.argmin()]
+
+
+def test_the_summary_is_json_and_says_the_figures(settled: tuple[Problem, Scan]) -> None:
+    _, found = settled
+    plain = json.loads(json.dumps(found.summary()))
+    assert plain["score"] == found.score
+    assert plain["mix_rate"]["share"] == found.mix_rate.share
+    assert len(plain["clusters"]) == len(found.clusters)
+    assert plain["readings"][0]["name"] == "I"
+
+
+def test_the_map_lies_in_the_unit_square_and_knows_its_rows(settled: tuple[Problem, Scan]) -> None:
+    problem, found = settled
+    evidence = found.evidence
+    assert ((evidence.places >= 0) & (evidence.places <= 1)).all()
+    ours = evidence.place_of < len(problem.labeled)
+    assert (evidence.place_kinds[ours] == problem.labels[evidence.place_of[ours]]).all()
+    assert {kind.code for kind in evidence.kinds} == {0, 1, None}
+
+
+def test_the_same_seed_gives_the_same_scan() -> None:
+    problem, _, _ = two_features(0.3, seed=11, rows=(100, 200, 60))
+    assert scan(problem, seed=4).summary() == scan(problem, seed=4).summary()
+
+
+def test_features_of_ones_own_are_taken_instead() -> None:
+    problem, _, _ = two_features(0.5, seed=12, rows=(100, 200, 60))
+    blind = [
+        FeatureRows("first", *(part[:, :3] for part in (problem.labeled, problem.unlabeled, problem.target)))
+    ]
+    assert not scan(problem, blind).is_ambiguous
