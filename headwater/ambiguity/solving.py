@@ -18,7 +18,7 @@ from headwater.ambiguity.labels import Label
 from headwater.ambiguity.oracles import Account, choose_oracle
 from headwater.ambiguity.reporting import check_report, write_solved
 from headwater.ambiguity.scanning import look_for_ambiguity
-from headwater.ambiguity.scoring import Advice, advise, find_set, set_named
+from headwater.ambiguity.scoring import SETS, Advice, advise, set_named
 from headwater.ambiguity.submission import SUFFIX, check_new, submission_text, write_new
 from headwater.ambiguity.views import Views
 from headwater.errors import HeadwaterError, RequestError
@@ -123,7 +123,7 @@ def solve(
         report: an HTML page of what was found, asked and settled; replaces an earlier one of this data set.
         features: of which backbone, for images alone; None: patches that are learned from the images.
         seed: decides everything random.
-        exercise: the contest's number of this data set, for the service and for the advice.
+        exercise: the service's number of this data set; the contest's numbers are known to the advice, too.
         username: of the service; None: what the environment says (`HEADWATER_REVEAL_USERNAME`).
         password: likewise (`HEADWATER_REVEAL_PASSWORD`).
         telling: where it is told what is going on.
@@ -138,7 +138,6 @@ def solve(
     place = None if out is None else Path(out)
     if place is not None:
         check_new(place, SUFFIX)
-    known_set = None if exercise is None else find_set(exercise)
     opened = dataset if isinstance(dataset, Dataset) else open_dataset(dataset)
     page = None if report is None else Path(report)
     if page is not None:
@@ -163,7 +162,7 @@ def solve(
     finally:
         limited.close(outcome)  # a page that a browser shows must end, whatever happened
     codes = opened.for_all(resolution.labels)
-    known_set = known_set or set_named(opened.name)
+    known_set = set_named(opened.name) if exercise is None else SETS.get(exercise)
     advice = advise(resolution.expected_accuracy, known_set)
     accuracy = _accuracy(resolution.labels, truth)
     before = _accuracy(resolution.before.argmax(axis=1), truth)

@@ -134,9 +134,7 @@ def solve(
     out: Annotated[Path, typer.Option(help="The CSV of labels to write; OUT.journal keeps the answers.")],
     report: Report = None,
     budget: Annotated[int, typer.Option(help="The most rows that may be asked about.")] = 5,
-    exercise: Annotated[
-        int | None, typer.Option(help="The contest's number of this data set, for a service.")
-    ] = None,
+    exercise: Annotated[int | None, typer.Option(help="The service's number of this data set.")] = None,
     username: Annotated[
         str | None,
         typer.Option(

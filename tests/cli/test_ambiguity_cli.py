@@ -166,7 +166,6 @@ def test_no_questions_are_no_failure_but_said(
         (["--out", "truth.csv"], "exists already"),
         (["--oracle", "nobody"], "'nobody' is no oracle"),
         (["--oracle", "http://127.0.0.1:9"], "exercise"),
-        (["--exercise", "11"], "no set 11"),
     ],
 )
 def test_a_wrong_request_is_one_line_and_leaves_nothing(
