@@ -1,0 +1,269 @@
+"""The page of an ambiguous data set: what it says, what it shows, and that nothing in it can do harm."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+from dataclasses import replace
+from html import unescape
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from headwater.errors import RequestError
+from headwater.heads.ambiguity.evidence import Difference, Evidence, Kind
+from headwater.heads.ambiguity.mix_rate import MixRate
+from headwater.heads.ambiguity.problem import Problem
+from headwater.heads.ambiguity.questions import Opinion, Question
+from headwater.heads.ambiguity.resolve import Exchange, Resolution
+from headwater.heads.ambiguity.scan import Cluster, FoundReading, Scan
+from headwater.report.ambiguity import words
+from headwater.report.ambiguity.data import AmbiguityData
+from headwater.report.ambiguity.gather import gather
+from headwater.report.ambiguity.page import render, write_page
+from headwater.report.ambiguity.pictures import difference_picture, image_picture, strongest
+from tests.report.test_browser import BROWSER, look
+
+IDENTITY = "ab" * 32
+
+
+def problem() -> Problem:
+    random = np.random.default_rng(0)
+    parts = [random.random((size, 1, 6, 12)).astype(np.float32) for size in (20, 40, 20)]
+    return Problem(parts[0], np.arange(20) % 2, parts[1], parts[2], (0, 7))
+
+
+def found() -> Scan:
+    random = np.random.default_rng(1)
+    image = random.random((1, 6, 12)).astype(np.float32)
+    kinds = (
+        Kind("0", 0, 10, image, (0, 2)),
+        Kind("7", 1, 10, image, (1, 3)),
+        Kind("unseen 0 / 7", None, 14, image, (4, 6)),
+        Kind("unseen 7 / 0", None, 12, image, (5,)),
+    )
+    evidence = Evidence(
+        kinds,
+        (Difference("I", 0, 1, image - 0.5), Difference("II", 0, 1, 0.5 - image)),
+        random.random((50, 2)),
+        np.arange(50) % 5 - 1,
+        np.arange(50),
+    )
+    codes = np.array([0, 1, 0, 1])
+    readings = (
+        FoundReading("I", 0.99, codes, np.array([0, 1, 0])),
+        FoundReading("II", 0.97, 1 - codes, np.array([1, 0, 1])),
+    )
+    clusters = (
+        Cluster(0, 20, 20, 10, (10, 10), False, 1, (1, 2)),
+        Cluster(1, 0, 20, 10, (0, 0), True, 4, (4, 5)),
+    )
+    return Scan(
+        score=0.998,
+        novelty=0.998,
+        contradiction=0.98,
+        mix_rate=MixRate(0.31, 0.27, 0.34),
+        target_rate=MixRate(0.5, 0.4, 0.6),
+        readings=readings,
+        clusters=clusters,
+        cluster_of=np.zeros(80, dtype=np.int64),
+        unseen_unlabeled=np.array([0, 1, 2, 3]),
+        unseen_target=np.array([4, 5, 6]),
+        evidence=evidence,
+        told_by="opposing heads",
+        sentences=("About 31% of the unlabeled rows.",),
+    )
+
+
+def resolution(settled: bool = True) -> Resolution:
+    picture = np.full((6, 12), 90, dtype=np.uint8)
+    exchanges = tuple(
+        Exchange(
+            Question(item, number, picture, (Opinion("A", 0, 0.6), Opinion("B", 1, 0.4)), 12, 5),
+            item % 2,
+        )
+        for number, item in enumerate((4, 5, 13), 1)
+    )
+    shares = np.full((20, 2), 0.5)
+    return Resolution(
+        probabilities=shares,
+        labels=np.zeros(20, dtype=np.int64),
+        settled=settled,
+        sentences=("Settled by three answers.",),
+        exchanges=exchanges,
+        beliefs={"A": 0.03, "B": 0.96},
+        unexplained=0.01,
+        mix_rate=0.31,
+        expected_accuracy=0.972,
+        interval=(0.94, 0.99),
+        before=shares,
+        seconds={"readings": 1.0},
+    )
+
+
+def page_data(**changes: object) -> AmbiguityData:
+    data = gather(
+        problem(),
+        name="pairs",
+        identity=IDENTITY,
+        scan=found(),
+        resolution=resolution(),
+        budget=5,
+        advice=(True, "hand it in: 97 % expected is above the 80 %"),
+        accuracies=(0.985, 0.752),
+        notes=("one note",),
+    )
+    return replace(data, **changes)  # type: ignore[arg-type]
+
+
+def text_of(page: str) -> str:
+    body = re.sub(r"<style>.*?</style>", "", page, flags=re.DOTALL)
+    return re.sub(r"\s+", " ", unescape(re.sub(r"<[^>]*>", " ", body))).replace("\u202f", " ")
+
+
+def test_the_page_says_what_was_noticed_asked_and_settled() -> None:
+    text = text_of(render(page_data()))
+    for said in (
+        "3 answers settled what the labels of pairs mean.",
+        "98.5 % of the target rows are classed correctly",
+        "75.2 % right",
+        "About 31 % of the unlabeled rows and 50 % of the target rows",
+        "Reading I and reading II fit held-out labeled rows (99.0 % and 97.0 % right)",
+        "Question 3 target row 13",
+        "reading B says 7 40 %",
+        "Speaks for 12 target rows.",
+        "Hand it in: 97 % expected",
+        "labeled 7",
+        "unseen 0 / 7",
+        "27 % to 34 %",
+        "one note",
+    ):
+        assert said in text, said
+
+
+def test_opinions_that_the_answer_bears_out_are_told_from_others() -> None:
+    page = render(page_data())
+    # The answers are the classes 0, 7 and 7: A is right once, B twice.
+    assert len(re.findall(r'<li class="held">', page)) == 3
+    assert len(re.findall(r'<li class="refuted">', page)) == 3
+    first = page[page.index("Question 1") : page.index("Question 2")]
+    assert re.search(r'class="held"><span>reading A says', first)
+
+
+def test_a_scan_alone_asks_for_no_answers() -> None:
+    data = gather(problem(), name="pairs", identity=IDENTITY, scan=found())
+    text = text_of(render(data))
+    assert "The labels of pairs do not say which feature is meant." in text
+    assert "What was asked" not in text
+    assert "How it ended" not in text
+
+
+def test_what_is_not_ambiguous_is_not_called_so() -> None:
+    plain = replace(found(), score=0.3, novelty=0.3, contradiction=0.0, readings=())
+    data = gather(problem(), name="pairs", identity=IDENTITY, scan=plain)
+    assert "Nothing makes the labels of pairs ambiguous." in text_of(render(data))
+    shifted = replace(plain, score=0.2, novelty=0.999)
+    data = gather(problem(), name="pairs", identity=IDENTITY, scan=shifted)
+    assert "its labels say what is meant" in words.headline(data)
+    assert "by noise or light" in text_of(render(data))
+
+
+def test_what_is_not_settled_is_a_warning() -> None:
+    data = gather(
+        problem(),
+        name="sums",
+        identity=IDENTITY,
+        scan=found(),
+        resolution=resolution(settled=False),
+        advice=(False, "do not hand it in: 75 % expected is below the 80 %"),
+    )
+    text = text_of(render(data))
+    assert "3 answers did not settle what the labels of sums mean." in text
+    assert "Not settled." in text
+    assert "Advice against it." in text
+    assert "97.2 % of the target rows are expected" in text
+
+
+def test_rows_that_are_no_images_need_no_pictures() -> None:
+    random = np.random.default_rng(3)
+    parts = [random.standard_normal((size, 4)).astype(np.float32) for size in (20, 40, 20)]
+    vectors = Problem(parts[0], np.arange(20) % 2, parts[1], parts[2], (0, 7))
+    scan = found()
+    kinds = tuple(replace(kind, mean=None) for kind in scan.evidence.kinds)
+    scan = replace(scan, evidence=replace(scan.evidence, kinds=kinds, differences=()))
+    ended = resolution()
+    exchanges = [Exchange(replace(each.question, picture=None), each.answer) for each in ended.exchanges]
+    data = gather(
+        vectors, name="vectors", identity=IDENTITY, scan=scan, resolution=ended, exchanges=exchanges
+    )
+    page = render(data)
+    assert "<img" not in page
+    assert "A row without a picture." in page
+
+
+def test_every_dot_of_the_map_is_drawn_once() -> None:
+    page = render(page_data())
+    inner = page[page.index('preserveAspectRatio="none"') :]
+    paths = re.findall(r'<path class="([^"]*)" d="((?:M[\d.]+ [\d.]+h0)+)"/>', inner)
+    assert sum(path.count("M") for _, path in paths[:5]) == 50
+    assert [kind for kind, _ in paths[:5]] == ["plain", "k0", "k1", "u0 unseen", "u1 unseen"]
+
+
+def test_names_cannot_put_anything_into_the_page() -> None:
+    evil = '"><script>alert(1)</script><img src=http://x>'
+    data = replace(page_data(), name=evil, classes=(evil, "7"), notes=(evil,))
+    page = render(data)
+    assert "<script" not in page
+    assert "<img src=http" not in page
+    assert not re.findall(r"""<[a-z][^>]*(?:src|href)\s*=\s*["']?(?!data:)[a-z]+:""", page)
+    assert " style=" not in page
+
+
+def test_a_page_is_written_over_its_own_and_nothing_else(tmp_path: Path) -> None:
+    place = tmp_path / "new" / "page.html"
+    assert write_page(page_data(), place) == place
+    write_page(page_data(name="again"), place)
+    assert "again" in place.read_text("utf-8")
+    with pytest.raises(RequestError, match="another run"):
+        write_page(page_data(identity="cd" * 32), place)
+    place.write_text("mine", "utf-8")
+    with pytest.raises(RequestError, match="no headwater report"):
+        write_page(page_data(), place)
+    write_page(page_data(), place, replace=True)
+    assert "headwater" in place.read_text("utf-8")
+
+
+def pixels(uri: str) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2]))))
+
+
+def test_values_are_drawn_between_their_black_and_white() -> None:
+    image = np.array([[[-1.0, 0.0], [0.5, 2.0]]], dtype=np.float32)
+    assert pixels(image_picture(image, (0.0, 1.0), "").uri).tolist() == [[0, 0], [128, 255]]
+    colours = pixels(image_picture(np.repeat(image, 3, axis=0), (0.0, 1.0), "").uri)
+    assert colours.shape == (2, 2, 3)
+
+
+def test_differences_are_orange_above_blue_below_and_pale_at_nothing() -> None:
+    image = np.array([[[-2.0, 0.0, 2.0]]], dtype=np.float32)
+    assert strongest([image, image / 4]) == pytest.approx(2.0)
+    less, none, more = pixels(difference_picture(image, 2.0, "").uri)[0].astype(int)
+    assert less[2] > less[0] + 100
+    assert more[0] > more[2] + 100
+    assert none.min() > 230
+    faint = pixels(difference_picture(image / 4, 2.0, "").uri)[0].astype(int)
+    assert faint.min() > less.min()
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed")
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_page_fits_a_phone_and_a_desk(tmp_path: Path, width: int) -> None:
+    page = render(page_data(name="a_name_without_an_end_" * 12))
+    seen = look(tmp_path, page, width)
+    assert (seen["width"], seen["needed"], seen["bare"]) == (width, width, 0)
+    assert seen["pictures"] == page.count("<img")
+    assert seen["small"] == 0
+    assert seen["background"] != "rgba(0, 0, 0, 0)"
