@@ -25,6 +25,7 @@ _HARD_ROUNDS = 8
 _SHARPNESS = 6.0
 _SAME = 0.97  # partitions that agree on more of the rows whose class is not known are one
 _RARE = 0.03  # of the starts: partitions that fewer of them end in are mixtures of others, mostly
+_STRAY = 0.02  # of rows may be of any class, whatever a head says
 _WORSE = 0.05  # how much more often than the best a reading may err on labeled rows
 
 
@@ -45,11 +46,15 @@ class Partition:
 
     @property
     def probabilities(self) -> Floats:
-        """Of the classes (rows, classes), if a class's scores scatter by `spread` around its corner."""
+        """Of the classes (rows, classes), if a class's scores scatter by `spread` around its corner.
+
+        A few rows are unlike all others, so none is quite certain.
+        """
         odds = self.scores / np.float32(max(self.spread, 1e-6))
         odds -= odds.max(axis=1, keepdims=True)
         raised = np.exp(odds)
-        return np.asarray(raised / raised.sum(axis=1, keepdims=True), dtype=np.float32)
+        sure = raised / raised.sum(axis=1, keepdims=True)
+        return np.asarray((1 - _STRAY) * sure + _STRAY / sure.shape[1], dtype=np.float32)
 
 
 def linear_readings(

@@ -107,9 +107,8 @@ def test_probabilities_are_those_of_normal_scatter_around_the_corners() -> None:
     partition = Partition(np.array([0, 1]), scores, spread=0.2, error=0.0, found=1)
     corners = np.eye(2)
     density = np.exp(-((scores[:, None] - corners) ** 2).sum(axis=2) / (2 * 0.2))
-    np.testing.assert_allclose(
-        partition.probabilities, density / density.sum(axis=1, keepdims=True), rtol=1e-5
-    )
+    normal = density / density.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(partition.probabilities, 0.98 * normal + 0.01, rtol=1e-5)
 
 
 def test_wide_features_are_used_beyond_the_leading_ones() -> None:
