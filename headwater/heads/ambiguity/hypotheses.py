@@ -68,7 +68,7 @@ def hypotheses(
     features_target: Floats,
     n_classes: int,
     *,
-    mix_rates: Sequence[float] = (0.05, 0.2, 0.5, 0.9),
+    mix_rates: Sequence[float] = (0.05, 0.1, 0.25, 0.5),
     seed: int = 0,
     answers: Mapping[int, int] | None = None,
     kinds: Sequence[str] = KINDS,
