@@ -15,13 +15,15 @@ from headwater.heads.ambiguity.problem import Reading
 
 # Belief, before any answer, that none of the readings is the one that is meant.
 NONE_PRIOR = 0.2
-# No reading is taken to err less often than this: the labels themselves may be wrong.
-LEAST_ERROR = 0.01
+# No reading is taken to err less often than this on a row that is asked about: people who answer do, too.
+LEAST_ERROR = 0.04
 # Where no rows were kept apart to count errors on, and a reading stands alone, this is assumed.
 UNKNOWN_ERROR = 0.05
 # Readings are compared on at most so many disputed rows.
 _COMPARED = 2000
 _ROUNDS = 5
+# No reading is weighed as if it differed from the consensus less often.
+_LEAST_SPLIT = 0.01
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,7 +128,7 @@ def _consensus(mine: Sequence[Reading], rows: NDArray[np.bool_]) -> tuple[NDArra
     said = given.argmax(axis=2)
     for _ in range(_ROUNDS):
         errors = (said != np.tensordot(shares, given, 1).argmax(axis=1)).mean(axis=1)
-        errors = np.clip(errors, LEAST_ERROR, 0.5)
+        errors = np.clip(errors, _LEAST_SPLIT, 0.5)
         shares = np.log(given.shape[2] * (1 - errors) / errors)
         shares /= shares.sum()
     split = (said != np.tensordot(shares, given, 1).argmax(axis=1)).mean(axis=1)

@@ -20,23 +20,18 @@ from headwater.heads.ambiguity.questions import BudgetSpent, Opinion, Question
 
 Ask = Callable[[Question], int]
 """Gives the class code of the question's row, or raises HeadwaterError."""
-Widen = Callable[[Mapping[int, int], Reading | None, int], Sequence[Reading]]
-"""New readings from answers (target row → class code), what they refuted, and how often this was done."""
+Widen = Callable[["Dialogue"], Sequence[Reading]]
+"""New readings that are trained on the answers there are."""
 
 # Readings contradict answers that the best of them finds this unlikely, or if chance is believed more.
 _UNLIKELY = 0.05
 _DOUBTED = 0.5
 # Below this expected information, in nats, an answer would hardly change what is believed.
 _LITTLE = 0.02
-# New readings are worth their time from so many answers on, and while this much doubt is left.
+# New readings are worth their time from so many answers on, and if the best is as unlikely as this.
 _ENOUGH = 3
 _WORTH_A_TRY = 0.2
 _WIDENINGS = 2
-# So many readings that differ from their consensus on no larger share of disputed rows bear each other out.
-_CONFIRMING = 3
-_ALIKE = 0.05
-# A hypothesis is refuted if this share, at most, is left of what was believed of it at first.
-_REFUTED = 0.2
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +46,8 @@ class Exchange:
 class Dialogue:
     """What is known so far: readings, like-minded ones as hypotheses, answers, and what is believed.
 
-    `trouble` says why it ended early, if it did; `widened` counts how often new readings were trained.
+    `trouble` says why it ended early, if it did; `widened` counts how often answers
+    contradicted all readings and new ones were trained; `knows` are the answers each was trained on.
     """
 
     readings: list[Reading]
@@ -67,29 +63,15 @@ class Dialogue:
         """Whether no reading explains the answers."""
         return bool(self.answers) and (self.beliefs.none > _DOUBTED or self.beliefs.fit < _UNLIKELY)
 
-    def is_confirmed(self) -> bool:
-        """Whether the best hypothesis is what readings that were trained apart agree on."""
-        best = self.found[self.beliefs.best]
-        return len(best.members) >= _CONFIRMING and best.error <= _ALIKE
+    def knows_all(self) -> bool:
+        """Whether the last readings were trained on all answers there are."""
+        return bool(self.knows) and self.knows[-1] == frozenset(self.answers)
 
     def is_doubtful(self) -> bool:
-        """Whether new readings are worth their time: answers speak against all, or few agree with the best.
-
-        A second time only where answers that came in since then speak against the new ones, too.
-        """
-        if len(self.answers) < _ENOUGH or (self.knows and self.knows[-1] == frozenset(self.answers)):
+        """Whether new readings are due: answers that the last ones did not know speak against the best."""
+        if len(self.answers) < _ENOUGH or self.knows_all():
             return False
-        if self.beliefs.fit < _WORTH_A_TRY or self.is_contradicted():
-            return True
-        return not self.widened and (self.beliefs.none > _WORTH_A_TRY or not self.is_confirmed())
-
-    def refuted(self) -> Reading | None:
-        """The largest hypothesis of those that answers speak against, as one reading."""
-        best = self.beliefs.best if not self.is_contradicted() else -1
-        for place, each in enumerate(self.found):  # the largest come first
-            if place != best and self.beliefs.held[place] < _REFUTED * len(each.members) / len(self.readings):
-                return Reading(each.unlabeled, each.target, each.error, each.name)
-        return None
+        return self.is_contradicted() or self.beliefs.fit < _WORTH_A_TRY
 
     def learn(self, readings: Sequence[Reading], seed: int = 0) -> None:
         """Take in new readings, which were trained on the answers there are."""
@@ -98,7 +80,6 @@ class Dialogue:
         self.readings.extend(readings)
         self.found = hypotheses(self.readings, knows=self.knows, seed=seed)
         self.beliefs = believe(self.found, self.answers)
-        self.widened += 1
 
 
 def converse(
@@ -122,7 +103,8 @@ def converse(
     state = Dialogue(list(readings), found, believe(found, answers), answers)
     while True:
         if widen is not None and state.widened < _WIDENINGS and state.is_doubtful():
-            state.learn(widen(dict(state.answers), state.refuted(), state.widened + 1), seed)
+            state.learn(widen(state), seed)
+            state.widened += 1
             continue
         if len(state.answers) >= budget:
             return state

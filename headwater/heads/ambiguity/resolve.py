@@ -55,6 +55,21 @@ def blend(found: Sequence[Hypothesis], beliefs: Beliefs) -> NDArray[np.float64]:
     return np.asarray(np.einsum("r,rtk->tk", shares, expected), dtype=np.float64)
 
 
+def last_word(state: Dialogue) -> NDArray[np.float64]:
+    """Probabilities (t, classes) by the most believed hypothesis, by its readings that know all answers."""
+    best = state.found[state.beliefs.best]
+    known = frozenset(state.answers)
+    told = [place for place in best.members if place < len(state.knows) and state.knows[place] == known]
+    if not told:
+        return best.expects()
+    return np.asarray(np.mean([state.readings[place].target for place in told], axis=0), dtype=np.float64)
+
+
+def is_settled(state: Dialogue) -> bool:
+    """Whether one hypothesis is believed, and answers do not speak against it."""
+    return not state.is_contradicted() and bool(state.beliefs.held.max() >= SETTLED)
+
+
 def with_answers(
     probabilities: NDArray[np.float64], answers: Mapping[int, int], error: float = 0.0
 ) -> NDArray[np.float64]:
