@@ -16,6 +16,7 @@ from headwater.ambiguity.views import Views
 
 if TYPE_CHECKING:
     from headwater.extract import Progress
+    from headwater.heads.ambiguity.problem import Problem
     from headwater.heads.ambiguity.scan import Scan
 
 
@@ -71,17 +72,16 @@ def scan(
     if page is not None:
         check_report(page, opened)
     views = features_of(opened, features, seed=seed, extracting=extracting, progress=progress)
-    found = look_for_ambiguity(opened, views, seed)
+    found = look_for_ambiguity(opened.problem, views, seed)
     if page is not None:
         write_scan(page, opened, found, opened.notes)
     return Scanned(opened, found, page, opened.notes)
 
 
-def look_for_ambiguity(dataset: Dataset, views: Views, seed: int) -> Scan:
-    """The scan of a data set by its own values and by the views of it."""
-    from headwater.heads.ambiguity.feature_rows import FeatureRows, plain_features  # noqa: PLC0415
+def look_for_ambiguity(problem: Problem, views: Views, seed: int) -> Scan:
+    """The scan of a problem by the views of it, or by its own values where it has none."""
+    from headwater.heads.ambiguity.feature_rows import FeatureRows  # noqa: PLC0415
     from headwater.heads.ambiguity.scan import scan as look  # noqa: PLC0415
 
-    kinds = list(plain_features(dataset.problem))
-    kinds += [FeatureRows.split(name, rows, dataset.problem) for name, rows in views.items()]
-    return look(dataset.problem, kinds, seed=seed)
+    kinds = [FeatureRows.split(name, rows, problem) for name, rows in views.items()]
+    return look(problem, kinds or None, seed=seed)

@@ -152,7 +152,7 @@ def solve(
         told.answered(each.question, classes[each.answer], True)
     views = features_of(opened, features, seed=seed, extracting=told.extracting, progress=told.now)
     told.now("scan", 0, 1)
-    seen = look_for_ambiguity(opened, views, seed)
+    seen = look_for_ambiguity(opened.problem, views, seed)
     told.scanned(seen)
     outcome = ""
     try:
@@ -238,7 +238,7 @@ def _resolved(
         resolution = settle(
             problem,
             ask,
-            features=next(iter(given.views.values()), None),
+            features=given.views or None,
             budget=given.budget,
             seed=given.seed,
             known=known,

@@ -39,6 +39,7 @@ _STEPS = {
     "features": "making features",
     "scan": "looking for rows that the labels never show",
     "readings": "training readings of the labels",
+    "readings that know the answers": "training readings that know the answers",
     "questions": "choosing a question",
     "resolution": "settling",
 }
