@@ -65,6 +65,7 @@ def test_a_second_head_disagrees_only_where_it_is_told_to():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(peers, "_settle", keep)
+        patch.setattr(peers, "DISAGREEMENT", 1.0)
         peers.dbat(made.problem, lambda item: 0, budget=5, seed=0)
     first, second = found[0].argmax(axis=2).T
     assert (first != second).mean() > 0.9
