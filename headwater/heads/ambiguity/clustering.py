@@ -27,6 +27,7 @@ COUNTS = (2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 # Two fits on halves that agree this much less than the best two do are still called stable.
 _SLACK = 0.15
 _REPEATS = 2
+_FEWEST = 8  # rows of a half for each of the clusters sought in it
 _MEASURED = 3000
 _ITERATIONS = 25
 _STARTS = 2
@@ -57,7 +58,7 @@ def find_clusters(
     """
     random = np.random.default_rng(seed)
     part = x[np.sort(random.permutation(len(x))[:_MEASURED])]
-    tried = sorted({count for count in counts if 2 <= count <= len(part) // 4})
+    tried = sorted({count for count in counts if 2 <= count <= len(part) // (2 * _FEWEST)})
     stability = {count: agreement(part, clusterer, count, random, device) for count in tried}
     if not stability:
         return Clusters(np.zeros(len(x), dtype=np.int64), 1, {})

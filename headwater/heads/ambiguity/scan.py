@@ -29,7 +29,7 @@ ALARM = 0.95
 _CONTRADICTION = 0.75
 _FEWEST = 20
 # Rows that heads are to contradict each other on are taken where at least this share is surely unseen.
-_PURITY = 0.8
+_PURITY = 0.9
 _ROUNDS = 3
 _SURE = 1e-3
 _TYPICAL = 8

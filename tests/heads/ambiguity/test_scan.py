@@ -61,8 +61,8 @@ def test_few_crossed_rows_are_noticed() -> None:
 
 
 def test_labels_that_are_plain_raise_no_alarm_but_once_in_twenty() -> None:
-    sets = [two_features(0.0, seed=seed, rows=(120, 240, 60))[0] for seed in range(8)]
-    assert sum(scan(each, seed=place).is_ambiguous for place, each in enumerate(sets)) <= 2
+    sets = [two_features(0.0, seed=seed, rows=(120, 240, 60))[0] for seed in range(6)]
+    assert sum(scan(each, seed=place).is_ambiguous for place, each in enumerate(sets)) <= 1
 
 
 def shifted(kind: str) -> Problem:
