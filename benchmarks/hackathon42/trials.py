@@ -21,8 +21,9 @@ from benchmarks.hackathon42.generated import Generated
 from benchmarks.hackathon42.peers import PEERS, dbat, divdis
 from benchmarks.hackathon42.photographs import correlated
 from benchmarks.hackathon42.sets import make
+from headwater.ambiguity.scanning import look_for_ambiguity
 from headwater.ambiguity.scoring import SETS, advise
-from headwater.heads.ambiguity.questions import Question
+from headwater.ambiguity.views import Views, image_views
 from headwater.heads.ambiguity.solve import solve
 
 OURS = "headwater"
@@ -86,7 +87,13 @@ def attempt(trial: Trial, method: str, made: Generated) -> dict[str, Any]:
     more: dict[str, Any] = {"settled": None, "expected": None, "advised": None}
     start = time.perf_counter()
     if method == OURS:
-        found = solve(made.problem, lambda q: _answer(asked, q), budget=BUDGET, seed=trial.seed)
+        found = solve(
+            made.problem,
+            lambda question: asked(question.item),
+            features=_views(trial, made) or None,
+            budget=BUDGET,
+            seed=trial.seed,
+        )
         labels = found.labels
         advice = advise(found.expected_accuracy, SETS[trial.id])
         more = {"settled": found.settled, "expected": found.expected_accuracy, "advised": advice.submit}
@@ -99,8 +106,9 @@ def attempt(trial: Trial, method: str, made: Generated) -> dict[str, Any]:
     return {**judge(made, labels), "labels": len(asked.items), "seconds": seconds, **more}
 
 
-def _answer(asked: Asked, question: Question) -> int:
-    return asked(question.item)
+def _views(trial: Trial, made: Generated) -> Views:
+    """The features that `headwater ambiguity` takes where it is asked for none."""
+    return image_views(made.problem, seed=trial.seed) if made.problem.are_images else {}
 
 
 def judge(made: Generated, labels: NDArray[np.int64]) -> dict[str, float]:
@@ -114,10 +122,8 @@ def judge(made: Generated, labels: NDArray[np.int64]) -> dict[str, float]:
 
 def scanned(trial: Trial, made: Generated) -> dict[str, Any]:
     """What a scan says of the trial's set, before any question."""
-    from headwater.heads.ambiguity.scan import scan  # noqa: PLC0415 - brings faiss, which only scans need
-
     start = time.perf_counter()
-    found = scan(made.problem, seed=trial.seed)
+    found = look_for_ambiguity(made.problem, _views(trial, made), trial.seed)
     return {
         "is_ambiguous": bool(found.is_ambiguous),
         "score": float(found.score),
