@@ -18,6 +18,7 @@ from headwater.printable import counted
 
 _MOST_CHANNELS = 4
 _BLOCK_BYTES = 1 << 25
+_LEAST, _MOST = 1e-12, 1e12
 _BYTES_BEGIN, _UNIT_ENDS = 127.5, 2.5
 """An array of images with values above the first holds bytes; one with none above the second does not."""
 
@@ -82,9 +83,13 @@ def common_scale(
 ) -> dict[str, NDArray[np.float32]]:
     """Images with bytes divided by 255, all alike; vectors and images of other values as they are.
 
+    Where no square of a value would be a normal float32, a power of two brings all of them near one.
     RequestError where some files hold bytes and others shares of one.
     """
     seen = {name: found for name, found in surveys.items() if len(items[name])}
+    size = max(max(abs(found.low), abs(found.high)) for found in seen.values())
+    if not _LEAST < size < _MOST:
+        return {name: np.ldexp(array, -int(np.frexp(size)[1])) for name, array in items.items()}
     if next(iter(items.values())).ndim != 4:
         return dict(items)
     largest = max(seen, key=lambda name: seen[name].high)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from headwater.ambiguity.dataset import Dataset
 from headwater.ambiguity.folder import check_varied, useful_unlabeled
-from headwater.ambiguity.items import survey
+from headwater.ambiguity.items import common_scale, survey
 from headwater.ambiguity.labels import Label
 from headwater.ambiguity.pictures import store_pictures
 from headwater.errors import RequestError
@@ -75,6 +75,7 @@ def read_store(place: Path, columns: Columns) -> Dataset:
     }
     surveys = {kind: survey(f"{store.path} ({kind} rows)", items) for kind, items in x.items()}
     check_varied(surveys.values())
+    x = common_scale(x, surveys)
     hashes = {kind: found.hashes for kind, found in surveys.items()}
     rest, notes = useful_unlabeled(x["unlabeled"], x["target"], hashes["unlabeled"], hashes["labeled"])
     problem = Problem(

@@ -191,7 +191,7 @@ def show_solved(found: Solved) -> None:
         print_note(escaped(sentence))
     lines = [
         ("asked", _asked(found)),
-        ("settled", "yes" if resolution.settled else "NO: the labels may still mean something else"),
+        ("settled", _settled(found)),
         (
             "expected accuracy",
             f"{percent(resolution.expected_accuracy)} % ({between(*resolution.interval)})",
@@ -205,6 +205,14 @@ def show_solved(found: Solved) -> None:
     typer.echo(f"{escaped(str(found.out))}: {counted(len(found.codes), 'label')}")
     if found.report is not None:
         typer.echo(f"{escaped(str(found.report))}: the report")
+
+
+def _settled(found: Solved) -> str:
+    if found.resolution.settled:
+        return "yes"
+    if len(found.resolution.beliefs) == 1 and not found.exchanges:
+        return "no, but no reading of the labels contradicts another"
+    return "NO: the labels may still mean something else"
 
 
 def _asked(found: Solved) -> str:

@@ -89,6 +89,17 @@ def test_vectors_are_left_as_they_are_and_have_no_pictures(tmp_path: Path) -> No
     assert not dataset.problem.are_images
 
 
+@pytest.mark.parametrize("size", [1e30, 1e-30])
+def test_values_whose_squares_no_float_holds_are_brought_near_one(tmp_path: Path, size: float) -> None:
+    arrays = np.random.default_rng(3).normal(size=(3, 6, 4))
+    labels = np.arange(6) % 2
+    folder = save(tmp_path / "v", dict(zip(X, arrays * size, strict=True)), y_labeled=labels)
+    problem = open_dataset(folder).problem
+    found = np.stack([problem.labeled, problem.unlabeled, problem.target])
+    assert 0.5 <= np.abs(found).max() < 1
+    np.testing.assert_allclose(found / np.abs(found).max(), arrays / np.abs(arrays).max(), rtol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("labels", "classes"),
     [
