@@ -175,6 +175,8 @@ def _places(whole: Floats, kind_of: Codes, n: int, seed: int) -> tuple[Codes, ND
     if len(np.unique(kind_of[known])) >= 3 and whole.shape[1] >= 2:
         model = LinearDiscriminantAnalysis(n_components=2, solver="eigen", shrinkage=0.1)
         places = model.fit(whole[known], kind_of[known]).transform(whole[picked])
+    elif not (whole != whole[0]).any():
+        places = np.zeros((len(picked), 2))
     else:
         places = PCA(min(2, whole.shape[1]), random_state=seed).fit(whole).transform(whole[picked])
         places = np.column_stack([places, np.zeros((len(picked), 2 - places.shape[1]))])

@@ -22,16 +22,22 @@ _FAINTEST = 1e-6
 
 @dataclass(frozen=True, eq=False)
 class FeatureRows:
-    """One kind of features, `name`, of the labeled (n, d), unlabeled (m, d) and target (t, d) rows."""
+    """One kind of features, `name`, of the labeled (n, d), unlabeled (m, d) and target (t, d) rows.
+
+    `whole` are all of them, where they are one array that need not be copied.
+    """
 
     name: str
     labeled: Floats
     unlabeled: Floats
     target: Floats
+    whole: Floats | None = None
 
     @property
     def all(self) -> Floats:
         """All rows, (n + m + t, d), in this order."""
+        if self.whole is not None:
+            return self.whole
         return np.concatenate([self.labeled, self.unlabeled, self.target])
 
     @classmethod
@@ -39,7 +45,7 @@ class FeatureRows:
         """Rows (n + m + t, d) of a problem, taken apart."""
         first = len(problem.labeled)
         second = first + len(problem.unlabeled)
-        return cls(name, rows[:first], rows[first:second], rows[second:])
+        return cls(name, rows[:first], rows[first:second], rows[second:], rows)
 
 
 def plain_features(problem: Problem) -> tuple[FeatureRows, ...]:
@@ -62,6 +68,8 @@ def joined(features: Sequence[FeatureRows], seed: int = 0) -> Floats:
 
 def components(x: Floats, seed: int = 0) -> Floats:
     """At most 40 principal components of rows (n, d), scaled so that their mean square is 1."""
+    if not (x != x[0]).any():
+        return np.zeros((len(x), 1), dtype=np.float32)
     found = principal(np.asarray(x, dtype=np.float32), _COMPONENTS, seed)
     scale = float(np.sqrt(np.mean(found.astype(np.float64) ** 2)))
     return np.asarray(found / (scale or 1.0), dtype=np.float32)

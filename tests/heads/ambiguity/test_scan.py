@@ -213,3 +213,11 @@ def test_features_of_ones_own_are_taken_instead() -> None:
         FeatureRows("first", *(part[:, :3] for part in (problem.labeled, problem.unlabeled, problem.target)))
     ]
     assert not scan(problem, blind).is_ambiguous
+
+
+@pytest.mark.parametrize("rows", [(2, 1, 1), (50, 0, 20), (20, 20, 20)])
+def test_sets_too_small_or_too_alike_are_no_alarm(rows: tuple[int, int, int]) -> None:
+    parts = [np.ones((size, 3), dtype=np.float32) for size in rows]
+    found = scan(Problem(parts[0], np.arange(rows[0]) % 2, parts[1], parts[2], (0, 1)))
+    assert not found.is_ambiguous
+    assert found.mix_rate.share == 0
