@@ -9,7 +9,7 @@ from headwater.errors import RequestError
 from headwater.heads.ambiguity.hypotheses import hypotheses, leading, relabelings
 from headwater.heads.ambiguity.problem import Reading
 
-DIM, ROWS = 12, {"labeled": 200, "unlabeled": 400, "target": 200}
+DIM, ROWS = 12, {"labeled": 150, "unlabeled": 300, "target": 200}
 
 
 def made(mix_rate: float, classes: int = 2) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
@@ -53,7 +53,7 @@ def test_both_features_are_among_the_readings_and_fit_rows_kept_apart(mix_rate: 
     for feature in (0, 1):
         found = best(readings, cells["target"], feature)
         assert right(found, cells["target"], feature) > 0.97
-        assert found.unlabeled.shape == (400, classes)
+        assert found.unlabeled.shape == (300, classes)
         np.testing.assert_allclose(found.target.sum(1), 1, atol=1e-5)
     plain = [each for each in readings if each.origin.startswith("plain")]
     assert max(right(each, cells["target"], 0) for each in plain) < 0.9

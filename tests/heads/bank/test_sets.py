@@ -101,7 +101,7 @@ def test_both_coordinates_are_found_at_every_mix_rate(kind: str, mix_rate: float
 
 def test_independent_heads_find_both_coordinates_where_these_are_independent() -> None:
     x, target, truth = two_coordinates(0.5)
-    heads = HeadBank(x, target, 2).train([spec(Independence(), seed=seed) for seed in range(5)])
+    heads = HeadBank(x, target, 2).train([spec(Independence(), seed=seed) for seed in range(3)])
     assert agreement(x, min(heads, key=lambda head: head.convergence.objective), truth) > 0.97
 
 
