@@ -120,10 +120,20 @@ def set_named(folder: str) -> ContestSet | None:
     return known if known is not None and found is not None and found[2].startswith(known.name) else None
 
 
-def advise(expected: float, known: ContestSet | None = None) -> Advice:
-    """Whether handing in a set pays, of which `expected` is the accuracy that is expected."""
+def advise(expected: float, known: ContestSet | None = None, *, unsettled_low: float | None = None) -> Advice:
+    """Whether handing in a set pays, of which `expected` is the accuracy that is expected.
+
+    There is one try only. So where the questions did not settle what the labels mean, what counts is how low
+    the accuracy may be, `unsettled_low`.
+    """
     default = USUAL_DEFAULT if known is None else known.default
     what = f"{100 * default:.0f} %, which a set counts that is not handed in"
     if expected < default:
         return Advice(False, f"do not hand it in: {100 * expected:.0f} % expected is below the {what}")
+    if unsettled_low is not None and unsettled_low < default:
+        return Advice(
+            False,
+            f"do not hand it in: {100 * expected:.0f} % expected, but nothing is settled, and it may be as "
+            f"low as {100 * unsettled_low:.0f} %, below the {what}",
+        )
     return Advice(True, f"hand it in: {100 * expected:.0f} % expected is above the {what}")

@@ -163,7 +163,11 @@ def solve(
         limited.close(outcome)  # a page that a browser shows must end, whatever happened
     codes = opened.for_all(resolution.labels)
     known_set = set_named(opened.name) if exercise is None else SETS.get(exercise)
-    advice = advise(resolution.expected_accuracy, known_set)
+    advice = advise(
+        resolution.expected_accuracy,
+        known_set,
+        unsettled_low=None if resolution.settled else resolution.interval[0],
+    )
     accuracy = _accuracy(resolution.labels, truth)
     before = _accuracy(resolution.before.argmax(axis=1), truth)
     notes = (*opened.notes, *_beyond(budget))

@@ -43,6 +43,14 @@ def test_handing_in_is_advised_above_the_set_s_default_only(
     assert ("50 %" if number in (888, 999) else "80 %") in advice.text
 
 
+def test_what_is_not_settled_is_judged_by_how_low_it_may_be() -> None:
+    low = advise(0.87, SETS[6], unsettled_low=0.68)
+    assert not low.submit
+    assert "it may be as low as 68 %" in low.text
+    assert advise(0.87, SETS[888], unsettled_low=0.68).submit
+    assert advise(0.99, SETS[6], unsettled_low=0.97).submit
+
+
 def test_a_set_is_known_by_its_folder_s_name_only_where_all_of_it_fits() -> None:
     assert set_named("03_mnist_constant_image_random_row") == SETS[3]
     assert set_named("888_vehicle_animal") == SETS[888]
