@@ -18,6 +18,7 @@ Codes = NDArray[np.int64]
 _MAPPED = 600
 _TYPICAL = 6
 _FEWEST = 5
+_LEAST = 0.02
 
 
 class SaysOfUnseen(Protocol):
@@ -94,7 +95,7 @@ def gather_evidence(
     classes = len(problem.classes)
     new = np.flatnonzero(unseen) + n if unseen is not None else np.empty(0, dtype=np.int64)
     codes, names = _kinds(whole[new], readings, problem.classes, seed)
-    kind_of[new] = classes + codes
+    kind_of[new] = np.where(codes >= 0, classes + codes, -1)
     count = classes + (int(codes.max()) + 1 if len(codes) else 0)
     kinds = []
     for number in range(count):
@@ -120,14 +121,20 @@ def gather_evidence(
 def _kinds(
     rows: Floats, readings: Sequence[SaysOfUnseen], classes: Sequence[int | str], seed: int
 ) -> tuple[Codes, list[str]]:
-    """Kinds of unseen rows, and names: what the two foremost readings make of them, else clusters."""
+    """Kinds of unseen rows, and names: what the two foremost readings make of them, else clusters.
+
+    Rows of combinations that hardly any row has are of no kind, -1.
+    """
     if not len(rows):
         return np.empty(0, dtype=np.int64), []
     if len(readings) >= 2:
         said = np.stack([np.concatenate([each.unlabeled, each.target]) for each in readings[:2]])
-        every, codes = np.unique(said, axis=1, return_inverse=True)
-        names = [f"unseen {classes[first]} / {classes[second]}" for first, second in every.T]
-        return np.asarray(codes.ravel(), dtype=np.int64), names
+        every, codes, counts = np.unique(said, axis=1, return_inverse=True, return_counts=True)
+        large = counts >= max(_FEWEST, _LEAST * len(rows))
+        large |= counts == counts.max()
+        place = np.where(large, np.cumsum(large) - 1, -1)
+        names = [f"unseen {classes[first]} / {classes[second]}" for first, second in every.T[large]]
+        return np.asarray(place[codes.ravel()], dtype=np.int64), names
     codes = find_clusters(rows, seed=seed, counts=(2, 3, 4, 6)).codes
     return codes, [f"unseen {number + 1}" for number in range(int(codes.max()) + 1)]
 
