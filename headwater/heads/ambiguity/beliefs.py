@@ -15,6 +15,8 @@ from headwater.heads.ambiguity.problem import Reading
 
 # Belief, before any answer, that none of the readings is the one that is meant.
 NONE_PRIOR = 0.2
+# With every widening, forced by answers that contradict all readings, the rest of the belief shrinks by this.
+LOST_BELIEF = 0.6
 # No reading is taken to err less often than this on a row that is asked about: people who answer do, too.
 LEAST_ERROR = 0.04
 # Where no rows were kept apart to count errors on, and a reading stands alone, this is assumed.
@@ -24,6 +26,8 @@ _COMPARED = 2000
 _ROUNDS = 5
 # No reading is weighed as if it differed from the consensus less often.
 _LEAST_SPLIT = 0.01
+# Plausibility falls by this power of e per nat between a hypothesis' shares of classes and those of labels.
+_UNBALANCED = 20.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +37,7 @@ class Hypothesis:
     The mean weighs them by how far they share the others' opinion. `members` are places in the list of
     readings. `error` is how often the hypothesis is taken to be wrong about a disputed row if it is the one
     that is meant. `foretold` is what members that were trained without its answer say of a row (classes,).
+    `plausible` is what a reading's share of the belief before any answer is multiplied by.
     """
 
     name: str
@@ -41,6 +46,7 @@ class Hypothesis:
     target: NDArray[np.float32]
     error: float
     foretold: Mapping[int, NDArray[np.float64]] = field(default_factory=dict)
+    plausible: float = 1.0
 
     def expects(self) -> NDArray[np.float64]:
         """Probabilities (t, classes) of an oracle's answers if this is what the labels mean."""
@@ -83,15 +89,18 @@ def hypotheses(
     readings: Sequence[Reading],
     *,
     knows: Sequence[frozenset[int]] = (),
+    balance: NDArray[np.float64] | None = None,
     apart: float = 0.25,
     seed: int = 0,
 ) -> list[Hypothesis]:
     """Groups of readings that differ on less than a share `apart` of disputed rows, on average; largest
     first.
 
-    `knows` are the target rows whose answers each reading was trained on; nothing: none. A hypothesis' error
-    is the larger of its members' error on labeled rows kept apart and their disagreement with their own
-    majority on disputed rows, which are harder than labeled ones.
+    `knows` are the target rows whose answers each reading was trained on; nothing: none. `balance` (classes,)
+    are the classes' shares of labeled rows, which other rows are expected to have, too (as by Lee et al.
+    2023): the less alike a hypothesis' shares, the less plausible it is; None: all are as plausible. A
+    hypothesis' error is the larger of its members' error on labeled rows kept apart and their disagreement
+    with their own majority on disputed rows, which are harder than labeled ones.
     """
     knows = knows or [frozenset()] * len(readings)
     groups = _linked(disagreement(readings, seed), apart)
@@ -110,6 +119,7 @@ def hypotheses(
                 target=np.tensordot(shares, [each.target for each in mine], 1).astype(np.float32),
                 error=float(np.clip(error, LEAST_ERROR, 0.5)),
                 foretold=_foretold(mine, [knows[place] for place in members]),
+                plausible=1.0 if balance is None else _plausible(shares, mine, balance),
             )
         )
     return found
@@ -133,6 +143,14 @@ def _consensus(mine: Sequence[Reading], rows: NDArray[np.bool_]) -> tuple[NDArra
         shares /= shares.sum()
     split = (said != np.tensordot(shares, given, 1).argmax(axis=1)).mean(axis=1)
     return shares, float(shares @ split)
+
+
+def _plausible(weights: NDArray[np.float64], mine: Sequence[Reading], balance: NDArray[np.float64]) -> float:
+    said = np.tensordot(weights, [each.target.mean(axis=0) for each in mine], 1)
+    said = np.maximum(said / said.sum(), 1e-6)
+    known = balance > 0
+    distance = float((balance[known] * np.log(balance[known] / said[known])).sum())
+    return float(np.exp(-_UNBALANCED * max(distance, 0.0)))
 
 
 def _foretold(mine: Sequence[Reading], knows: Sequence[frozenset[int]]) -> dict[int, NDArray[np.float64]]:
@@ -173,16 +191,22 @@ class Beliefs:
 
 
 def prior(found: Sequence[Hypothesis], none: float = NONE_PRIOR) -> NDArray[np.float64]:
-    """What is believed before any answer, (hypotheses + 1,): every reading the same; last: none of them."""
-    counts = np.array([len(each.members) for each in found], dtype=np.float64)
+    """What is believed before any answer, (hypotheses + 1,): of readings by plausibility; last: none."""
+    counts = np.array([len(each.members) * each.plausible for each in found], dtype=np.float64)
+    counts = np.maximum(counts, 1e-12)
     return np.append((1 - none) * counts / counts.sum(), none)
 
 
 def believe(
-    found: Sequence[Hypothesis], answers: Mapping[int, int], start: NDArray[np.float64] | None = None
+    found: Sequence[Hypothesis],
+    answers: Mapping[int, int],
+    start: NDArray[np.float64] | None = None,
+    *,
+    widened: int = 0,
 ) -> Beliefs:
     """Beliefs after answers (target row → class code), by Bayes' rule; `start` (hypotheses + 1,) before them.
 
+    Without `start` it is the `prior`, less sure the more often readings had to be widened.
     If no hypothesis is right, every answer is as likely as any other.
     """
     items = list(answers)
@@ -190,7 +214,9 @@ def believe(
     n_classes = found[0].target.shape[1]
     given = np.stack([each.expected(items)[np.arange(len(items)), codes] for each in found])
     log = np.append(np.log(given).sum(axis=1), -len(items) * np.log(n_classes))
-    log += np.log(prior(found) if start is None else start)
+    if start is None:
+        start = prior(found, 1 - (1 - NONE_PRIOR) * LOST_BELIEF**widened)
+    log += np.log(start)
     shares = np.exp(log - log.max())
     shares /= shares.sum()
     best = int(shares[:-1].argmax())

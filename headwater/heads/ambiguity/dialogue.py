@@ -58,6 +58,7 @@ class Dialogue:
     widened: int = 0
     trouble: str = ""
     knows: list[frozenset[int]] = field(default_factory=list)
+    balance: NDArray[np.float64] | None = None
 
     def is_contradicted(self) -> bool:
         """Whether no reading explains the answers."""
@@ -78,8 +79,8 @@ class Dialogue:
         self.knows += [frozenset()] * (len(self.readings) - len(self.knows))
         self.knows += [frozenset(self.answers)] * len(readings)
         self.readings.extend(readings)
-        self.found = hypotheses(self.readings, knows=self.knows, seed=seed)
-        self.beliefs = believe(self.found, self.answers)
+        self.found = hypotheses(self.readings, knows=self.knows, balance=self.balance, seed=seed)
+        self.beliefs = believe(self.found, self.answers, widened=self.widened)
 
 
 def converse(
@@ -98,13 +99,15 @@ def converse(
     `features` (t, dim) of target rows say which of them are alike. Where answers contradict all readings,
     `widen` makes new ones. `ask` is never called twice about the same row; if it fails, the dialogue ends.
     """
-    found = hypotheses(readings, seed=seed)
+    balance = np.bincount(problem.labels, minlength=len(problem.classes)) / len(problem.labels)
+    found = hypotheses(readings, balance=balance, seed=seed)
     answers = dict(known or {})
-    state = Dialogue(list(readings), found, believe(found, answers), answers)
+    state = Dialogue(list(readings), found, believe(found, answers), answers, balance=balance)
     while True:
         if widen is not None and state.widened < _WIDENINGS and state.is_doubtful():
-            state.learn(widen(state), seed)
+            new = widen(state)
             state.widened += 1
+            state.learn(new, seed)
             continue
         if len(state.answers) >= budget:
             return state
@@ -124,7 +127,7 @@ def converse(
             return state
         state.answers[question.item] = code
         state.exchanges.append(Exchange(question, code))
-        state.beliefs = believe(state.found, state.answers)
+        state.beliefs = believe(state.found, state.answers, widened=state.widened)
 
 
 def next_question(

@@ -67,7 +67,9 @@ def last_word(state: Dialogue) -> NDArray[np.float64]:
 
 def is_settled(state: Dialogue) -> bool:
     """Whether one hypothesis is believed, and answers do not speak against it."""
-    return not state.is_contradicted() and bool(state.beliefs.held.max() >= SETTLED)
+    if state.is_contradicted():
+        return False
+    return len(state.found) == 1 or bool(state.beliefs.held.max() >= SETTLED)
 
 
 def with_answers(
@@ -94,7 +96,7 @@ def crossed_share(state: Dialogue, rows: str = "unlabeled") -> float:
 def in_words(state: Dialogue, settled: bool, accuracy: float) -> tuple[str, ...]:
     """What came of the questions, one sentence each."""
     asked = counted(len(state.answers), "answer")
-    if len(state.found) == 1:
+    if len(state.found) == 1 and not state.answers:
         said = ["All readings of the labels say the same of the target rows, so nothing had to be asked."]
     elif settled:
         share = 100 * state.beliefs.held.max()

@@ -45,8 +45,8 @@ _LEAST_RATE = 0.02
 # Kinds of sets of heads that say where features end that no gap between rows shows.
 _EDGES = ("DivDis", "ACE", "cells")
 # Mix rates that are tried, as multiples of the estimate; how much worse heads may fit the labels there.
-_FACTORS = (1.0, 1.15, 1.3)
-_WORSE_AT_EDGES = 0.02
+_FACTORS = (1.0, 1.05, 1.1, 1.15, 1.2, 1.25, 1.3)
+_WORSE_AT_EDGES = 0.0125
 
 
 @dataclass
@@ -85,7 +85,7 @@ def solve(
     before = labeled_only(problem, shown)
     clock.done("features")
     told("readings", 0, 1)
-    readings = first_readings(problem, views, seed)
+    readings = [before, *first_readings(problem, views, seed)]
     told("readings", 1, 1)
     clock.done("readings")
 
@@ -133,7 +133,7 @@ def solve(
         mix_rate=crossed_share(state),
         expected_accuracy=expected.accuracy,
         interval=expected.interval,
-        before=before,
+        before=before.target.astype(np.float64),
         seconds=clock.seconds,
     )
 
@@ -153,8 +153,6 @@ def informed_readings(
     if not problem.are_images:
         return _at_the_largest_rate(problem, views, state, seed)
     readings = linear_readings(views, problem.labels, len(problem.target), answers=state.answers, seed=seed)
-    if state.is_contradicted():
-        readings += _sets_of_heads(problem, views, seed=seed, kinds=_EDGES, answers=state.answers)
     return _fitting(readings)
 
 
@@ -168,6 +166,7 @@ def _at_the_largest_rate(
     """
     rate = max(crossed_share(state), _LEAST_RATE)
     chosen: list[Reading] = []
+    least = 1.0
     for factor in _FACTORS:
         tried = _sets_of_heads(
             problem,
@@ -177,11 +176,11 @@ def _at_the_largest_rate(
             mix_rates=(min(1.0, factor * rate),),
             answers=state.answers,
         )
-        least = min(each.error for each in chosen + tried)
-        fitting = [each for each in tried if each.error <= least + _WORSE_AT_EDGES]
-        if len(fitting) < len(tried) / 2 and chosen:
+        error = float(np.mean([each.error for each in tried]))
+        least = min(least, error)
+        if error > least + _WORSE_AT_EDGES:
             break
-        chosen = fitting
+        chosen = tried
     return chosen
 
 
@@ -220,15 +219,16 @@ def _fitting(readings: list[Reading]) -> list[Reading]:
     return [each for each in readings if not each.error > np.nanmin(errors) + _WORSE]
 
 
-def labeled_only(problem: Problem, features: Floats) -> NDArray[np.float64]:
-    """What a linear head trained on the labeled rows alone says of target rows, (t, classes)."""
-    n = len(problem.labeled)
+def labeled_only(problem: Problem, features: Floats) -> Reading:
+    """A linear head trained on the labeled rows alone."""
+    n, m = len(problem.labeled), len(problem.unlabeled)
     rows = Rows(np.arange(n))
     bank = HeadBank(features[:n], problem.labels, len(problem.classes))
     (head,) = bank.train([HeadSpec(rows, Penalty(l2=1e-3), scaler_rows=rows)])
-    logits = head.logits(features[-len(problem.target) :]).astype(np.float64)
+    logits = head.logits(features[n:])
     shares = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return np.asarray(shares / shares.sum(axis=1, keepdims=True))
+    shares /= shares.sum(axis=1, keepdims=True)
+    return Reading(shares[:m], shares[m:], float("nan"), "labeled rows alone")
 
 
 def _views(problem: Problem, features: Mapping[str, Floats] | Floats | None, seed: int) -> dict[str, Floats]:

@@ -90,7 +90,7 @@ def test_answers_that_no_reading_gives_bring_new_readings_within_the_same_budget
     assert all(truth[item] == code for item, code in given[0].items())
     assert len(world.asked) == 5
     assert (state.found[state.beliefs.best].target.argmax(axis=1) == truth).mean() > 0.95
-    assert not state.is_contradicted()
+    assert state.beliefs.fit > 0.5  # what was answered since does not speak against it
 
 
 def test_a_contradictory_oracle_is_noticed():

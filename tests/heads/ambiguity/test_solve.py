@@ -1,0 +1,94 @@
+"""The whole way on small made-up problems whose truth is known."""
+
+import numpy as np
+import pytest
+
+from headwater.errors import HeadwaterError
+from headwater.heads.ambiguity.problem import Problem
+from headwater.heads.ambiguity.solve import solve
+
+
+def made(seed=0, mix_rate=0.5, target=100):
+    """Images of two lines that each say one feature, and the target's cells."""
+    random = np.random.default_rng(seed)
+    centres = 2.5 * random.standard_normal((2, 2, 4))
+
+    def rows(count, rate):
+        first = random.integers(0, 2, count)
+        second = np.where(random.random(count) < rate, 1 - first, first)
+        x = np.concatenate([centres[0, first], centres[1, second]], axis=1)
+        x = x + 0.4 * random.standard_normal(x.shape)
+        return x.astype(np.float32).reshape(count, 1, 2, 4), np.stack([first, second], axis=1)
+
+    (labeled, cells), (unlabeled, _), (wanted, theirs) = (
+        rows(150, 0),
+        rows(300, mix_rate),
+        rows(target, mix_rate),
+    )
+    return Problem(labeled, cells[:, 0], unlabeled, wanted, (0, 1)), theirs
+
+
+class Counting:
+    def __init__(self, truth, fails_after=None):
+        self.truth, self.fails_after, self.asked = truth, fails_after, []
+
+    def __call__(self, question):
+        if len(self.asked) == self.fails_after:
+            raise HeadwaterError("the line is dead")
+        self.asked.append(question.item)
+        return int(self.truth[question.item])
+
+
+@pytest.mark.parametrize("meant", [0, 1])
+def test_a_plain_problem_is_settled(meant):
+    problem, cells = made()
+    ask = Counting(cells[:, meant])
+    resolution = solve(problem, ask)
+    assert (resolution.labels == cells[:, meant]).mean() > 0.97
+    assert resolution.settled
+    assert len(ask.asked) == len(set(ask.asked)) <= 5
+    assert resolution.answers == {item: int(cells[item, meant]) for item in ask.asked}
+    np.testing.assert_allclose(resolution.probabilities.sum(axis=1), 1, atol=1e-6)
+    assert resolution.interval[0] <= resolution.expected_accuracy <= resolution.interval[1]
+    assert resolution.mix_rate == pytest.approx(0.5, abs=0.15)
+
+
+def test_a_budget_of_nothing_asks_nothing_and_is_not_settled():
+    problem, cells = made()
+    ask = Counting(cells[:, 0])
+    resolution = solve(problem, ask, budget=0)
+    assert not ask.asked
+    assert not resolution.settled
+    assert resolution.expected_accuracy < 0.9
+
+
+def test_an_oracle_that_fails_midway_is_said_and_its_answers_are_used():
+    problem, cells = made()
+    ask = Counting(cells[:, 1], fails_after=2)
+    resolution = solve(problem, ask)
+    assert len(resolution.exchanges) == 2
+    assert any("the line is dead" in sentence for sentence in resolution.sentences)
+    assert (resolution.labels == cells[:, 1]).mean() > 0.95
+
+
+def test_answers_by_coin_are_not_called_settled():
+    problem, cells = made()
+    # By turns what either feature says of crossed rows, which no reading explains.
+    turns = []
+
+    def ask(question):
+        turns.append(question.item)
+        return int(cells[question.item, len(turns) % 2])
+
+    resolution = solve(problem, ask)
+    assert not resolution.settled
+    assert resolution.expected_accuracy < 0.9
+
+
+def test_one_target_row_and_an_unlabeled_set_like_the_labeled_one_come_out():
+    problem, cells = made(target=1)
+    one = solve(problem, Counting(cells[:, 0]))
+    assert one.labels.shape == (1,)
+    same = Problem(problem.labeled, problem.labels, problem.labeled, problem.labeled, (0, 1))
+    resolution = solve(same, Counting(problem.labels))
+    assert (resolution.labels == problem.labels).mean() > 0.97
