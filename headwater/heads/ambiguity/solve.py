@@ -150,9 +150,13 @@ def informed_readings(
     problem: Problem, views: Mapping[str, Floats], state: Dialogue, seed: int
 ) -> list[Reading]:
     """Readings trained on the answers, too, from other starts, at the mix rate that is known by now."""
-    if not problem.are_images:
-        return _at_the_largest_rate(problem, views, state, seed)
-    readings = linear_readings(views, problem.labels, len(problem.target), answers=state.answers, seed=seed)
+    if problem.are_images:
+        readings = linear_readings(
+            views, problem.labels, len(problem.target), answers=state.answers, seed=seed
+        )
+    else:
+        readings = _at_the_largest_rate(problem, views, state, seed)
+        readings += _sets_of_heads(problem, views, seed=seed, kinds=("DivDis",), answers=state.answers)
     return _fitting(readings)
 
 
