@@ -13,7 +13,7 @@ from headwater._version import __version__
 from headwater.errors import HeadwaterError, RequestError
 
 if TYPE_CHECKING:
-    from headwater import extract, heads, report, store, taxonomy, workflow
+    from headwater import ambiguity, extract, heads, report, store, taxonomy, workflow
     from headwater.extract import extract_features, register_backbone
     from headwater.report import build_report
     from headwater.store import open_store
@@ -26,12 +26,13 @@ _HOMES = {
     "build_report": "headwater.report",
     "run_config": "headwater.workflow",
 }
-_ROOMS = ("extract", "heads", "report", "store", "taxonomy", "workflow")
+_ROOMS = ("ambiguity", "extract", "heads", "report", "store", "taxonomy", "workflow")
 
 __all__ = [
     "HeadwaterError",
     "RequestError",
     "__version__",
+    "ambiguity",
     "build_report",
     "extract",
     "extract_features",

@@ -15,7 +15,7 @@ from headwater.heads.ambiguity.problem import Problem
 Views = dict[str, NDArray[np.float32]]
 """Kinds of features (n + m + t, dim) of labeled, unlabeled and target rows, by name."""
 
-BOUND, FREE, PIXELS = "bound", "free", "pixels"
+PIXELS = "pixels"
 
 _SAMPLE = 8_000  # images that are looked at to learn from
 
@@ -33,23 +33,22 @@ def image_views(
     """
     from headwater.errors import RequestError  # noqa: PLC0415
     from headwater.extract.components import fit_pixels, run_network  # noqa: PLC0415
-    from headwater.extract.patches import PatchSettings, fit_patches  # noqa: PLC0415
+    from headwater.extract.patch_views import patch_views  # noqa: PLC0415
 
     parts = (problem.labeled, problem.unlabeled, problem.target)
     sample = _sample(parts, seed)
     told = progress or (lambda step, done, of: None)
     try:
-        networks = {BOUND: fit_patches(sample, settings=PatchSettings(), seed=seed, device=device)}
-        if max(networks[BOUND].tiles) > 1:
-            networks[FREE] = fit_patches(sample, settings=PatchSettings(free=True), seed=seed, device=device)
+        return patch_views(
+            parts,
+            fit_on=sample,
+            seed=seed,
+            device=device,
+            progress=lambda done, of: told("features", done, of),
+        )
     except RequestError:
         pixels = fit_pixels(sample, seed=seed, device=device)
         return {PIXELS: np.concatenate([run_network(pixels, part, device) for part in parts])}
-    found: Views = {}
-    for number, (name, network) in enumerate(networks.items()):
-        told("features", number, len(networks))
-        found[name] = np.concatenate([run_network(network, part, device) for part in parts])
-    return found
 
 
 def _sample(parts: tuple[NDArray[np.float32], ...], seed: int) -> NDArray[np.float32]:

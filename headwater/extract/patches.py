@@ -11,6 +11,7 @@ that normalisation hides, come back as pooled pixels and pooled energy.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -98,17 +99,28 @@ class PatchNetwork(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Features (n, dim); equal parts of the variance come from products, pixels and energies."""
-        return (self.pooled(images) - self.mean) @ self.components
+        return self.projected(self.pooled(images))
+
+    def projected(self, pooled: Tensor) -> Tensor:
+        """Features (n, dim) of pooled numbers."""
+        return (pooled - self.mean) @ self.components
 
     def pooled(self, images: Tensor) -> Tensor:
         """The numbers that features are principal components of, (n, sum of `block_widths`)."""
+        return self.gathered(self.by_tile(images))
+
+    def by_tile(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Products, pixels and energies, each (n, tiles, numbers), whatever becomes of the tiles."""
         if images.shape[1] > self.shape[0]:
             images = images[:, : self.shape[0]]  # grey pictures that were decoded as three equal channels
         images = images.contiguous()
         positions = (images.shape[2] - self.settings.size + 1) * (images.shape[3] - self.settings.size + 1)
         chunk = max(1, _CHUNK_POSITIONS // positions) if images.device.type == "cpu" else len(images)
         products = torch.cat([self._products(part) for part in torch.split(images, chunk)])
-        blocks = products, self._pixels(images), self._energies(images)
+        return products, self._pixels(images), self._energies(images)
+
+    def gathered(self, blocks: tuple[Tensor, ...]) -> Tensor:
+        """What `pooled` gives, from what `by_tile` gives."""
         return torch.cat([self._gathered(block) for block in blocks], dim=1)
 
     def normalised_patches(self, images: Tensor) -> Tensor:
@@ -208,20 +220,38 @@ def fit_patches(
     RequestError where there are no such images, they are smaller than a patch, hold NaN or infinity, or show
     nothing but even surfaces.
     """
-    settings = settings or PatchSettings()
+    (network,) = fit_together(images, [settings or PatchSettings()], seed=seed, device=device)
+    return network
+
+
+def fit_together(
+    images: Images, wanted: Sequence[PatchSettings], *, seed: int = 0, device: str | torch.device = "cpu"
+) -> list[PatchNetwork]:
+    """What `fit_patches` learns, for settings that differ only in what becomes of the tiles.
+
+    They share a dictionary, so that `by_tile` of one is that of all of them.
+    """
+    settings = wanted[0]
     _check(images, settings)
     random = np.random.default_rng(seed)
     channels = 1 if images.shape[1] > 1 and bool((images == images[:, :1]).all()) else images.shape[1]
     shape = (channels, int(images.shape[2]), int(images.shape[3]))
     sample = some_images(images, random)
     dim = min(settings.components, len(sample))
-    network = PatchNetwork(shape, settings, dim).requires_grad_(False).eval()
-    _learn_dictionary(network, images[:, :channels], random)
-    network.to(device)
+    networks = [PatchNetwork(shape, each, dim).requires_grad_(False).eval() for each in wanted]
+    first = networks[0]
+    _learn_dictionary(first, images[:, :channels], random)
+    learned = ("filters", "offset", "threshold", "contrast", "noise")
+    for other in networks[1:]:
+        for name in learned:
+            getattr(other, name).copy_(getattr(first, name))
+    for each in networks:
+        each.to(device)
     with torch.no_grad():
-        parts = [network.pooled(torch.from_numpy(part).to(device)) for _, part in batches(sample)]
-        _learn_components(network, torch.cat(parts))
-    return network
+        parts = [first.by_tile(torch.from_numpy(part).to(device)) for _, part in batches(sample)]
+        for each in networks:
+            _learn_components(each, torch.cat([each.gathered(part) for part in parts]))
+    return networks
 
 
 def _check(images: Images, settings: PatchSettings) -> None:
