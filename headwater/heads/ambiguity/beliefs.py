@@ -28,6 +28,11 @@ _ROUNDS = 5
 _LEAST_SPLIT = 0.01
 # Plausibility falls by this power of e per nat between a hypothesis' shares of classes and those of labels.
 _UNBALANCED = 20.0
+# All series of answers are gone through where there are so many at most, else so many of them are drawn.
+_GONE_THROUGH = 100_000
+_DRAWS = 20_000
+# Series of answers whose log probabilities differ by less are as likely.
+_TIED = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
@@ -224,13 +229,19 @@ def believe(
 
 
 def _tail(expected: NDArray[np.float64], codes: NDArray[np.int64]) -> float:
-    """Probability of answers no likelier than these, by going through all that could have been given."""
+    """Probability of answers no likelier than these, by going through all that could have been given.
+
+    Where there are too many to go through, it is estimated from draws, these answers counted as one of them.
+    """
+    logs = np.log(expected)
+    seen = float(logs[np.arange(len(codes)), codes].sum()) + _TIED
+    if expected.shape[1] ** len(codes) > _GONE_THROUGH:
+        random = np.random.default_rng(len(codes))
+        drawn = np.zeros(_DRAWS)
+        for row, log in zip(expected, logs, strict=True):
+            drawn += log[random.choice(len(row), _DRAWS, p=row / row.sum())]
+        return float((1 + (drawn <= seen).sum()) / (1 + _DRAWS))
     values: NDArray[np.float64] = np.zeros(1)
-    shares: NDArray[np.float64] = np.ones(1)
-    for row in expected:
-        values = (values[:, None] + np.log(row)[None, :]).ravel()
-        shares = (shares[:, None] * row[None, :]).ravel()
-        values, place = np.unique(np.round(values, 9), return_inverse=True)
-        shares = np.asarray(np.bincount(place.ravel(), weights=shares), dtype=np.float64)
-    seen = float(np.log(expected[np.arange(len(codes)), codes]).sum())
-    return float(min(1.0, shares[values <= seen + 1e-6].sum()))
+    for log in logs:
+        values = np.add.outer(values, log).ravel()
+    return float(min(1.0, np.exp(values[values <= seen]).sum()))

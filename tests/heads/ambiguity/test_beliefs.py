@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import binom
 
 from headwater.heads.ambiguity.beliefs import (
     LEAST_ERROR,
@@ -73,6 +74,17 @@ def test_fit_is_the_probability_of_answers_no_likelier(seed, classes, rows):
     seen = np.prod([expects[r, c] for r, c in enumerate(codes)])
     got = believe(found, dict(enumerate(codes.tolist()))).fit
     assert got == pytest.approx(given_[given_ <= seen * (1 + 1e-6)].sum(), abs=1e-6)
+
+
+@pytest.mark.parametrize(("classes", "wrong"), [(2, 2), (2, 5), (10, 8)])
+def test_fit_of_more_answers_than_can_be_gone_through_is_the_binomial_tail(classes, wrong):
+    rows, error = 60, 0.1
+    found = [hypothesis_of([0] * rows, error, classes=classes)]
+    answers = {item: int(item < wrong) for item in range(rows)}
+    missed = error * (classes - 1) / classes
+    assert believe(found, answers).fit == pytest.approx(binom.sf(wrong - 1, rows, missed), abs=0.012)
+    right = believe(found, dict.fromkeys(range(rows), 0))
+    assert right.fit == pytest.approx(1)
 
 
 def test_answers_that_no_reading_gives_are_noticed():
