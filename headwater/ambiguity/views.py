@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headwater.heads.ambiguity.problem import Problem
+from headwater.heads.ambiguity.roles import by_role
 
 Views = dict[str, NDArray[np.float32]]
 """Kinds of features (n + m + t, dim) of labeled, unlabeled and target rows, by name."""
@@ -29,26 +30,30 @@ def image_views(
 ) -> Views:
     """Patches of the images, bound to their places and, where an image has several tiles, free of them.
 
+    Where an image has two tiles, of two kinds in random order, there are those of either kind, too.
     Where images are too small for patches, or too even, they are principal components of pixels.
+    RequestError where faiss, which patches are learned by, is not installed.
     """
-    from headwater.errors import RequestError  # noqa: PLC0415
     from headwater.extract.components import fit_pixels, run_network  # noqa: PLC0415
-    from headwater.extract.patch_views import patch_views  # noqa: PLC0415
+    from headwater.extract.patch_views import TILES, patch_views  # noqa: PLC0415
+    from headwater.extract.patches import NoPatchesError  # noqa: PLC0415
 
     parts = (problem.labeled, problem.unlabeled, problem.target)
     sample = _sample(parts, seed)
     told = progress or (lambda step, done, of: None)
     try:
-        return patch_views(
+        views = patch_views(
             parts,
             fit_on=sample,
             seed=seed,
             device=device,
             progress=lambda done, of: told("features", done, of),
         )
-    except RequestError:
+    except NoPatchesError:
         pixels = fit_pixels(sample, seed=seed, device=device)
         return {PIXELS: np.concatenate([run_network(pixels, part, device) for part in parts])}
+    tiles = views.pop(TILES, None)
+    return views if tiles is None else {**views, **by_role(tiles)}
 
 
 def _sample(parts: tuple[NDArray[np.float32], ...], seed: int) -> NDArray[np.float32]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -36,7 +37,12 @@ _CONTRAST_FLOOR = 0.3  # of the mean variance of a patch: fainter ones are not b
 _WHITENING_FLOOR = 0.1  # of the mean variance of a direction, likewise
 _PIXEL_CELLS = 7  # pooled pixels per side of a tile
 _ENERGY_CELLS = 2
+_LEARNED = ("filters", "offset", "threshold", "contrast", "noise")  # with a dictionary
 _CHUNK_POSITIONS = 12_000  # so that a chunk's products stay in a core's cache
+
+
+class NoPatchesError(RequestError):
+    """The images hold no patches to learn from: they are too small, or too even."""
 
 
 @dataclass(frozen=True)
@@ -217,8 +223,8 @@ def fit_patches(
 ) -> PatchNetwork:
     """Learn dictionary, scales and principal components from float images (n, channels, height, width).
 
-    RequestError where there are no such images, they are smaller than a patch, hold NaN or infinity, or show
-    nothing but even surfaces.
+    NoPatchesError where they are smaller than a patch or show nothing but even surfaces; RequestError where
+    there are no such images, they hold NaN or infinity, or faiss is not installed.
     """
     (network,) = fit_together(images, [settings or PatchSettings()], seed=seed, device=device)
     return network
@@ -241,9 +247,8 @@ def fit_together(
     networks = [PatchNetwork(shape, each, dim).requires_grad_(False).eval() for each in wanted]
     first = networks[0]
     _learn_dictionary(first, images[:, :channels], random)
-    learned = ("filters", "offset", "threshold", "contrast", "noise")
     for other in networks[1:]:
-        for name in learned:
+        for name in _LEARNED:
             getattr(other, name).copy_(getattr(first, name))
     for each in networks:
         each.to(device)
@@ -254,10 +259,33 @@ def fit_together(
     return networks
 
 
+def fit_tiles(network: PatchNetwork, images: Images, seed: int) -> PatchNetwork:
+    """A network for single tiles of the images that another was learned for, with the same dictionary."""
+    channels, height, width = network.shape
+    shape = channels, height // network.tiles[0], width // network.tiles[1]
+    sample = some_images(images, np.random.default_rng(seed))
+    device = network.filters.device
+    with torch.no_grad():
+        parts = [
+            one_by_one(network.by_tile(torch.from_numpy(part).to(device))) for _, part in batches(sample)
+        ]
+        dim = min(network.settings.components, sum(len(part[0]) for part in parts))
+        single = PatchNetwork(shape, network.settings, dim).requires_grad_(False).eval().to(device)
+        for name in _LEARNED:
+            getattr(single, name).copy_(getattr(network, name))
+        _learn_components(single, torch.cat([single.gathered(part) for part in parts]))
+    return single
+
+
+def one_by_one(blocks: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """What `by_tile` gives of images, each (n, tiles, numbers), as that of their tiles, (n * tiles, 1, numbers)."""
+    return tuple(block.reshape(-1, 1, block.shape[2]) for block in blocks)
+
+
 def _check(images: Images, settings: PatchSettings) -> None:
     check_images(images)
     if min(images.shape[2:]) < max(settings.size, 3):
-        raise RequestError(
+        raise NoPatchesError(
             f"images of {images.shape[2]} x {images.shape[3]} pixels are smaller than a patch of "
             f"{settings.size} x {settings.size}; use the pixels themselves"
         )
@@ -265,8 +293,7 @@ def _check(images: Images, settings: PatchSettings) -> None:
 
 def _learn_dictionary(network: PatchNetwork, images: Images, random: np.random.Generator) -> None:
     """Whitening and atoms, folded into one filter per atom."""
-    import faiss  # noqa: PLC0415
-
+    faiss = _faiss()
     size, atoms = network.settings.size, network.settings.atoms
     rows, _, height, width = images.shape
     where = [random.integers(0, each, _PATCHES) for each in (rows, height - size + 1, width - size + 1)]
@@ -275,7 +302,7 @@ def _learn_dictionary(network: PatchNetwork, images: Images, random: np.random.G
     patches -= patches.mean(axis=1, keepdims=True)
     variance = (patches**2).mean(axis=1)
     if not variance.mean() > 0:
-        raise RequestError("the images show nothing but even surfaces, which hold no patches to learn from")
+        raise NoPatchesError("the images show nothing but even surfaces, which hold no patches to learn from")
     contrast = _CONTRAST_FLOOR * variance.mean()
     patches /= np.sqrt(variance + contrast)[:, None]
     mean = patches.mean(axis=0)
@@ -302,6 +329,17 @@ def _learn_dictionary(network: PatchNetwork, images: Images, random: np.random.G
     network.threshold.fill_(float(np.quantile(products, 1 - 2 * _ACTIVE)))
     network.contrast.fill_(float(contrast))
     network.noise.fill_(float(1e-3 * np.sqrt(variance.mean())))
+
+
+def _faiss() -> Any:
+    try:
+        import faiss  # noqa: PLC0415  (comes with an extra)
+    except ImportError as error:
+        raise RequestError(
+            "patches are learned by faiss, which comes with an extra: pip install 'headwater[cpu]', "
+            "or 'headwater[gpu]'"
+        ) from error
+    return faiss
 
 
 def _learn_components(network: PatchNetwork, pooled: Tensor) -> None:

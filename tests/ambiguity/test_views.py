@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from headwater.ambiguity.views import image_views
+from headwater.errors import RequestError
 from headwater.heads.ambiguity.problem import Problem
 
 
@@ -59,3 +61,11 @@ def test_square_images_have_no_halves_to_swap_and_tiny_ones_no_patches(problem: 
     tiny = image_views(part(5, 4))
     assert set(tiny) == {"pixels"}
     assert len(tiny["pixels"]) == 110
+
+
+def test_a_missing_faiss_is_said_and_not_made_do_without(
+    problem: Problem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    with pytest.raises(RequestError, match="faiss"):
+        image_views(problem)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import h5py
@@ -201,6 +202,12 @@ def test_grey_in_three_channels_is_grey() -> None:
 def test_images_that_hold_no_patches(wrong: Images, says: str) -> None:
     with pytest.raises(RequestError, match=says):
         patch_features(wrong, settings=SMALL)
+
+
+def test_without_faiss_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    with pytest.raises(RequestError, match=r"pip install 'headwater\[cpu\]'"):
+        patch_features(images(), settings=SMALL)
 
 
 def test_images_of_another_shape_are_refused() -> None:

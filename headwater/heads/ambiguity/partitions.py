@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from headwater.heads.ambiguity.clustering import k_means, nearest
 from headwater.heads.ambiguity.problem import Reading
 
 Floats = NDArray[np.float32]
@@ -20,6 +21,7 @@ Codes = NDArray[np.int64]
 _PENALTY = 0.01  # of the mean eigenvalue
 _COARSE = 64  # leading features that self-training begins with
 _CLUSTERS = 40
+_PER_CLUSTER = 256  # rows that a cluster's centre is learned from
 _SOFT_ROUNDS = 12
 _HARD_ROUNDS = 8
 _SHARPNESS = 6.0
@@ -180,13 +182,9 @@ def _starts(clusters: Codes, plain: Floats, starts: int, random: np.random.Gener
 
 def _clustered(leading: Floats, others: Codes, random: np.random.Generator) -> Codes:
     """The cluster of every row, (rows,), of clusters of the others."""
-    import faiss  # noqa: PLC0415
-
-    count = min(_CLUSTERS, len(others))
-    seed = int(random.integers(1, 2**31))
-    means = faiss.Kmeans(leading.shape[1], count, niter=10, seed=seed, min_points_per_centroid=1)
-    means.train(leading[others])
-    return np.asarray(means.index.search(leading, 1)[1][:, 0], dtype=np.int64)
+    sample = random.permutation(others)[: _CLUSTERS * _PER_CLUSTER]
+    centres = k_means(leading[np.sort(sample)], _CLUSTERS, int(random.integers(2**31)))
+    return nearest(leading, centres)
 
 
 def _told(beliefs: Floats, rows: Codes, corners: Floats) -> Floats:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -122,3 +124,11 @@ def test_fewer_rows_than_clusters() -> None:
     readings = linear_readings({"rows": rows}, labels, 3, starts=16)
     assert readings
     assert readings[0].target.shape == (3, 2)
+
+
+def test_without_faiss_there_are_the_same_readings(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, labels, cells = world()
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    found = [each.target.argmax(axis=1) for each in linear_readings({"rows": rows}, labels, 200)]
+    for feature in range(2):
+        assert max((said == cells[-200:, feature]).mean() for said in found) > 0.97
