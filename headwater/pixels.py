@@ -20,6 +20,7 @@ CHANNELS = (1, 3, 4)
 """How many channels an image may have: grey, RGB, RGBA."""
 
 _BLOCK_BYTES = 1 << 26
+_SEEN_IMAGES, _TAIL = 256, 0.002
 
 
 def choose_images(arrays: Mapping[str, NDArray[Any]], shown: str) -> str:
@@ -120,6 +121,25 @@ def byte_range(low: float, high: float) -> tuple[float, float]:
     if low >= 0 and 127.5 < high <= 255:
         return 0.0, 255.0
     return low, high
+
+
+def visible_range(images: NDArray[np.float32]) -> tuple[float, float]:
+    """Which values of float images (n, channels, h, w) people see as black and white, from a sample of them.
+
+    Values within [0, 1] are shares of white. Any others are stretched so that all but the outermost 0.4 % of
+    them, which noise makes, lie between black and white.
+    """
+    seen = images[:: max(1, len(images) // _SEEN_IMAGES)]
+    if float(seen.min()) >= 0 and float(seen.max()) <= 1:
+        return 0.0, 1.0
+    black, white = np.quantile(seen, (_TAIL, 1 - _TAIL))
+    return float(black), float(white)
+
+
+def visible(image: NDArray[np.float32], ends: tuple[float, float]) -> NDArray[np.uint8]:
+    """Values (channels, h, w) between black and white, uint8 (h, w), or (h, w, 3) of the first three."""
+    shown = scale_to_bytes(image, *ends)
+    return np.ascontiguousarray(shown[0] if len(shown) < 3 else shown[:3].transpose(1, 2, 0))
 
 
 def scale_to_bytes(values: NDArray[np.generic], black: float, white: float) -> NDArray[np.uint8]:

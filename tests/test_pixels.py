@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from headwater.errors import RequestError
-from headwater.pixels import channels_last, choose_images, image_bytes, value_range
+from headwater.pixels import channels_last, choose_images, image_bytes, value_range, visible, visible_range
 
 GREY = np.random.default_rng(0).integers(0, 256, (6, 9, 14), dtype=np.uint8)
 COLOUR = np.random.default_rng(1).integers(0, 256, (2, 9, 14, 3), dtype=np.uint8)
@@ -145,3 +145,20 @@ def test_arrays_that_are_refused(images: NDArray[np.generic], message: str) -> N
     with pytest.raises(RequestError, match=message) as caught:
         as_bytes(images)
     assert "\n" not in str(caught.value)
+
+
+def test_people_see_shares_of_white_as_they_are_and_sums_with_noise_stretched() -> None:
+    random = np.random.default_rng(0)
+    shares = random.random((600, 1, 4, 4)).astype(np.float32)
+    assert visible_range(0.5 * shares) == (0, 1)
+    sums = 2 * shares
+    sums[0, 0, 0, :2] = -50, 90  # noise that is hardly ever there
+    low, high = visible_range(sums)
+    assert -0.01 < low < 0.1
+    assert 1.9 < high < 2.01
+    grey = visible(np.array([[[0.0, 1.0], [2.0, 9.0]]], np.float32), (0, 2))
+    assert grey.tolist() == [[0, 128], [255, 255]]
+    two = np.stack([np.zeros((2, 3)), np.ones((2, 3))]).astype(np.float32)
+    assert visible(two, (0, 1)).tolist() == [[0, 0, 0]] * 2
+    colours = visible(np.arange(24, dtype=np.float32).reshape(4, 2, 3), (0, 255))
+    assert colours[1, 2].tolist() == [5, 11, 17]

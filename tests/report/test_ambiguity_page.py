@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from headwater.ambiguity.pictures import array_pictures
 from headwater.errors import RequestError
 from headwater.heads.ambiguity.evidence import Difference, Evidence, Kind
 from headwater.heads.ambiguity.mix_rate import MixRate
@@ -245,6 +246,16 @@ def test_values_are_drawn_between_their_black_and_white() -> None:
     assert pixels(image_picture(image, (0.0, 1.0), "").uri).tolist() == [[0, 0], [128, 255]]
     colours = pixels(image_picture(np.repeat(image, 3, axis=0), (0.0, 1.0), "").uri)
     assert colours.shape == (2, 2, 3)
+
+
+def test_rows_are_drawn_as_whoever_is_asked_sees_them() -> None:
+    random = np.random.default_rng(2)
+    sums = random.normal(1, 0.7, (3, 20, 1, 6, 12)).astype(np.float32)
+    dimmed = Problem(0.2 * sums[0], np.arange(20) % 2, sums[1], sums[2], (0, 7))
+    noticed = gather(dimmed, name="sums", identity=IDENTITY, scan=found()).noticed
+    assert noticed is not None
+    (shown, *_) = noticed.kinds[2].typical  # target row 4
+    np.testing.assert_array_equal(pixels(shown.uri), array_pictures(dimmed.target)(4))
 
 
 def test_differences_are_orange_above_blue_below_and_pale_at_nothing() -> None:

@@ -111,7 +111,7 @@ def converse(
             continue
         if len(state.answers) >= budget:
             return state
-        question = next_question(problem, state, features, seed)
+        question = next_question(state, features, seed)
         if question is None:
             return state
         try:
@@ -130,9 +130,7 @@ def converse(
         state.beliefs = believe(state.found, state.answers, widened=state.widened)
 
 
-def next_question(
-    problem: Problem, state: Dialogue, features: NDArray[np.float32], seed: int = 0
-) -> Question | None:
+def next_question(state: Dialogue, features: NDArray[np.float32], seed: int = 0) -> Question | None:
     """The question that is expected to tell most: between hypotheses, or whether the best one is right.
 
     The second sort is asked where hardly any doubt is left between hypotheses, since questions cost nothing
@@ -152,7 +150,7 @@ def next_question(
     return Question(
         item=item,
         number=len(state.answers) + 1,
-        picture=picture(problem, item),
+        picture=None,  # which is made for people by whoever asks them
         opinions=tuple(
             Opinion(state.found[h].name, int(votes[h, item]), float(state.beliefs.held[h])) for h in order
         ),
@@ -169,13 +167,3 @@ def _checking(
     seen = np.bincount(pattern[list(asked)], minlength=len(counts))
     is_split = (votes != votes[0]).any(axis=0)
     return np.asarray(np.where(is_split, (counts / (1.0 + seen) ** 3)[pattern], 0.0))
-
-
-def picture(problem: Problem, item: int) -> NDArray[np.uint8] | None:
-    """A target row as uint8 (h, w) or (h, w, 3), its own problem's value range from black to white."""
-    if not problem.are_images:
-        return None
-    low, high = np.percentile(problem.target, [1, 99])
-    image = np.clip((problem.target[item] - low) / max(float(high - low), 1e-9), 0, 1)
-    image = np.rint(255 * image).astype(np.uint8)
-    return image.transpose(1, 2, 0) if len(image) == 3 else np.asarray(image[0])

@@ -15,6 +15,7 @@ from headwater.heads.ambiguity.problem import Problem
 from headwater.heads.ambiguity.questions import Question
 from headwater.heads.ambiguity.resolve import Resolution
 from headwater.heads.ambiguity.scan import ALARM, FoundReading, Scan
+from headwater.pixels import visible_range
 from headwater.report.ambiguity.data import (
     AmbiguityData,
     Asked,
@@ -27,7 +28,7 @@ from headwater.report.ambiguity.data import (
     Picture,
     ReadingShown,
 )
-from headwater.report.ambiguity.pictures import difference_picture, ends_of, image_picture, picture, strongest
+from headwater.report.ambiguity.pictures import difference_picture, image_picture, picture, strongest
 from headwater.report.data import Estimate
 from headwater.report.text import shown
 
@@ -93,7 +94,7 @@ class _Pictured:
 
     def __init__(self, problem: Problem, row_picture: RowPicture | None) -> None:
         self._problem, self._row_picture = problem, row_picture
-        self._ends = ends_of(problem.labeled) if problem.are_images else (0.0, 1.0)
+        self._ends = visible_range(problem.target) if problem.are_images else (0.0, 1.0)
 
     def of(self, image: NDArray[np.float32] | None, text: str) -> Picture | None:
         """Of values (channels, h, w)."""

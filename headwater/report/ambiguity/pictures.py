@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from headwater.pixels import scale_to_bytes
+from headwater.pixels import visible
 from headwater.report.ambiguity.data import Picture
 
 _LARGEST = 224
@@ -30,14 +30,7 @@ def picture(pixels: NDArray[np.uint8], text: str) -> Picture:
 
 def image_picture(image: NDArray[np.float32], ends: tuple[float, float], text: str) -> Picture:
     """Of values (channels, h, w) between those that stand for black and white."""
-    pixels = scale_to_bytes(image, *ends)
-    return picture(pixels[:3].transpose(1, 2, 0) if len(pixels) >= 3 else pixels[0], text)
-
-
-def ends_of(images: NDArray[np.float32]) -> tuple[float, float]:
-    """The values of images (n, channels, h, w) that stand for black and white: all but the outermost 1 %."""
-    low, high = np.quantile(images[:: max(1, len(images) // 256)], [0.005, 0.995])
-    return float(low), float(high)
+    return picture(visible(image, ends), text)
 
 
 def strongest(images: Sequence[NDArray[np.float32]]) -> float:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from headwater.errors import HeadwaterError
-from headwater.heads.ambiguity.dialogue import converse, picture
+from headwater.heads.ambiguity.dialogue import converse
 from headwater.heads.ambiguity.problem import Problem, Reading
 from headwater.heads.ambiguity.questions import BudgetSpent
 
@@ -162,14 +162,3 @@ def test_opinions_are_those_of_the_readings_the_most_believed_first():
     assert [opinion.code for opinion in first.opinions] == world.cells[first.item][::-1].tolist()
     assert first.opinions[0].belief > first.opinions[1].belief
     assert first.speaks_for == (world.cells == world.cells[first.item]).all(axis=1).sum()
-
-
-def test_pictures_span_their_problems_range():
-    images = np.zeros((3, 1, 2, 2), dtype=np.float32)
-    images[:, 0, 0] = 2
-    shown = picture(Problem(images, np.array([0, 1, 1]), images, images, (0, 1)), 0)
-    np.testing.assert_array_equal(shown, [[255, 255], [0, 0]])
-    colour = np.repeat(images, 3, axis=1)
-    assert picture(Problem(colour, np.array([0, 1, 1]), colour, colour, (0, 1)), 0).shape == (2, 2, 3)
-    vectors = images.reshape(3, 4)
-    assert picture(Problem(vectors, np.array([0, 1, 1]), vectors, vectors, (0, 1)), 0) is None
