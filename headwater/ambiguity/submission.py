@@ -71,7 +71,7 @@ def write_new(path: Path, text: str) -> None:
         try:
             temporary.write_text(text, encoding="utf-8", newline="")
             sync_file(temporary)
-            os.link(temporary, path)  # unlike a rename, it fails where there is a file
+            _put(temporary, path, text)
         except FileExistsError:
             raise RequestError(
                 f"{show_key(str(path))} exists already; choose another name with --out, or move it away"
@@ -79,6 +79,27 @@ def write_new(path: Path, text: str) -> None:
         finally:
             temporary.unlink(missing_ok=True)
         sync_folder(path.parent)
+
+
+def _put(temporary: Path, path: Path, text: str) -> None:
+    """Give a file its name; FileExistsError, which a rename would not raise, where there is one."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links, as on sticks and shares
+        _write_anew(path, text)
+
+
+def _write_anew(path: Path, text: str) -> None:
+    with path.open("x", encoding="utf-8", newline="") as file:
+        try:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        except BaseException:
+            path.unlink()
+            raise
 
 
 def read_labels_file(path: Path, classes: Sequence[Label] | None = None) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +43,31 @@ def test_a_file_that_is_there_is_never_written_over(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="exists already"):
         write_submission(place, [0, 1], (0, 1), 2)
     assert not (tmp_path / "nowhere").exists()
+
+
+@pytest.mark.parametrize("code", [errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS])
+def test_a_file_system_without_hard_links_will_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    def link(source: object, target: object) -> None:
+        raise OSError(code, "no links here")
+
+    monkeypatch.setattr("os.link", link)
+    place = tmp_path / "sub.csv"
+    write_submission(place, [1, 0], (3, 8), 2)
+    assert place.read_bytes() == b"8\n3\n"
+    with pytest.raises(RequestError, match="exists already"):
+        write_new(place, "0\n")
+    assert place.read_bytes() == b"8\n3\n"
+
+    def full(descriptor: int) -> None:
+        if Path(f"/proc/self/fd/{descriptor}").resolve().name == "other.csv":
+            raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(HeadwaterError, match="the disk is full"):
+        write_new(tmp_path / "other.csv", "0\n")
+    assert [path.name for path in tmp_path.iterdir()] == ["sub.csv"]  # a half is no file of labels
 
 
 @pytest.mark.parametrize("name", ["sub.txt", "sub", "sub.csv.gz"])
