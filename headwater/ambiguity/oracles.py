@@ -6,7 +6,7 @@ The oracles themselves are `headwater.heads.ambiguity.oracles`'.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +30,7 @@ class Account:
 
     exercise: int | None = None
     username: str | None = None
-    password: str | None = None
+    password: str | None = field(default=None, repr=False)
 
 
 def is_service(oracle: object) -> bool:
