@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from headwater.ambiguity.asking import Asking, MoreKnownError, StoppedError, journal_of
 from headwater.ambiguity.dataset import Dataset
 from headwater.ambiguity.datasets import open_dataset
 from headwater.ambiguity.features import Extraction, features_of
@@ -20,14 +21,10 @@ from headwater.ambiguity.reporting import check_report, write_solved
 from headwater.ambiguity.scanning import look_for_ambiguity
 from headwater.ambiguity.scoring import SETS, Advice, advise, set_named
 from headwater.ambiguity.submission import SUFFIX, check_new, submission_text, write_new
-from headwater.ambiguity.views import Views
 from headwater.errors import HeadwaterError, RequestError
 from headwater.heads.ambiguity.budget import Budget
 from headwater.heads.ambiguity.dialogue import Exchange
-from headwater.heads.ambiguity.journal import Journal
-from headwater.heads.ambiguity.oracles.neighbours import notes_on
-from headwater.heads.ambiguity.questions import BudgetSpent, Oracle, Question
-from headwater.printable import counted
+from headwater.heads.ambiguity.questions import Oracle, Question
 
 if TYPE_CHECKING:
     from headwater.extract import Progress
@@ -84,25 +81,13 @@ class Telling:
     answered: Callable[[Question, Label, bool], None] = lambda question, label, earlier: None
 
 
-@dataclass(frozen=True, eq=False)
-class _Given:
-    """What the solver is given beside the problem."""
-
-    views: Views
-    budget: int
-    seed: int
-
-
-class _StoppedError(Exception):
-    """The oracle failed; passes through the solver, which makes do with what it has on other errors."""
-
-
 def solve(
     dataset: Dataset | str | os.PathLike[str],
     *,
     oracle: Oracle | str | os.PathLike[str],
     budget: int = CONTEST_BUDGET,
     out: str | os.PathLike[str] | None = None,
+    journal: str | os.PathLike[str] | None = None,
     report: str | os.PathLike[str] | None = None,
     features: Extraction | str | None = None,
     seed: int = 0,
@@ -118,8 +103,10 @@ def solve(
         oracle: who answers: a file of labels (.npy, .csv), `terminal`, `browser`, the address of a reveal
             service, `column` (a store's own labels), or an object of one's own.
         budget: how many different rows may be asked about, over all runs that share the journal.
-        out: the CSV to write, never over a file that is there. Beside it, as OUT.journal, stands what was
-            asked: the same call after a crash goes on from there and pays for nothing twice.
+        out: the CSV to write, never over a file that is there.
+        journal: the file that keeps what was asked: the same call after a crash goes on from there and pays
+            for nothing twice. None: beside the data set, as DATASET.journal, so that another `out` buys no
+            more questions; for a `Dataset` that is at no place on the disk, none is kept.
         report: an HTML page of what was found, asked and settled; replaces an earlier one of this data set.
         features: of which backbone, for images alone; None: patches that are learned from the images.
         seed: decides everything random.
@@ -144,11 +131,12 @@ def solve(
         check_report(page, opened)
     told.opened(opened)
     answering, truth = choose_oracle(oracle, opened, Account(exercise, username, password))
-    journal = None if place is None else place.with_name(f"{place.name}.journal")
+    kept = journal_of(opened, None if journal is None else Path(journal))
     classes = opened.problem.classes
-    limited = Budget(answering, budget, journal, opened.content, n_classes=len(classes))
-    earlier = _earlier(journal, opened)
-    for each in earlier:
+    limited = Budget(answering, budget, kept, opened.content, n_classes=len(classes))
+    asking = Asking(opened, limited, told.asking, told.answered)
+    earlier = len(limited.answers)
+    for each in asking.exchanges:
         told.answered(each.question, classes[each.answer], True)
     views = features_of(opened, features, seed=seed, extracting=told.extracting, progress=told.now)
     told.now("scan", 0, 1)
@@ -156,9 +144,10 @@ def solve(
     told.scanned(seen)
     outcome = ""
     try:
-        resolution, exchanges = _resolved(opened, limited, _Given(views, budget, seed), told)
-        if oracle != "terminal":  # whose person is told by whoever called
-            outcome = " ".join(resolution.sentences)
+        resolution = _resolved(asking, views, seed, told.now)
+        outcome = " ".join(resolution.sentences)
+    except StoppedError as stopped:
+        raise HeadwaterError(stopped.sentence) from stopped
     finally:
         limited.close(outcome)  # a page that a browser shows must end, whatever happened
     codes = opened.for_all(resolution.labels)
@@ -179,7 +168,7 @@ def solve(
             opened,
             seen,
             resolution,
-            [*earlier, *exchanges],
+            asking.exchanges,
             budget=budget,
             advice=advice,
             accuracies=(accuracy, before),
@@ -190,12 +179,12 @@ def solve(
         scan=seen,
         resolution=resolution,
         codes=codes,
-        exchanges=(*earlier, *exchanges),
+        exchanges=asking.exchanges,
         budget=budget,
-        earlier=len(earlier),
+        earlier=earlier,
         advice=advice,
         out=place,
-        journal=journal,
+        journal=kept,
         report=page,
         accuracy=accuracy,
         accuracy_before=before,
@@ -203,59 +192,29 @@ def solve(
     )
 
 
-def _earlier(journal: Path | None, dataset: Dataset) -> list[Exchange]:
-    """What earlier runs asked and were answered."""
-    if journal is None:
-        return []
-    known = Journal(journal, dataset.content).read()
-    return [Exchange(known.asked[item], code) for item, code in known.answers.items()]
-
-
 def _resolved(
-    dataset: Dataset, limited: Budget, given: _Given, told: Telling
-) -> tuple[Resolution, list[Exchange]]:
-    """The resolution, and what was asked for it and not known before, by the data set's rows."""
+    asking: Asking,
+    views: Mapping[str, NDArray[np.float32]],
+    seed: int,
+    progress: Callable[[str, int, int], None],
+) -> Resolution:
     from headwater.heads.ambiguity.solve import solve as settle  # noqa: PLC0415
 
-    problem = dataset.problem
-    place = {row: item for item, row in enumerate(dataset.items.tolist())}
-    exchanges: list[Exchange] = []
-
-    def ask(question: Question) -> int:
-        row, picture = int(dataset.items[question.item]), dataset.picture(question.item)
-        answers = {place[row]: code for row, code in limited.answers.items()}
-        notes = question.notes if picture is not None else notes_on(problem, question.item, answers)
-        asked = replace(question, item=row, picture=picture, notes=notes)
-        told.asking(asked)
+    while True:
+        asking.begin()
         try:
-            code = limited.ask(asked)
-        except BudgetSpent:
-            raise
-        except HeadwaterError as error:
-            raise _StoppedError(error) from error
-        exchanges.append(Exchange(asked, code))
-        told.answered(asked, problem.classes[code], False)
-        return code
-
-    known = {place[row]: code for row, code in limited.answers.items()}
-    try:
-        resolution = settle(
-            problem,
-            ask,
-            features=given.views or None,
-            budget=given.budget,
-            seed=given.seed,
-            known=known,
-            progress=told.now,
-        )
-    except _StoppedError as stopped:
-        (error,) = stopped.args
-        again = "; the same command again goes on from there" if limited.answers else ""
-        raise HeadwaterError(
-            f"no labels were written: after {counted(len(limited.answers), 'answer')} the oracle failed, as "
-            f"{error}{again}"
-        ) from error
-    return _without_answers(resolution) if not known and not exchanges else resolution, exchanges
+            resolution = settle(
+                asking.dataset.problem,
+                asking.ask,
+                features=views or None,
+                budget=asking.limited.limit,
+                seed=seed,
+                known=asking.known,
+                progress=progress,
+            )
+        except MoreKnownError:
+            continue
+        return resolution if asking.known else _without_answers(resolution)
 
 
 def _without_answers(resolution: Resolution) -> Resolution:

@@ -131,7 +131,11 @@ def solve(
             "or column (a store's own labels)."
         ),
     ],
-    out: Annotated[Path, typer.Option(help="The CSV of labels to write; OUT.journal keeps the answers.")],
+    out: Annotated[Path, typer.Option(help="The CSV of labels to write.")],
+    journal: Annotated[
+        Path | None,
+        typer.Option(help="The file that keeps the answers. [default: DATASET.journal, beside the data set]"),
+    ] = None,
     report: Report = None,
     budget: Annotated[int, typer.Option(help="The most rows that may be asked about.")] = 5,
     exercise: Annotated[int | None, typer.Option(help="The service's number of this data set.")] = None,
@@ -179,6 +183,7 @@ def solve(
             oracle=oracle,
             budget=budget,
             out=out,
+            journal=journal,
             report=report,
             features=_extraction(backbone, weights, features, device),
             seed=seed,

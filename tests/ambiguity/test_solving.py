@@ -5,6 +5,7 @@ The solver itself is replaced by one that asks about given rows, since what it i
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,10 @@ from headwater.ambiguity import open_dataset, solve
 from headwater.ambiguity.oracles import Account, choose_oracle
 from headwater.ambiguity.solving import Telling
 from headwater.errors import HeadwaterError, RequestError
+from headwater.heads.ambiguity.budget import Budget
 from headwater.heads.ambiguity.questions import OracleError, Question
 from tests.ambiguity.stand_in import stand_in
+from tests.heads.ambiguity.oracles.reveal_server import Reveals, application, serving
 
 
 class Truth:
@@ -31,6 +34,13 @@ class Truth:
             raise OracleError("it is asleep")
         self.asked.append(question.item)
         return question.item % 2
+
+
+class Interrupted:
+    """Is stopped while it thinks."""
+
+    def ask(self, question: Question) -> int:
+        raise KeyboardInterrupt
 
 
 @pytest.fixture(autouse=True)
@@ -98,11 +108,85 @@ def test_a_budget_of_none_asks_nothing_and_a_negative_one_is_refused(folder: Pat
         solve(folder, oracle=oracle, budget=-1)
 
 
+def test_another_name_for_the_labels_or_the_data_buys_no_more_questions(folder: Path, tmp_path: Path) -> None:
+    first, second = Truth(), Truth()
+    solve(folder, oracle=first, out=tmp_path / "one.csv")
+    (tmp_path / "alias").symlink_to(folder)
+    found = solve(tmp_path / "alias", oracle=second, out=tmp_path / "elsewhere" / "two.csv")
+    assert (len(first.asked), second.asked, found.earlier) == (5, [], 5)
+    assert found.journal == folder.with_suffix(".journal")
+    assert not list(tmp_path.glob("*.csv.journal"))
+
+
+def test_the_journal_can_be_named_and_must_be_writable(folder: Path, tmp_path: Path) -> None:
+    found = solve(folder, oracle=Truth(), journal=tmp_path / "deep" / "asked")
+    assert found.journal == tmp_path / "deep" / "asked"
+    assert found.journal.stat().st_mode & 0o777 == 0o600
+    assert not folder.with_suffix(".journal").exists()
+    (tmp_path / "file").touch()
+    oracle = Truth()
+    for wrong in (tmp_path / "file" / "asked", tmp_path / "deep"):
+        with pytest.raises(HeadwaterError, match=r"the journal .* name .* with --journal"):
+            solve(folder, oracle=oracle, journal=wrong)
+    assert oracle.asked == []
+
+
+def test_a_data_set_that_is_nowhere_has_no_journal(folder: Path) -> None:
+    opened = replace(open_dataset(folder), place=folder / "nowhere")
+    assert solve(opened, oracle=Truth()).journal is None
+    assert not list(folder.parent.glob("**/*.journal"))
+
+
+def test_an_answer_that_a_crash_lost_is_had_before_the_solver_begins(
+    folder: Path, tmp_path: Path, plain_solver: dict[str, Any]
+) -> None:
+    opened = open_dataset(folder)
+    dying = Budget(Interrupted(), 5, folder.with_suffix(".journal"), opened.content)
+    with pytest.raises(KeyboardInterrupt):
+        dying.ask(Question(31, 1, None, (), 1, notes=("as it was shown",)))
+    oracle = Truth()
+    found = solve(folder, oracle=oracle, out=tmp_path / "sub.csv")
+    assert plain_solver["known"] == {31: 1}
+    assert oracle.asked == [31, 10, 11, 12, 13]
+    assert [each.question.item for each in found.exchanges] == oracle.asked
+    assert found.exchanges[0].question.notes == ("as it was shown",)
+    assert found.earlier == 0
+    assert (tmp_path / "sub.csv").read_text(encoding="ascii").splitlines()[31] == "8"
+
+
+def test_an_oracle_that_fails_at_a_lost_answer_is_told_as_any_failure(folder: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        Budget(Interrupted(), 5, folder.with_suffix(".journal"), open_dataset(folder).content).ask(
+            Question(31, 1, None, (), 1)
+        )
+    with pytest.raises(HeadwaterError, match=r"no labels were written: after 0 answers .* it is asleep"):
+        solve(folder, oracle=Truth(fails_at=1))
+
+
+@pytest.mark.parametrize(("bought", "paid"), [((7, 23), 3), ((1, 3, 5, 7, 9), 0)])
+def test_rows_bought_by_hand_are_asked_about_for_nothing_and_made_use_of(
+    folder: Path, plain_solver: dict[str, Any], bought: tuple[int, ...], paid: int
+) -> None:
+    labels = np.load(folder.with_suffix(".labels.npy")).tolist()
+    reveals = Reveals({3: labels}, {"team": "secret"})
+    for row in bought:
+        reveals.reveal("team", "secret", 3, row)
+    with serving(application(reveals)) as address:
+        found = solve(folder, oracle=address, exercise=3, username="team", password="secret")
+    asked = [each.question.item for each in found.exchanges]
+    assert sorted(asked) == sorted(reveals.revealed["team", 3]) == sorted([*bought, *range(10, 10 + paid)])
+    assert set(bought) <= set(plain_solver["known"])
+    assert all(
+        found.dataset.problem.classes[each.answer] == labels[each.question.item] for each in found.exchanges
+    )
+    assert all(found.labels[row] == labels[row] for row in asked)
+
+
 def test_another_data_set_s_journal_is_refused(folder: Path, tmp_path: Path) -> None:
     solve(folder, oracle=Truth(), out=tmp_path / "sub.csv")
     (tmp_path / "sub.csv").unlink()
     np.save(folder / "X_val.npy", np.load(folder / "X_val.npy")[::-1])
-    with pytest.raises(RequestError, match="questions of another data set"):
+    with pytest.raises(RequestError, match=r"questions of another data set; name another journal"):
         solve(folder, oracle=Truth(), out=tmp_path / "sub.csv")
 
 
@@ -113,7 +197,7 @@ def test_a_file_of_labels_answers_and_gives_the_accuracy(folder: Path, tmp_path:
     expected = np.where(np.isin(np.arange(40), range(10, 15)), labels, 8)
     assert found.accuracy == pytest.approx((expected == labels).mean())
     assert found.accuracy_before == pytest.approx((labels == 3).mean())
-    assert (found.out, found.journal) == (None, None)
+    assert (found.out, found.journal) == (None, folder.with_suffix(".journal"))
 
 
 def test_an_answer_outside_the_classes_is_not_taken(folder: Path, tmp_path: Path) -> None:
@@ -159,3 +243,7 @@ def test_a_service_is_asked_for_the_account_that_was_given(folder: Path) -> None
     assert type(oracle).__name__ == "RevealOracle"
     with pytest.raises(RequestError, match="exercise"):
         choose_oracle("https://example.org/", open_dataset(folder), Account(None, "team", "secret"))
+
+
+def test_the_password_is_not_shown() -> None:
+    assert "hunter" not in repr(Account(3, "team", "hunter"))

@@ -72,6 +72,16 @@ class Budget:
         return tuple(self._record.asked)
 
     @property
+    def history(self) -> tuple[tuple[Question, int], ...]:
+        """The questions as they were asked, with the class codes that came back, in their order."""
+        return tuple((self._record.asked[item], code) for item, code in self._record.answers.items())
+
+    @property
+    def unanswered(self) -> Question | None:
+        """A question that was sent and whose answer was lost; it counts."""
+        return self._record.open
+
+    @property
     def bought(self) -> tuple[int, ...]:
         """Rows that the oracle says were paid for elsewhere: they count, and asking about them is free."""
         return tuple(sorted(self._record.bought.difference(self._record.asked)))

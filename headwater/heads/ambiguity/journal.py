@@ -90,7 +90,7 @@ class Journal:
         make_folder_of(self.path)
         with holding(self.path.parent, self.path.name, wait):
             record, length = self._read()
-            with explained(self.path), self.path.open("ab") as file:
+            with explained(self.path), open(self.path, "ab", opener=_private) as file:
                 file.truncate(length)
                 if not length:
                     self._write(file, self._heading)
@@ -132,7 +132,8 @@ class Journal:
                     break
                 if not begun:
                     raise RequestError(
-                        f"{self.path} is no journal of questions; choose another file, or move that one away"
+                        f"{self.path} is no journal of questions; name another journal, or move that file"
+                        " away"
                     ) from error
                 raise HeadwaterError(
                     f"the journal {self.path} is damaged in line {number} ({error}), so what was asked before"
@@ -152,9 +153,14 @@ class Journal:
             )
         if line["problem"] != self._heading["problem"]:
             raise RequestError(
-                f"the journal {self.path} holds the questions of another data set; choose another file, or"
-                " move that one away"
+                f"the journal {self.path} holds the questions of another data set; name another"
+                " journal, or move that file away"
             )
+
+
+def _private(path: str, flags: int) -> int:
+    """Opens a file that nobody else may read: what a service sells is not theirs."""
+    return os.open(path, flags, 0o600)
 
 
 def asking(question: Question) -> dict[str, Any]:

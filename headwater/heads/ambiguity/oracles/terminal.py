@@ -56,11 +56,6 @@ class TerminalOracle:
         self._console.print(Text(f"Noted: {self._name(code)}."))
         return code
 
-    def close(self, outcome: str = "") -> None:
-        """Say how it ended."""
-        if outcome:
-            self._console.print(Text(escaped(outcome)))
-
     def _answer(self, question: Question) -> int:
         file = self._descriptor()
         self._forget_what_was_typed_early(file)
