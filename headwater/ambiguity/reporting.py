@@ -26,17 +26,14 @@ def check_report(place: Path, dataset: Dataset) -> None:
 
     RequestError, or HeadwaterError when the system is in the way.
     """
+    from headwater.report.ambiguity.page import KIND  # noqa: PLC0415
     from headwater.report.placing import refuse_foreign  # noqa: PLC0415
 
-    shown = show_key(str(place))
     if place.is_dir() or place.suffix.lower() not in _SUFFIXES:
-        raise RequestError(f"--report is {shown}, and has to be the name of a file that ends in .html")
-    try:
-        refuse_foreign(place, dataset.content)
-    except RequestError:
         raise RequestError(
-            f"{shown} exists and is no report of this data set; choose another name with --report"
-        ) from None
+            f"--report is {show_key(str(place))}, and has to be the name of a file that ends in .html"
+        )
+    refuse_foreign(place, dataset.content, KIND)
     refuse_unwritable(place)
 
 

@@ -8,11 +8,12 @@ from pathlib import Path
 from headwater.errors import RequestError
 from headwater.report.gather import gather
 from headwater.report.page import render
-from headwater.report.placing import place_page
+from headwater.report.placing import PageKind, place_page
 from headwater.report.run import open_run
 from headwater.report.text import shown
 
 FILE = "report.html"
+_KIND = PageKind("run", "--out", replaces=True)
 
 
 def build_report(
@@ -38,5 +39,5 @@ def build_report(
         )
     place = opened.folder / FILE if out is None else Path(out)
     data = gather(opened, images)
-    place_page(render(data), place, data.identity, replace=replace)
+    place_page(render(data), place, data.identity, _KIND, replace=replace)
     return place

@@ -217,7 +217,7 @@ def test_a_report_is_written_and_replaces_only_one_of_the_same_data(folder: Path
     assert page.read_text(encoding="utf-8") != first
     page.write_text("<p>mine</p>", encoding="ascii")
     oracle = Truth()
-    with pytest.raises(RequestError, match="is no report of this data set"):
+    with pytest.raises(RequestError, match="is no headwater report; choose another name with --report"):
         solve(folder, oracle=oracle, report=page)
     assert oracle.asked == []
     with pytest.raises(RequestError, match=r"ends in \.html"):

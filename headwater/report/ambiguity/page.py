@@ -9,18 +9,20 @@ from headwater.report import words as shared
 from headwater.report.ambiguity import words
 from headwater.report.ambiguity.data import AmbiguityData, Dots
 from headwater.report.data import Estimate
-from headwater.report.placing import place_page
+from headwater.report.placing import PageKind, place_page
 from headwater.report.template import fill
+
+KIND = PageKind("data set", "--report", replaces=False)
 
 _HUES = 8  # of kinds and of classes, each; further ones start again
 _SIDE = 100.0
 _EDGE = 0.2  # a name nearer to an edge of the map than this begins or ends there
 
 
-def write_page(data: AmbiguityData, out: str | os.PathLike[str], *, replace: bool = False) -> Path:
-    """Write the page to `out`: over an earlier one of the same data set, over any file with `replace`."""
+def write_page(data: AmbiguityData, out: str | os.PathLike[str]) -> Path:
+    """Write the page to `out`, over nothing but an earlier one of the same data set."""
     place = Path(out)
-    place_page(render(data), place, data.identity, replace=replace)
+    place_page(render(data), place, data.identity, KIND)
     return place
 
 
