@@ -228,7 +228,7 @@ def test_a_page_is_written_over_its_own_and_nothing_else(tmp_path: Path) -> None
     assert write_page(page_data(), place) == place
     write_page(page_data(name="again"), place)
     assert "again" in place.read_text("utf-8")
-    with pytest.raises(RequestError, match="another data set; choose another name with --report$"):
+    with pytest.raises(RequestError, match=r"another data set; choose another name with --report$"):
         write_page(page_data(identity="cd" * 32), place)
     place.write_text("mine", "utf-8")
     with pytest.raises(RequestError, match="no headwater report"):
