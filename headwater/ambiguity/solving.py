@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,7 +22,7 @@ from headwater.ambiguity.reporting import check_report, write_solved
 from headwater.ambiguity.scanning import look_for_ambiguity
 from headwater.ambiguity.scoring import SETS, Advice, advise, set_named
 from headwater.ambiguity.submission import SUFFIX, check_new, submission_text, write_new
-from headwater.errors import HeadwaterError, RequestError
+from headwater.errors import HeadwaterError, HeadwaterWarning, RequestError
 from headwater.heads.ambiguity.budget import Budget
 from headwater.heads.ambiguity.dialogue import Exchange
 from headwater.heads.ambiguity.questions import Oracle, Question
@@ -90,6 +91,7 @@ def solve(
     journal: str | os.PathLike[str] | None = None,
     report: str | os.PathLike[str] | None = None,
     features: Extraction | str | None = None,
+    cache: str | os.PathLike[str] | None = None,
     seed: int = 0,
     exercise: int | None = None,
     username: str | None = None,
@@ -107,8 +109,10 @@ def solve(
         journal: the file that keeps what was asked: the same call after a crash goes on from there and pays
             for nothing twice. None: beside the data set, as DATASET.journal, so that another `out` buys no
             more questions; for a `Dataset` that is at no place on the disk, none is kept.
-        report: an HTML page of what was found, asked and settled; replaces an earlier one of this data set.
+        report: an HTML page of what was found, asked and settled; replaces an earlier one of this data set. A
+            HeadwaterWarning says if it could not be written in the end; the labels are, all the same.
         features: of which backbone, for images alone; None: patches that are learned from the images.
+        cache: a folder where patches that were learned are kept for another time; None: nowhere.
         seed: decides everything random.
         exercise: the service's number of this data set; the contest's numbers are known to the advice, too.
         username: of the service; None: what the environment says (`HEADWATER_REVEAL_USERNAME`).
@@ -138,7 +142,10 @@ def solve(
     earlier = len(limited.answers)
     for each in asking.exchanges:
         told.answered(each.question, classes[each.answer], True)
-    views = features_of(opened, features, seed=seed, extracting=told.extracting, progress=told.now)
+    kept = None if cache is None else Path(cache)
+    views = features_of(
+        opened, features, seed=seed, cache=kept, extracting=told.extracting, progress=told.now
+    )
     told.now("scan", 0, 1)
     seen = look_for_ambiguity(opened.problem, views, seed)
     told.scanned(seen)
@@ -163,17 +170,22 @@ def solve(
     if place is not None:
         write_new(place, submission_text(codes, classes, opened.target_rows))
     if page is not None:
-        write_solved(
-            page,
-            opened,
-            seen,
-            resolution,
-            asking.exchanges,
-            budget=budget,
-            advice=advice,
-            accuracies=(accuracy, before),
-            notes=notes,
-        )
+        try:
+            write_solved(
+                page,
+                opened,
+                seen,
+                resolution,
+                asking.exchanges,
+                budget=budget,
+                advice=advice,
+                accuracies=(accuracy, before),
+                notes=notes,
+            )
+        except HeadwaterError as error:
+            # The labels are there: a failure now would tell whoever paid for them that they are not.
+            warnings.warn(f"there is no report, as {error}", HeadwaterWarning, stacklevel=2)
+            page = None
     return Solved(
         dataset=opened,
         scan=seen,

@@ -15,7 +15,7 @@ import pytest
 from headwater.ambiguity import open_dataset, solve
 from headwater.ambiguity.oracles import Account, choose_oracle
 from headwater.ambiguity.solving import Telling
-from headwater.errors import HeadwaterError, RequestError
+from headwater.errors import HeadwaterError, HeadwaterWarning, RequestError
 from headwater.heads.ambiguity.budget import Budget
 from headwater.heads.ambiguity.questions import OracleError, Question
 from tests.ambiguity.stand_in import stand_in
@@ -222,6 +222,15 @@ def test_a_report_is_written_and_replaces_only_one_of_the_same_data(folder: Path
     assert oracle.asked == []
     with pytest.raises(RequestError, match=r"ends in \.html"):
         solve(folder, oracle=oracle, report=tmp_path / "report.pdf")
+
+
+def test_a_report_that_fails_in_the_end_leaves_the_labels_and_a_warning(folder: Path, tmp_path: Path) -> None:
+    page = tmp_path / "pages" / "report.html"
+    in_the_way = Telling(asking=lambda question: page.parent.touch())
+    with pytest.warns(HeadwaterWarning, match="there is no report, as"):
+        found = solve(folder, oracle=Truth(), out=tmp_path / "sub.csv", report=page, telling=in_the_way)
+    assert found.report is None
+    assert len((tmp_path / "sub.csv").read_text(encoding="ascii").splitlines()) == 40
 
 
 @pytest.mark.parametrize(
