@@ -10,10 +10,12 @@ import io
 import logging
 import os
 import sys
+import tempfile
 import threading
 import time
 import webbrowser
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,6 +29,11 @@ from headwater.heads.ambiguity.questions import OracleError, Question
 _log = logging.getLogger(__name__)
 _ENDED = "The program has ended; nothing more is asked."
 _DESKTOP = ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER", "WSL_DISTRO_NAME")
+_DOOR = (
+    '<!doctype html><meta charset="utf-8"><meta name="referrer" content="no-referrer">'
+    '<meta http-equiv="refresh" content="0; url={address}"><title>Questions</title>'
+    '<a href="{address}">To the questions</a>\n'
+)
 _FAREWELL = 2.0  # seconds for open pages to hear that it is over
 
 
@@ -42,7 +49,8 @@ class BrowserOracle:
     ) -> None:
         self._classes = [str(each) for each in classes]
         self._timeout = timeout
-        self._visit = visit or _open
+        self._visit = visit or self._open
+        self._door: tempfile.TemporaryDirectory[str] | None = None
         self._changed = threading.Condition()
         self._version = 0
         self._question: Question | None = None
@@ -80,6 +88,9 @@ class BrowserOracle:
 
     def close(self, outcome: str = "") -> None:
         """Show on the page how it ended, and stop serving it."""
+        door, self._door = self._door, None
+        if door is not None:
+            door.cleanup()
         server, self._server = self._server, None
         if server is None:
             return
@@ -153,6 +164,25 @@ class BrowserOracle:
             atexit.register(self.close)
             self._visit(self._server.address)
 
+    def _open(self, address: str) -> None:
+        """Open this machine's browser, and say where the page is for those whose browser is elsewhere.
+
+        The browser is given a file that only this user may read and that leads to the page: what a program
+        is started with, everyone on the machine can read.
+        """
+        print(f"Answer the questions at {address}", file=sys.stderr, flush=True)
+        # Without a desktop, a browser of the terminal would start in the middle of this program.
+        if sys.platform == "linux" and not any(map(os.environ.get, _DESKTOP)):
+            return
+        try:
+            self._door = tempfile.TemporaryDirectory(prefix="headwater-")
+            door = Path(self._door.name) / "questions.html"
+            with open(door, "x", encoding="ascii", opener=_private) as file:
+                file.write(_DOOR.format(address=address))
+            webbrowser.open(door.as_uri())
+        except (webbrowser.Error, OSError) as error:
+            _log.info("no browser could be opened: %s", error)
+
     def _unanswered(self, question: Question, why: str) -> OracleError:
         with self._changed:
             self._question = None
@@ -172,6 +202,10 @@ def _png(picture: NDArray[np.uint8]) -> bytes:
     return file.getvalue()
 
 
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
 def _shown(question: Question) -> dict[str, Any]:
     size = None if question.picture is None else question.picture.shape[:2]
     return {
@@ -179,15 +213,3 @@ def _shown(question: Question) -> dict[str, Any]:
         "item": int(question.item),
         "picture": None if size is None else {"height": size[0], "width": size[1]},
     }
-
-
-def _open(address: str) -> None:
-    """Open this machine's browser, and say where the page is for those whose browser is elsewhere."""
-    print(f"Answer the questions at {address}", file=sys.stderr, flush=True)
-    # Without a desktop, a browser of the terminal would start in the middle of this program.
-    if sys.platform == "linux" and not any(map(os.environ.get, _DESKTOP)):
-        return
-    try:
-        webbrowser.open(address)
-    except webbrowser.Error as error:
-        _log.info("no browser could be opened: %s", error)

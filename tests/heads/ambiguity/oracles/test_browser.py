@@ -362,11 +362,19 @@ def test_where_there_is_no_desktop_only_the_address_is_told(
     monkeypatch.setattr(module.webbrowser, "open", visits.append)
     for name in ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER", "WSL_DISTRO_NAME"):
         monkeypatch.delenv(name, raising=False)
-    module._open("http://127.0.0.1:1/secret/")
+    oracle = BrowserOracle((0, 1))
+    oracle._open("http://127.0.0.1:1/secret/")
     assert visits == []
     monkeypatch.setenv("DISPLAY", ":0")
-    module._open("http://127.0.0.1:1/secret/")
-    assert visits == ["http://127.0.0.1:1/secret/"]
+    oracle._open("http://127.0.0.1:1/secret/")
+    (visit,) = visits
+    # What a browser is started with can be read by everyone on the machine.
+    assert "secret" not in visit
+    door = Path(urlsplit(visit).path)
+    assert "url=http://127.0.0.1:1/secret/" in door.read_text("ascii")
+    assert [each.stat().st_mode & 0o777 for each in (door, door.parent)] == [0o600, 0o700]
+    oracle.close()
+    assert not door.parent.exists()
     told = capsys.readouterr()
     assert told.out == ""
     assert told.err.count("Answer the questions at http://127.0.0.1:1/secret/") == 2
