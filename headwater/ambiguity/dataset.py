@@ -40,6 +40,13 @@ class Dataset:
         return self.place.absolute().name
 
     @property
+    def keys(self) -> list[str]:
+        """Names of the problem's rows, labeled, unlabeled, then target ones, by their numbers."""
+        problem = self.problem
+        kinds = (("labeled", problem.labeled), ("unlabeled", problem.unlabeled), ("target", problem.target))
+        return [f"{kind}/{row}" for kind, rows in kinds for row in range(len(rows))]
+
+    @property
     def unreadable(self) -> int:
         """How many target rows could not be read."""
         return self.target_rows - len(self.items)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headwater.ambiguity.dataset import Dataset
+from headwater.ambiguity.view_cache import kept_views
 from headwater.ambiguity.views import Views, image_views
 from headwater.errors import RequestError
 from headwater.pixels import byte_range, image_bytes
@@ -19,9 +22,6 @@ from headwater.store import open_store
 
 if TYPE_CHECKING:
     from headwater.extract import Progress
-    from headwater.heads.ambiguity.problem import Problem
-
-_KINDS = ("labeled", "unlabeled", "target")
 
 
 @dataclass(frozen=True)
@@ -42,18 +42,30 @@ def features_of(
     asked: Extraction | str | None,
     *,
     seed: int,
+    cache: Path | None = None,
     extracting: Callable[[Progress], None] | None = None,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Views:
     """Those of the backbone that was asked for, else what is learned from the images; none of vectors.
 
+    What is learned from the images is kept in the folder `cache`, if there is one, and read back from it.
     RequestError as `extract` says.
     """
     if isinstance(asked, str):
         asked = Extraction(asked)
     if asked is not None:
         return {asked.backbone: extract(dataset, asked, extracting)}
-    return image_views(dataset.problem, seed=seed, progress=progress) if dataset.problem.are_images else {}
+    if not dataset.problem.are_images:
+        return {}
+    make = partial(image_views, dataset.problem, seed=seed, progress=progress)
+    return make() if cache is None else kept_views(cache, dataset, seed, make)
+
+
+def user_cache() -> Path:
+    """The folder in the user's cache for what `features_of` keeps."""
+    from headwater.extract.compiling import cache_folder  # noqa: PLC0415
+
+    return cache_folder() / "views"
 
 
 def extract(
@@ -70,7 +82,7 @@ def extract(
         raise RequestError(f"the rows of {dataset.name} are {what}, which no backbone takes; leave it out")
     place = asked.store or _cached(dataset, asked)
     extract_features(
-        ProblemImages(dataset.problem, str(dataset.place)),
+        ProblemImages(dataset),
         place,
         backbone=asked.backbone,
         weights=asked.weights,
@@ -89,19 +101,16 @@ class ProblemImages:
 
     skipped = 0
 
-    def __init__(self, problem: Problem, name: str) -> None:
+    def __init__(self, dataset: Dataset) -> None:
+        problem = dataset.problem
         self._parts = (problem.labeled, problem.unlabeled, problem.target)
         self._starts = np.cumsum([0, *map(len, self._parts)])
         self._ends = byte_range(
             min(float(part.min()) for part in self._parts), max(float(part.max()) for part in self._parts)
         )
-        self.name = name
+        self.name = str(dataset.place)
         self.annotations: Mapping[str, Sequence[Any]] = {}
-        self.keys: Sequence[str] = [
-            f"{kind}/{row}"
-            for kind, part in zip(_KINDS, self._parts, strict=True)
-            for row in range(len(part))
-        ]
+        self.keys: Sequence[str] = dataset.keys
 
     def load(self, row: int) -> NDArray[np.uint8]:
         """One image, uint8 (h, w) or (h, w, 3)."""
@@ -113,6 +122,17 @@ class ProblemImages:
 def _cached(dataset: Dataset, asked: Extraction) -> Path:
     from headwater.extract.compiling import cache_folder  # noqa: PLC0415
 
-    weights = "" if asked.weights is None else f"-{Path(asked.weights).name}"
+    weights = "" if asked.weights is None else f"-{_name_of(Path(asked.weights))}"
     name = f"{dataset.content[:16]}-{asked.backbone}{weights}".replace(os.sep, "-").replace(":", "-")
     return cache_folder() / "ambiguity" / f"{name}.store"
+
+
+def _name_of(weights: Path) -> str:
+    """The name of weights, and of a file's what is in it, too: files of one name may differ."""
+    if not weights.is_file():
+        return weights.name
+    read = hashlib.sha256()
+    with weights.open("rb") as file:
+        while block := file.read(1 << 20):
+            read.update(block)
+    return f"{weights.name}-{read.hexdigest()[:16]}"

@@ -50,6 +50,7 @@ def scan(
     *,
     report: str | os.PathLike[str] | None = None,
     features: Extraction | str | None = None,
+    cache: str | os.PathLike[str] | None = None,
     seed: int = 0,
     extracting: Callable[[Progress], None] | None = None,
     progress: Callable[[str, int, int], None] | None = None,
@@ -60,6 +61,7 @@ def scan(
         dataset: an opened one, or what `open_dataset` opens: a folder of arrays, or a store.
         report: an HTML page of what was found; replaces an earlier one of this data set, and nothing else.
         features: of which backbone, for images alone; None: patches that are learned from the images.
+        cache: a folder where patches that were learned are kept for another time; None: nowhere.
         seed: decides everything random; the same seed gives the same result.
         extracting: told how far the extraction of a backbone's features is.
         progress: told of a step's name, how many parts of it are done, and of how many.
@@ -71,7 +73,8 @@ def scan(
     page = None if report is None else Path(report)
     if page is not None:
         check_report(page, opened)
-    views = features_of(opened, features, seed=seed, extracting=extracting, progress=progress)
+    kept = None if cache is None else Path(cache)
+    views = features_of(opened, features, seed=seed, cache=kept, extracting=extracting, progress=progress)
     found = look_for_ambiguity(opened.problem, views, seed)
     if page is not None:
         write_scan(page, opened, found, opened.notes)

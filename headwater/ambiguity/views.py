@@ -1,11 +1,13 @@
 """Features of a problem's images that are learned from these images alone, in memory.
 
-Features that are kept, those of a backbone, are `features.py`'s.
+They are kept by `view_cache.py`; those of a backbone are `features.py`'s.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +21,13 @@ Views = dict[str, NDArray[np.float32]]
 PIXELS = "pixels"
 
 _SAMPLE = 8_000  # images that are looked at to learn from
+
+
+def views_recipe(seed: int) -> dict[str, Any]:
+    """What `image_views` depends on beside the images and this code, as plain JSON."""
+    from headwater.extract.patches import PatchSettings  # noqa: PLC0415
+
+    return {"views": "patches", "settings": asdict(PatchSettings()), "sample": _SAMPLE, "seed": seed}
 
 
 def image_views(

@@ -92,6 +92,7 @@ def scan(
 ) -> None:
     """Say whether the labels are ambiguous: whether they fit several readings that differ on other rows."""
     from headwater.ambiguity.datasets import open_dataset  # noqa: PLC0415
+    from headwater.ambiguity.features import user_cache  # noqa: PLC0415
     from headwater.ambiguity.scanning import scan as look  # noqa: PLC0415
 
     with told_live(quiet=as_json) as telling:
@@ -110,6 +111,7 @@ def scan(
             opened,
             report=report,
             features=_extraction(backbone, weights, features, device),
+            cache=user_cache(),
             seed=seed,
             extracting=telling.extracting,
             progress=telling.now,
@@ -162,6 +164,7 @@ def solve(
     The same command after an interruption goes on with the answers there are; no row is paid for twice.
     """
     from headwater.ambiguity.datasets import open_dataset  # noqa: PLC0415
+    from headwater.ambiguity.features import user_cache  # noqa: PLC0415
     from headwater.ambiguity.oracles import is_service  # noqa: PLC0415
     from headwater.ambiguity.solving import solve as run  # noqa: PLC0415
     from headwater.ambiguity.submission import SUFFIX, check_new  # noqa: PLC0415
@@ -186,6 +189,7 @@ def solve(
             journal=journal,
             report=report,
             features=_extraction(backbone, weights, features, device),
+            cache=user_cache(),
             seed=seed,
             exercise=exercise,
             username=username,
@@ -202,7 +206,12 @@ def _extraction(backbone: str, weights: str | None, store: Path | None, device: 
     from headwater.ambiguity.features import Extraction  # noqa: PLC0415
 
     if not backbone:
-        given = "--weights" if weights is not None else "--features" if store is not None else ""
+        options = {
+            "--weights": weights is not None,
+            "--features": store is not None,
+            "--device": device != "auto",
+        }
+        given = next((option for option, is_given in options.items() if is_given), "")
         if given:
             raise RequestError(f"{given} is for features of a backbone; name one with --backbone, too")
         return None
@@ -233,7 +242,11 @@ def score(
     """
     from headwater.ambiguity.scoring import score as add_up  # noqa: PLC0415
 
-    accuracies = dict(map(_result, results or []))
+    accuracies: dict[int, float] = {}
+    for number, accuracy in map(_result, results or []):
+        if number in accuracies:
+            raise RequestError(f"set {number} is given twice; give one result of it")
+        accuracies[number] = accuracy
     found = add_up(accuracies)
     if as_json:
         print_json(score_as_plain(found))
@@ -245,7 +258,7 @@ def _result(text: str) -> tuple[int, float]:
     from headwater.ambiguity.submission import accuracy_of  # noqa: PLC0415
 
     number, equals, given = text.partition("=")
-    if not equals or not number.strip().isdigit() or not given:
+    if not equals or not number.strip().isdecimal() or not given:
         raise RequestError(f"{text!r} is no result; give ID=ACCURACY, or ID=SUBMISSION.csv,TRUTH.npy")
     submission, comma, truth = given.partition(",")
     if comma:

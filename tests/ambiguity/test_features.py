@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from headwater.ambiguity import open_dataset
+from headwater.ambiguity import Dataset, open_dataset
 from headwater.ambiguity.features import Extraction, ProblemImages, extract
 from headwater.errors import RequestError
 from headwater.heads.ambiguity.problem import Problem
@@ -40,6 +40,27 @@ def test_features_come_in_the_problem_s_order_and_are_kept(
     np.testing.assert_array_equal(extract(dataset, elsewhere), found)
 
 
+def test_weights_of_one_name_and_other_values_have_a_store_of_their_own(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Path] = []
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+    def stop(source: object, place: Path, **rest: object) -> None:
+        asked.append(place)
+        raise RequestError("seen")
+
+    monkeypatch.setattr("headwater.extract.extract_features", stop)
+    dataset = open_dataset(folder)
+    for number in (0, 1, 0):
+        weights = tmp_path / str(number) / "mine.pth"
+        weights.parent.mkdir(exist_ok=True)
+        weights.write_bytes(bytes([number]))
+        with pytest.raises(RequestError, match="seen"):
+            extract(dataset, Extraction("resnet18", str(weights)))
+    assert asked[0] == asked[2] != asked[1]
+
+
 def test_vectors_take_no_backbone(tmp_path: Path, made: Callable[..., dict[str, NDArray[Any]]]) -> None:
     for name, array in made().items():
         flat = array.reshape(len(array), -1) if name.startswith("X") else array
@@ -51,7 +72,9 @@ def test_vectors_take_no_backbone(tmp_path: Path, made: Callable[..., dict[str, 
 def test_all_images_become_bytes_by_one_rule() -> None:
     images = np.linspace(0, 2, 3 * 2 * 3 * 4 * 5, dtype=np.float32).reshape(3, 2, 3, 4, 5)
     problem = Problem(images[0], np.array([0, 1]), images[1], images[2], (0, 1))
-    source = ProblemImages(problem, "sums")
+    source = ProblemImages(
+        Dataset(Path("sums"), problem, "ab" * 32, np.arange(2), 2, picture=lambda row: None)
+    )
     assert source.keys == ["labeled/0", "labeled/1", "unlabeled/0", "unlabeled/1", "target/0", "target/1"]
     expected = np.rint(images.reshape(6, 3, 4, 5).transpose(0, 2, 3, 1) * 127.5)
     np.testing.assert_allclose(np.stack([source.load(row) for row in range(6)]), expected, atol=1)

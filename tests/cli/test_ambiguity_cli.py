@@ -12,10 +12,19 @@ from typing import Any
 import numpy as np
 import pytest
 
+from headwater.store import open_store
 from tests.ambiguity.stand_in import stand_in
 from tests.heads.ambiguity.oracles.reveal_server import Faults, Reveals, application, serving
 
 Command = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the commands keep things, instead of the user's cache."""
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
+    return folder / "headwater"
 
 
 @pytest.fixture
@@ -73,7 +82,9 @@ def test_solve_writes_the_labels_and_says_what_to_think_of_them(
         assert len(line) <= columns
 
 
-def test_the_real_solver_settles_a_plain_set(dataset: Path, tmp_path: Path, command: Command) -> None:
+def test_the_real_solver_settles_a_plain_set(
+    dataset: Path, tmp_path: Path, command: Command, cache: Path
+) -> None:
     truth, out = tmp_path / "truth.npy", tmp_path / "sub.csv"
     code, text, _ = command("solve", dataset, "--oracle", truth, "--out", out, "--json")
     assert code == 0
@@ -81,6 +92,8 @@ def test_the_real_solver_settles_a_plain_set(dataset: Path, tmp_path: Path, comm
     labels = np.array(out.read_text(encoding="ascii").split(), dtype=int)
     assert found["accuracy"] == (labels == np.load(truth)).mean() > 0.9
     assert 1 <= len(found["asked"]) <= 5
+    (kept,) = (cache / "views").iterdir()
+    assert len(open_store(kept)) == 240
 
 
 WITH_A_STAND_IN = """
@@ -238,6 +251,17 @@ def test_score_adds_up_what_was_handed_in(tmp_path: Path, command: Command) -> N
     for wrong in ("3", "x=1", "3=good", "11=0.9", "3=1.5", "3=a.csv,b.csv"):
         code, _, error = command("score", wrong)
         assert code == 2, error
+    for wrong, said in ((["3=0.9", "03=0.8"], "set 3 is given twice"), (["\u00b2=0.9"], "is no result")):
+        code, _, error = command("score", *wrong)
+        assert code == 2
+        assert said in error
+
+
+def test_what_is_a_backbone_s_is_not_taken_without_one(dataset: Path, command: Command) -> None:
+    for words in (["--device", "cpu"], ["--weights", "x"], ["--features", "x.store"]):
+        code, _, error = command("scan", dataset, *words)
+        assert code == 2
+        assert f"{words[0]} is for features of a backbone" in error
 
 
 def test_help_loads_no_torch() -> None:
