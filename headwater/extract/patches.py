@@ -278,7 +278,7 @@ def fit_tiles(network: PatchNetwork, images: Images, seed: int) -> PatchNetwork:
 
 
 def one_by_one(blocks: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """What `by_tile` gives of images, each (n, tiles, numbers), as that of their tiles, (n * tiles, 1, numbers)."""
+    """What `by_tile` gives, each (n, tiles, numbers), with every tile for itself, (n * tiles, 1, numbers)."""
     return tuple(block.reshape(-1, 1, block.shape[2]) for block in blocks)
 
 

@@ -29,7 +29,9 @@ _PENALTY = 0.1  # of the mean eigenvalue
 _ROUNDS = 10
 _IN_PLACE = 0.9  # of images with their roles in the same places: an order that needs not be found
 _LANDMARKS = 2_000
-_PENALTIES = np.geomspace(1e-3, 1.0, 7)  # per labeled row
+_PENALTIES = np.geomspace(1e-6, 1e-3, 7)  # per labeled row
+_NOTHING = 1e-6
+_CHUNK = 4_096  # rows
 
 
 def by_role(tiles: Floats) -> dict[str, Floats]:
@@ -70,11 +72,18 @@ def role_readings(
     Features are (n + m + t, dim) of labeled, unlabeled and target rows, the last `targets` of which are the
     target's; `labels` (n,) are class codes, and `answers` (target row → class code) count as labels.
     """
-    return [
-        _kernel_reading(views[name], labels, targets, answers or {}, name, seed)
-        for name in ROLES
-        if name in views
-    ]
+    items = np.array(sorted(answers or {}), dtype=np.int64)
+    said = np.array([(answers or {})[int(item)] for item in items], dtype=np.int64)
+    codes = np.concatenate([labels, said])
+    readings = []
+    for name in ROLES:
+        if name in views:
+            mapped = _mapped(views[name], len(labels), np.random.default_rng(seed))
+            known = np.concatenate([np.arange(len(labels)), len(mapped) - targets + items])
+            shares, error = _foretold(mapped, known, codes)
+            unlabeled, target = shares[len(labels) : -targets], shares[-targets:]
+            readings.append(Reading(unlabeled, target, error, f"kernel head on {name}"))
+    return readings
 
 
 def whole(views: Mapping[str, Floats]) -> dict[str, Floats]:
@@ -94,45 +103,40 @@ def _self_consistent(apart: Floats, first: NDArray[np.bool_]) -> NDArray[np.bool
     return first
 
 
-def _kernel_reading(
-    rows: Floats, labels: Codes, targets: int, answers: Mapping[int, int], name: str, seed: int
-) -> Reading:
-    """A ridge head on Gaussian kernels around labeled rows, as penalised as leaving rows out wants it."""
-    items = np.array(sorted(answers), dtype=np.int64)
-    known = np.concatenate([np.arange(len(labels)), len(rows) - targets + items])
-    codes = np.concatenate([labels, np.array([answers[int(item)] for item in items], dtype=np.int64)])
-    corners = np.eye(int(labels.max()) + 1)[codes]
-    random = np.random.default_rng(seed)
-    landmarks = rows[np.sort(random.permutation(len(labels))[:_LANDMARKS])]
+def _mapped(rows: Floats, labeled: int, random: np.random.Generator) -> Floats:
+    """Features whose products are Gaussian kernels, by Nyström's method from labeled rows, the first ones."""
+    landmarks = rows[np.sort(random.permutation(labeled)[:_LANDMARKS])]
     width = 2 * float(rows.var(axis=0, dtype=np.float64).sum()) + 1e-12
-    between = _kernels(landmarks, landmarks, width).astype(np.float64)
-    values, vectors = np.linalg.eigh(between)
-    kept = values > 1e-6 * values[-1]
+    values, vectors = np.linalg.eigh(_kernels(landmarks, landmarks, width).astype(np.float64))
+    kept = values > _NOTHING * values[-1]
     mapping = (vectors[:, kept] / np.sqrt(values[kept])).astype(np.float32)
-    mapped = np.concatenate(
-        [_kernels(part, landmarks, width) @ mapping for part in np.array_split(rows, 1 + len(rows) // 4096)]
-    )
-    centre, mean = mapped[known].mean(axis=0), corners.mean(axis=0)
-    mapped -= centre
-    x = mapped[known].astype(np.float64)
+    parts = np.array_split(rows, 1 + len(rows) // _CHUNK)
+    return np.concatenate([_kernels(part, landmarks, width) @ mapping for part in parts])
+
+
+def _foretold(rows: Floats, known: Codes, codes: Codes) -> tuple[Floats, float]:
+    """Probabilities (rows, classes) by a ridge head of the known rows, and how often it errs on these unseen.
+
+    It is penalised as leaving each known row out wants it.
+    """
+    corners = np.eye(int(codes.max()) + 1)[codes]
+    centre, mean = rows[known].mean(axis=0), corners.mean(axis=0)
+    x = (rows[known] - centre).astype(np.float64)
     values, vectors = np.linalg.eigh(x.T @ x)
-    turned, moved = x @ vectors, vectors.T @ (x.T @ (corners - mean))
-    best: tuple[float, float, NDArray[np.float64]] | None = None
-    for penalty in _PENALTIES:
-        inverse = 1 / (values.clip(min=0) + penalty * len(x) / 1000)
-        fitted = turned @ (inverse[:, None] * moved) + mean
-        own = ((turned**2) @ inverse + 1 / len(x))[:, None]
-        held_out = (fitted - own * corners) / (1 - own).clip(min=1e-6)
+    turned = x @ vectors
+    moved = turned.T @ (corners - mean)
+    least, error, head = np.inf, np.nan, np.zeros_like(moved)
+    for penalty in _PENALTIES * len(x):
+        inverse = 1 / (values.clip(min=0) + penalty)
+        own = (turned**2 @ inverse + 1 / len(x))[:, None]
+        held_out = (turned @ (inverse[:, None] * moved) + mean - own * corners) / (1 - own)
         spread = float(((held_out - corners) ** 2).mean())
-        if best is None or spread < best[0]:
-            wrong = float((held_out.argmax(axis=1) != codes).mean())
-            best = spread, wrong, vectors @ (inverse[:, None] * moved)
-    assert best is not None
-    spread, error, head = best
-    odds = (mapped[len(labels) :] @ head.astype(np.float32) + mean) / max(spread, 1e-6)
+        if spread < least:
+            error = float((held_out.argmax(axis=1) != codes).mean())
+            least, head = spread, vectors @ (inverse[:, None] * moved)
+    odds = ((rows - centre) @ head.astype(np.float32) + mean) / max(least, _NOTHING)
     raised = np.exp(odds - odds.max(axis=1, keepdims=True))
-    sure = np.asarray(raised / raised.sum(axis=1, keepdims=True), dtype=np.float32)
-    return Reading(sure[:-targets], sure[-targets:], error, f"kernel head on {name}")
+    return np.asarray(raised / raised.sum(axis=1, keepdims=True), dtype=np.float32), error
 
 
 def _kernels(rows: Floats, landmarks: Floats, width: float) -> Floats:
