@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import random
@@ -144,18 +145,29 @@ def test_kills_at_any_moment_never_cost_a_sixth_row(tmp_path: Path) -> None:
             except BudgetSpent:
                 return
 
-    chance = random.Random(1)
+    def ask_until_killed(seed: int, after: int, when: str) -> None:
+        """Dies at a write to the disk, before it or after it; each is one of the moments there are."""
+        sync, left = os.fsync, after
+
+        def killing(descriptor: int) -> None:
+            nonlocal left
+            left -= 1
+            if left == 0 and when == "before":
+                os.kill(os.getpid(), signal.SIGKILL)
+            sync(descriptor)
+            if left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        os.fsync = killing
+        ask_around(seed)
+
     kills = 0
-    for seed in range(200):
-        child = forked(lambda seed=seed: ask_around(seed))
-        time.sleep(chance.uniform(0, 0.006))
-        os.kill(child, signal.SIGKILL)
-        kills += ended(child) == -signal.SIGKILL
-        answers = Budget(service, 5, journal, "data").answers
+    for seed, (after, when) in enumerate(itertools.product((1, 2, 3, 1, 2, 3, 4), ("before", "after"))):
+        died = ended(forked(lambda given=(seed, after, when): ask_until_killed(*given))) == -signal.SIGKILL
+        kills += died
         assert len(set(service.asked)) <= 5
-        if len(answers) == 5 and seed > 20:
-            break
-    assert kills > 10
+        assert died or len(Budget(service, 5, journal, "data").answers) == 5
+    assert kills >= 10  # the same at any speed
     ask_around(1000)
     final = Budget(service, 5, journal, "data")
     assert len(set(service.asked)) == 5
