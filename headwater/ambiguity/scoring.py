@@ -128,12 +128,22 @@ def advise(expected: float, known: ContestSet | None = None, *, unsettled_low: f
     """
     default = USUAL_DEFAULT if known is None else known.default
     what = f"{100 * default:.0f} %, which a set counts that is not handed in"
+
+    def shown(share: float) -> str:
+        """In whole percent, unless that made it the default, which it is not."""
+        whole, bound = f"{100 * share:.0f} %", f"{100 * default:.0f} %"
+        if whole != bound or share == default:
+            return whole
+        return f"a little {'less' if share < default else 'more'} than {bound}"
+
     if expected < default:
-        return Advice(False, f"do not hand it in: {100 * expected:.0f} % expected is below the {what}")
+        return Advice(False, f"do not hand it in: {shown(expected)} expected is below the {what}")
     if unsettled_low is not None and unsettled_low < default:
         return Advice(
             False,
-            f"do not hand it in: {100 * expected:.0f} % expected, but nothing is settled, and it may be as "
-            f"low as {100 * unsettled_low:.0f} %, below the {what}",
+            f"do not hand it in: {shown(expected)} expected, but nothing is settled, and it may be as "
+            f"low as {shown(unsettled_low)}, below the {what}",
         )
-    return Advice(True, f"hand it in: {100 * expected:.0f} % expected is above the {what}")
+    if expected == default:
+        return Advice(True, f"hand it in: {shown(expected)} expected is no less than the {what}")
+    return Advice(True, f"hand it in: {shown(expected)} expected is above the {what}")

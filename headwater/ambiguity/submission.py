@@ -112,7 +112,8 @@ def read_labels_file(path: Path, classes: Sequence[Label] | None = None) -> list
         raise RequestError(f"there is no {shown}; give a CSV file or an .npy file of labels")
     if path.suffix.lower() == ".npy":
         values = read_arrays(path)
-        assert isinstance(values, np.ndarray)
+        if not isinstance(values, np.ndarray):
+            raise RequestError(f"{shown} holds several arrays; give an .npy file of labels alone")
         found = [str(value) for value in plain_labels(shown, values).tolist()]
     else:
         try:

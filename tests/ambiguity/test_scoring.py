@@ -43,6 +43,18 @@ def test_handing_in_is_advised_above_the_set_s_default_only(
     assert ("50 %" if number in (888, 999) else "80 %") in advice.text
 
 
+@pytest.mark.parametrize(
+    ("expected", "said"),
+    [
+        (0.7999, "do not hand it in: a little less than 80 % expected is below the 80 %"),
+        (0.8001, "hand it in: a little more than 80 % expected is above the 80 %"),
+        (0.8, "hand it in: 80 % expected is no less than the 80 %"),
+    ],
+)
+def test_advice_does_not_say_that_a_share_is_below_itself(expected: float, said: str) -> None:
+    assert advise(expected).text.startswith(said)
+
+
 def test_what_is_not_settled_is_judged_by_how_low_it_may_be() -> None:
     low = advise(0.87, SETS[6], unsettled_low=0.68)
     assert not low.submit

@@ -98,6 +98,13 @@ def test_accuracy_is_the_share_of_equal_labels(tmp_path: Path) -> None:
         accuracy_of(tmp_path / "sub.csv", tmp_path / "short.npy")
 
 
+def test_several_arrays_are_no_labels(tmp_path: Path) -> None:
+    with (tmp_path / "several.npy").open("wb") as file:
+        np.savez(file, a=np.arange(2), b=np.arange(2))
+    with pytest.raises(RequestError, match="several arrays"):
+        read_labels_file(tmp_path / "several.npy")
+
+
 @pytest.mark.parametrize("text", ["label\n3\n", "0,3\n1,8\n", "3\n\n8\n", "3\n9\n"])
 def test_a_submission_with_a_header_an_index_a_gap_or_another_label_is_told(
     tmp_path: Path, text: str
