@@ -83,23 +83,16 @@ def surprise(
     return float((1 + (found[1:] >= found[0] - 1e-9).sum()) / (draws + 1))
 
 
-def best_cut(measures: Sequence[Scores], strata: Strata, *, level: float = 0.9, purity: float = 0.0) -> Cut:
-    """The measure and cut that prove the largest share of unseen rows at this level.
-
-    Of the rows beyond it at least a share `purity` is proven to be unseen, if that can be had; else it is
-    the cut where the largest share of them is.
-    """
+def best_cut(measures: Sequence[Scores], strata: Strata, *, level: float = 0.9) -> Cut:
+    """The measure and cut that prove the largest share of unseen rows at this level."""
     found = []
     for number, cut in enumerate(Cut(each, at) for each in measures for at in cuts(each)):
-        beyond = int(cut.rest.sum())
-        if beyond < min(_FEWEST, len(cut.rest)):
+        if int(cut.rest.sum()) < min(_FEWEST, len(cut.rest)):
             continue
-        proven = mix_rate(cut.labeled, cut.rest, strata, level=level).low
-        pure = proven * len(cut.rest) / beyond
-        found.append((min(pure, purity), proven, -number, cut))
+        found.append((mix_rate(cut.labeled, cut.rest, strata, level=level).low, -number, cut))
     if not found:
         return Cut(measures[0], float(measures[0].rest.max()))
-    return max(found, key=lambda each: each[:3])[3]
+    return max(found, key=lambda each: each[:2])[2]
 
 
 def cuts(scores: Scores) -> Floats:

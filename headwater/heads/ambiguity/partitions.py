@@ -101,14 +101,19 @@ def linear_readings(
 
 
 def self_consistent(
-    features: Floats, fixed: tuple[Codes, Codes], *, starts: int = 128, seed: int = 0
+    features: Floats,
+    fixed: tuple[Codes, Codes],
+    *,
+    starts: int = 128,
+    same: float = _SAME,
+    seed: int = 0,
 ) -> list[Partition]:
     """Distinct partitions of rows (rows, dim), those that are foretold best first.
 
     `fixed` is (row numbers, class codes) of rows whose class is known; every code of 0..K-1 must be there.
     A start gives every cluster of the other rows a class at random, more or less mixed with what a head of
     the known rows says. Then every row takes the class that a ridge head of all others foretells: softly at
-    first, and by the leading features.
+    first, and by the leading features. Partitions that agree on more than `same` of the other rows are one.
     """
     rows, codes = fixed
     corners = np.eye(int(codes.max()) + 1, dtype=np.float32)[codes]
@@ -123,13 +128,13 @@ def self_consistent(
     for step in range(_SOFT_ROUNDS + 3):
         scores = head.foretell(_told(beliefs, rows, corners))
         beliefs = _softmax(_SHARPNESS * scores) if step < _SOFT_ROUNDS else _hard(scores)
-    beliefs, like = _distinct(beliefs, others)
+    beliefs, like = _distinct(beliefs, others, same)
     found = np.bincount(like)
     if features.shape[1] > _COARSE:
         head = _Ridge(features)
         for _ in range(_HARD_ROUNDS):
             beliefs = _hard(head.foretell(_told(beliefs, rows, corners)))
-    beliefs, shared = _distinct(beliefs, others)
+    beliefs, shared = _distinct(beliefs, others, same)
     beliefs = _told(beliefs, rows, corners)
     scores = head.foretell(beliefs)
     spread = ((scores - beliefs) ** 2).mean(axis=(0, 2))
@@ -203,14 +208,14 @@ def _hard(scores: Floats) -> Floats:
     return hard
 
 
-def _distinct(beliefs: Floats, others: Codes) -> tuple[Floats, Codes]:
+def _distinct(beliefs: Floats, others: Codes, same: float) -> tuple[Floats, Codes]:
     """The starts that differ on other rows, and for each start which of these it is like, (starts,)."""
     codes = beliefs[others].argmax(axis=2)
     kept: list[int] = []
     like = np.empty(codes.shape[1], dtype=np.int64)
     for start in range(codes.shape[1]):
         agreed = (codes[:, kept] == codes[:, [start]]).mean(axis=0) if kept else np.zeros(0)
-        if len(agreed) and agreed.max() > _SAME:
+        if len(agreed) and agreed.max() > same:
             like[start] = int(agreed.argmax())
         else:
             like[start] = len(kept)

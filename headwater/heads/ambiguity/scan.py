@@ -15,22 +15,16 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from headwater.heads.ambiguity.clustering import Clusterer, find_clusters
+from headwater.heads.ambiguity.contradiction import Contradiction, contradiction
 from headwater.heads.ambiguity.evidence import Evidence, gather_evidence
 from headwater.heads.ambiguity.feature_rows import FeatureRows, joined, plain_features
 from headwater.heads.ambiguity.mix_rate import MixRate, Strata, best_cut, mix_rate, surprise
-from headwater.heads.ambiguity.novelty import Folds, Scores, likely_classes, neighbour_scores
-from headwater.heads.ambiguity.opposing import Opposition, familiar, oppose, opposing_scores
+from headwater.heads.ambiguity.novelty import Folds, likely_classes, neighbour_scores
 from headwater.heads.ambiguity.problem import Problem
 
 ALARM = 0.95
 """Labels are called ambiguous from this score on: of sets that are not, at most 1 in 20 scores so high."""
 
-# Halfway between chance and certainty, for two classes: pairs of heads that contradict less do not count.
-_CONTRADICTION = 0.75
-_FEWEST = 20
-# Rows that heads are to contradict each other on are taken where at least this share is surely unseen.
-_PURITY = 0.9
-_ROUNDS = 3
 _SURE = 1e-3
 _TYPICAL = 8
 # Not letters, which name the readings that questions are about.
@@ -73,10 +67,11 @@ class FoundReading:
 class Scan:
     """What was noticed.
 
-    `score` in [0, 1] is how sure it is that labels are ambiguous, an alarm from `ALARM` on. It needs two
-    things: `novelty`, 1 - the p-value of there being rows of kinds that labels never show; and
-    `contradiction`, the share of those rows that two heads, both true to the labels, contradict each other
-    on. Rows that are new in another way, by noise, say, raise the first alone; another balance of classes
+    `score` in [0, 1] is how sure it is that labels are ambiguous, an alarm from `ALARM` on: 1 - the p-value
+    of there being rows of unseen kinds on which readings that fit the labels contradict each other, 0 where
+    none do. `novelty` is the same of rows unseen in any way, by their neighbours, and at least the score;
+    `contradiction` how much the readings' shares of the classes overlap on rows they differ on. Rows that
+    are new in another way, by noise, say, raise the novelty alone; another balance of classes
     raises neither. `mix_rate` is the share of unseen kinds among unlabeled rows, `target_rate` among target
     rows, with 80 % intervals: where the novelty is no alarm, 0, and how much it may be at most.
     `unseen_unlabeled` and `unseen_target` are the rows called unseen. `cluster_of` (n + m + t,) are numbers
@@ -151,43 +146,29 @@ def scan(
         )
     ]
     strata = Strata(*likely_classes(whole[:n], problem.labels, rest, folds, device=device))
-    # Opposing heads are made for rows that neighbours in every fold helped to pick, so that they may refine a
-    # share, but not prove that there is one.
-    novelty = 1 - surprise(measures, strata, folds, seed=seed)
-    opposing: list[Scores] = []
-    for _ in range(_ROUNDS if novelty >= ALARM else 0):
-        # From the second round on rows are those that the heads before contradict each other on most.
-        picked = best_cut(opposing or measures, strata, purity=_PURITY).rest
-        known = familiar(given, picked, seed) if picked.sum() >= _FEWEST else None
-        if known is None:
-            break
-        opposing = [opposing_scores(known[:n], problem.labels, known[n:], picked, folds, seed=seed)]
-    measures += opposing
-    cut = best_cut(measures, strata, purity=_PURITY if novelty >= ALARM else 0.0)
-    opposition = _opposition(given, problem, cut.rest, seed) if novelty >= ALARM else None
-    unseen = cut.rest & (novelty >= ALARM)
+    # Plain features show one sort of feature each; those of a backbone or of patches show all there are.
+    told = {"all features": whole} if features is None else {each.name: each.all for each in given}
+    opposed = contradiction(told, problem.labels, seed=seed)
+    score = 0.0 if opposed is None else 1 - opposed.chance
+    novelty = max(score, 1 - surprise(measures, strata, folds, seed=seed))
+    cut = best_cut(measures, strata)
+    beyond, told_by = (cut.labeled, cut.rest), cut.scores.name
     is_unlabeled = np.arange(len(rest)) < m
+    readings: tuple[FoundReading, ...] = ()
+    if opposed is not None and score >= ALARM:
+        beyond, told_by = (opposed.labeled, opposed.rest), f"readings by {opposed.view}"
+        readings = _readings(opposed, is_unlabeled)
+    unseen = beyond[1] & (novelty >= ALARM)
     found = find_clusters(whole, clusterer, seed=seed, device=device)
     clusters = _clusters(whole, found.codes, problem)
-    ambiguous = opposition is not None and opposition.contradiction >= _CONTRADICTION
-    readings: tuple[FoundReading, ...] = ()
-    if opposition is not None and ambiguous:
-        said = opposition.said
-        differs = (said != said[:1]).any(axis=0)
-        unseen = unseen.copy()
-        # Rows that all readings call the same are ordinary ones that the cut let through.
-        unseen[np.flatnonzero(unseen)[~differs]] = False
-        readings = _readings(said[:, differs], opposition.fits, is_unlabeled[unseen])
-    contradiction = 0.0 if opposition is None else opposition.contradiction
     unlabeled, target = np.flatnonzero(unseen & is_unlabeled), np.flatnonzero(unseen & ~is_unlabeled) - m
-    rates = [mix_rate(cut.labeled, cut.rest, strata, among=part) for part in (is_unlabeled, ~is_unlabeled)]
+    rates = [mix_rate(*beyond, strata, among=part) for part in (is_unlabeled, ~is_unlabeled)]
     if novelty < ALARM:
         rates = [MixRate(0.0, 0.0, each.high) for each in rates]
-    score = _score(novelty, contradiction)
     return Scan(
         score=score,
         novelty=novelty,
-        contradiction=contradiction,
+        contradiction=0.0 if opposed is None else opposed.balance,
         mix_rate=rates[0],
         target_rate=rates[1],
         readings=readings,
@@ -196,36 +177,17 @@ def scan(
         unseen_unlabeled=unlabeled,
         unseen_target=target,
         evidence=gather_evidence(problem, whole, unseen if novelty >= ALARM else None, readings, seed),
-        told_by=cut.scores.name,
-        sentences=_sentences(score, novelty, contradiction, rates[0], len(readings)),
+        told_by=told_by,
+        sentences=_sentences(score, novelty, rates[0], len(readings)),
     )
 
 
-def _score(novelty: float, contradiction: float) -> float:
-    """The novelty where heads contradict each other enough for an alarm; below that, less and less of it."""
-    if contradiction >= _CONTRADICTION:
-        return novelty
-    chance = 2 * _CONTRADICTION - 1
-    return novelty * ALARM * max(0.0, (contradiction - chance) / (_CONTRADICTION - chance))
-
-
-def _opposition(
-    given: Sequence[FeatureRows], problem: Problem, unseen: NDArray[np.bool_], seed: int
-) -> Opposition | None:
-    whole = familiar(given, unseen, seed) if unseen.sum() >= _FEWEST else None
-    if whole is None:
-        return None
-    n = len(problem.labeled)
-    return oppose(whole[:n], problem.labels, whole[n:][unseen], seed=seed)
-
-
-def _readings(
-    said: NDArray[np.int64], fits: NDArray[np.float64], is_unlabeled: NDArray[np.bool_]
-) -> tuple[FoundReading, ...]:
-    names = [*_ROMAN, *(str(number) for number in range(len(_ROMAN) + 1, len(said) + 1))]
+def _readings(opposed: Contradiction, is_unlabeled: NDArray[np.bool_]) -> tuple[FoundReading, ...]:
+    count, mine = len(opposed.said), is_unlabeled[opposed.rest]
+    names = [*_ROMAN, *(str(number) for number in range(len(_ROMAN) + 1, count + 1))]
     return tuple(
-        FoundReading(name, float(fit), codes[is_unlabeled], codes[~is_unlabeled])
-        for name, fit, codes in zip(names, fits, said, strict=False)
+        FoundReading(name, float(fit), codes[mine], codes[~mine])
+        for name, fit, codes in zip(names, opposed.fits, opposed.said, strict=False)
     )
 
 
@@ -265,9 +227,7 @@ def _plain(rate: MixRate) -> dict[str, float]:
     return {"share": rate.share, "low": rate.low, "high": rate.high}
 
 
-def _sentences(
-    score: float, novelty: float, contradiction: float, rate: MixRate, readings: int
-) -> tuple[str, ...]:
+def _sentences(score: float, novelty: float, rate: MixRate, readings: int) -> tuple[str, ...]:
     if novelty < ALARM:
         return ("Unlabeled rows look like labeled ones: nothing in them makes the labels ambiguous.",)
     said = (

@@ -54,15 +54,6 @@ def test_the_interval_of_one_stratum_is_clopper_and_pearsons() -> None:
     assert found.low == pytest.approx(max(0, (low - none) / (1 - none)), abs=1e-9)
 
 
-def test_a_purer_cut_lets_fewer_ordinary_rows_through() -> None:
-    random = np.random.default_rng(2)
-    scores, strata = scores_of(random, 500, 2000, 0.1, 3.0), one_stratum(500, 2000)
-    new = np.arange(2000) < 200
-    plain, pure = best_cut([scores], strata), best_cut([scores], strata, purity=0.8)
-    assert new[pure.rest].mean() >= new[plain.rest].mean()
-    assert new[pure.rest].mean() > 0.75
-
-
 def test_p_values_are_small_no_more_often_than_they_say() -> None:
     random = np.random.default_rng(3)
     found = []

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from headwater.heads.ambiguity.feature_rows import FeatureRows, plain_features
-from headwater.heads.ambiguity.opposing import familiar, oppose
 from headwater.heads.ambiguity.problem import Problem
 from headwater.heads.ambiguity.scan import ALARM, Scan, scan
 
@@ -53,15 +52,15 @@ def test_crossed_rows_are_noticed_and_their_share_is_found(rate: float) -> None:
 
 
 def test_few_crossed_rows_are_noticed() -> None:
-    problem, cells, _ = two_features(0.02, rows=(400, 2500, 60), seed=3, spread=0.2)
+    problem, cells, _ = two_features(0.02, rows=(300, 1500, 60), seed=3, spread=0.2)
     found = scan(problem)
     assert found.is_ambiguous
     assert 0.005 < found.mix_rate.share < 0.05
     assert (cells[:, 0] != cells[:, 1])[found.unseen_unlabeled].mean() > 0.5
 
 
-def test_labels_that_are_plain_raise_no_alarm_but_once_in_twenty() -> None:
-    sets = [two_features(0.0, seed=seed, rows=(120, 240, 60))[0] for seed in range(6)]
+def test_plain_labels_raise_hardly_an_alarm() -> None:
+    sets = [two_features(0.0, seed=seed, rows=(120, 240, 60))[0] for seed in range(3)]
     assert sum(scan(each, seed=place).is_ambiguous for place, each in enumerate(sets)) <= 1
 
 
@@ -98,21 +97,6 @@ def test_another_balance_of_classes_is_not_even_new() -> None:
     assert found.novelty < ALARM
     assert found.mix_rate.share == found.mix_rate.low == 0
     assert found.readings == ()
-
-
-def test_more_noise_than_labeled_rows_show_leaves_no_familiar_column() -> None:
-    problem = shifted("noise")
-    picked = np.ones(len(problem.unlabeled) + len(problem.target), dtype=bool)
-    assert familiar(plain_features(problem), picked) is None
-
-
-def test_opposing_heads_are_found_where_they_were_put_and_nowhere_else() -> None:
-    problem, _, _ = two_features(1.0, seed=7)
-    apart = oppose(problem.labeled, problem.labels, problem.unlabeled)
-    assert apart.contradiction > 0.9
-    assert apart.fits.min() > 0.9
-    ordinary, _, _ = two_features(0.0, seed=8)
-    assert oppose(ordinary.labeled, ordinary.labels, ordinary.unlabeled).contradiction < 0.7
 
 
 def noise_levels(seed: int = 0) -> Problem:

@@ -1,0 +1,51 @@
+"""Contradictions between readings where they were put, and chance where they were not."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from headwater.heads.ambiguity.contradiction import BALANCED, contradiction
+
+
+def corners(cells: np.ndarray, seed: int) -> np.ndarray:
+    """Rows of two features, three coordinates each."""
+    noise = 0.5 * np.random.default_rng(seed).standard_normal((len(cells), 6))
+    return (np.repeat(2.0 * cells - 1, 3, axis=1) + noise).astype(np.float32)
+
+
+def test_rows_in_dispute_are_the_crossed_ones_and_readings_are_the_features() -> None:
+    labels = np.arange(120) % 2
+    rest = np.array([[0, 0], [1, 1], [0, 1], [1, 0]])[np.arange(400) % 4]
+    cells = np.concatenate([np.stack([labels, labels], axis=1), rest])
+    found = contradiction({"plane": corners(cells, 0)}, labels)
+    assert found is not None
+    assert found.chance < 1e-6
+    assert found.balance > 0.9
+    assert found.labeled.mean() < 0.05
+    crossed = rest[:, 0] != rest[:, 1]
+    assert (found.rest == crossed).mean() > 0.95
+    truth = rest[found.rest].T
+    match = np.array([[(said == feature).mean() for feature in truth] for said in found.said[:2]])
+    assert sorted(match.argmax(axis=1)) == [0, 1]
+    assert match.max(axis=1).min() > 0.95
+
+
+def test_chance_is_small_only_where_labeled_rows_show_no_dispute() -> None:
+    # Labeled rows of all four cells, as often as others: the second feature is a matter of chance.
+    cells = np.random.default_rng(1).integers(0, 2, (500, 2))
+    found = contradiction({"plane": corners(cells, 1)}, cells[:120, 0])
+    assert found is None or found.chance > 0.05
+
+
+def test_rows_of_one_new_kind_are_no_contradiction() -> None:
+    labels = np.arange(120) % 2
+    rows = corners(np.stack([np.arange(520) % 2] * 2, axis=1), 2)
+    new = np.concatenate([np.zeros(120), np.full(400, 5.0)])[:, None]
+    found = contradiction({"new column": np.column_stack([rows, new]).astype(np.float32)}, labels)
+    assert found is None
+
+
+def test_too_few_rows_and_features_without_variance_say_nothing() -> None:
+    assert contradiction({"none": np.ones((60, 3), np.float32)}, np.arange(20) % 2) is None
+    assert contradiction({"few": corners(np.ones((9, 2)), 3)}, np.arange(4) % 2) is None
+    assert BALANCED <= 0.5
