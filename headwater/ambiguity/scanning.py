@@ -73,8 +73,14 @@ def scan(
     page = None if report is None else Path(report)
     if page is not None:
         check_report(page, opened)
-    kept = None if cache is None else Path(cache)
-    views = features_of(opened, features, seed=seed, cache=kept, extracting=extracting, progress=progress)
+    views = features_of(
+        opened,
+        features,
+        seed=seed,
+        cache=None if cache is None else Path(cache),
+        extracting=extracting,
+        progress=progress,
+    )
     found = look_for_ambiguity(opened.problem, views, seed)
     if page is not None:
         write_scan(page, opened, found, opened.notes)

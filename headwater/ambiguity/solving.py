@@ -142,9 +142,13 @@ def solve(
     earlier = len(limited.answers)
     for each in asking.exchanges:
         told.answered(each.question, classes[each.answer], True)
-    kept = None if cache is None else Path(cache)
     views = features_of(
-        opened, features, seed=seed, cache=kept, extracting=told.extracting, progress=told.now
+        opened,
+        features,
+        seed=seed,
+        cache=None if cache is None else Path(cache),
+        extracting=told.extracting,
+        progress=told.now,
     )
     told.now("scan", 0, 1)
     seen = look_for_ambiguity(opened.problem, views, seed)
