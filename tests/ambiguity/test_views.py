@@ -15,6 +15,11 @@ from headwater.errors import RequestError
 from headwater.heads.ambiguity.problem import Problem
 
 
+@pytest.fixture(autouse=True)
+def small_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("headwater.extract.patches._PATCHES", 4_000)
+
+
 @pytest.fixture
 def problem(made: Callable[..., dict[str, NDArray[Any]]]) -> Problem:
     """Small images, twice as wide as high."""
