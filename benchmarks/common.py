@@ -44,6 +44,11 @@ class Claim:
         return cls(name, float(value), f">= {target:g}", bool(value >= target))
 
     @classmethod
+    def more_than(cls, name: str, value: float, target: float) -> Claim:
+        """The claim that `value` is more than `target`."""
+        return cls(name, float(value), f"> {target:g}", bool(value > target))
+
+    @classmethod
     def at_most(cls, name: str, value: float, target: float) -> Claim:
         """The claim that `value` is `target` or less."""
         return cls(name, float(value), f"<= {target:g}", bool(value <= target))

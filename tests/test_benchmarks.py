@@ -22,6 +22,8 @@ def test_claims_and_medians():
     assert not Claim.at_least("a", 1.99, 2).holds
     assert Claim.at_most("a", 1.2, 1.2).holds
     assert not Claim.at_most("a", 1.21, 1.2).holds
+    assert Claim.more_than("a", 0.01, 0) == Claim("a", 0.01, "> 0", True)
+    assert not Claim.more_than("a", 0.0, 0).holds
     assert median([3, 1, 2]) == 2
     assert median([4, 1, 2, 3]) == 2.5
 
@@ -44,7 +46,7 @@ def test_sides_take_turns():
         ("dfr", 3),
         ("sweep", 6),
         ("inat", 17),
-        ("hackathon42", 4),
+        ("hackathon42", 8),
     ],
 )
 def test_a_benchmark_runs(name, claims, tmp_path, capsys):

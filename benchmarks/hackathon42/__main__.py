@@ -39,7 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
         return error.exit_code
     made.write(options.out)
     made.write_target_labels(answers)
-    print(f"{options.out}: {PUBLISHED[options.id].name}, mix rate {made.mix_rate:.2f}; labels in {answers}")
+    print(f"{options.out}: {made.name}, mix rate {made.mix_rate:.2f}; labels in {answers}")
     return 0
 
 

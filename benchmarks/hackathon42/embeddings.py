@@ -17,19 +17,24 @@ from torch import nn
 from torch.nn import functional
 
 from benchmarks.hackathon42.digits import load_digits
+from headwater.extract.compiling import cache_folder
 
 UNITS = 99
 PAIRS = 12_000  # of each pass, drawn anew
 PASSES = 10
 BATCH = 100
-CACHE = Path(tempfile.gettempdir()) / "headwater-hackathon42"  # networks are learned once per machine
 
 
 def train_embedding(seed: int, digits: str | Path | None, noise: float) -> nn.Sequential:
-    """A network from images (rows, 1, 28, 56) to units (rows, 99), by `seed`; ten seconds on one core."""
+    """A network from images (rows, 1, 28, 56) to units (rows, 99), by `seed`; ten seconds on one core.
+
+    It is learned once, and kept in the user's cache.
+    """
     images, labels = load_digits(digits)
-    content = hashlib.sha256(repr((seed, noise, PAIRS, PASSES, BATCH)).encode() + labels.tobytes())
-    kept = CACHE / f"embedding-{content.hexdigest()[:16]}.pt"
+    content = hashlib.sha256(repr((seed, noise, PAIRS, PASSES, BATCH)).encode())
+    content.update(images.tobytes() + labels.tobytes())
+    cache = cache_folder() / "hackathon42"
+    kept = cache / f"embedding-{content.hexdigest()[:16]}.pt"
     trunk = nn.Sequential(
         nn.Conv2d(1, 16, 5, stride=2),
         nn.ReLU(),
@@ -43,8 +48,8 @@ def train_embedding(seed: int, digits: str | Path | None, noise: float) -> nn.Se
         trunk.load_state_dict(torch.load(kept, weights_only=True))
     else:
         _learn(trunk, images, labels, noise, np.random.default_rng([99, seed]))
-        CACHE.mkdir(exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=CACHE, delete=False) as unfinished:
+        cache.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=cache, delete=False) as unfinished:
             torch.save(trunk.state_dict(), unfinished)
         Path(unfinished.name).replace(kept)
     return trunk.eval().requires_grad_(requires_grad=False)

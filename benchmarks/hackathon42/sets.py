@@ -16,6 +16,7 @@ from benchmarks.hackathon42.embeddings import embed, train_embedding
 from benchmarks.hackathon42.generated import Codes, Generated, draw_cells
 from benchmarks.hackathon42.hidden import FAMILIES, hidden
 from benchmarks.hackathon42.photographs import ANIMALS, like_999, load_photographs
+from headwater.ambiguity.scoring import SETS
 from headwater.heads.ambiguity.problem import Problem
 
 PHOTOGRAPH_NOISE = 0.05  # of 888, where 0.1 would hide what the small photographs show
@@ -28,32 +29,30 @@ SPLITS = ("labeled", "unlabeled", "target")
 
 @dataclass(frozen=True)
 class Published:
-    """A set as published: its name, the labels as given, rows of labeled, unlabeled and target, points."""
+    """A set as published: the labels as given, rows of labeled, unlabeled and target, an item's shape."""
 
-    name: str
     classes: tuple[int, ...]
     sizes: tuple[int, int, int]
     shape: tuple[int, ...]
-    points: int
     dtype: str = "float64"
 
 
 PUBLISHED = {
-    0: Published("toy_dataset", (0, 1), (500, 500, 500), (2,), 1),
-    1: Published("mnist_cc", (0, 1), (1267, 3798, 1267), (1, 28, 56), 1),
-    2: Published("mnist_constant_image", (0, 2), (1188, 3564, 1188), (1, 28, 56), 1),
-    3: Published("mnist_constant_image_random_row", (0, 3), (1206, 3614, 1206), (1, 28, 56), 2),
-    4: Published("mnist_uniform_color_random_row", (0, 4), (1177, 3528, 1177), (1, 28, 56), 1),
-    5: Published("mnist_uniform_color_low_mix_rate", (0, 5), (1135, 3402, 1134), (1, 28, 56), 2),
-    6: Published("mnist_sum", (0, 6), (1184, 3552, 1184), (1, 28, 28), 1),
+    0: Published((0, 1), (500, 500, 500), (2,)),
+    1: Published((0, 1), (1267, 3798, 1267), (1, 28, 56)),
+    2: Published((0, 2), (1188, 3564, 1188), (1, 28, 56)),
+    3: Published((0, 3), (1206, 3614, 1206), (1, 28, 56)),
+    4: Published((0, 4), (1177, 3528, 1177), (1, 28, 56)),
+    5: Published((0, 5), (1135, 3402, 1134), (1, 28, 56)),
+    6: Published((0, 6), (1184, 3552, 1184), (1, 28, 28)),
     # Withdrawn; as many rows as threes can be made of the digits.
-    7: Published("mnist_sum_bis", (0, 7), (812, 2437, 812), (1, 28, 28), 1),
-    8: Published("mnist_sum_noise_level", (0, 8), (1178, 3530, 1178), (1, 28, 28), 2),
-    12: Published("mnist_mysterious", (1, 2), (889, 3809, 381), (1, 28, 56), 3),
-    13: Published("mnist_mysterious", (1, 3), (900, 3861, 387), (1, 28, 56), 3),
-    23: Published("mnist_embed", (2, 3), (1209, 3626, 1209), (99,), 3),
-    456: Published("mnist_embed", (4, 5, 6), (1718, 5153, 1718), (99,), 4),
-    888: Published("vehicle_animal", (0, 1), (10000, 20000, 20000), (3, 32, 64), 8, "float32"),
+    7: Published((0, 7), (812, 2437, 812), (1, 28, 28)),
+    8: Published((0, 8), (1178, 3530, 1178), (1, 28, 28)),
+    12: Published((1, 2), (889, 3809, 381), (1, 28, 56)),
+    13: Published((1, 3), (900, 3861, 387), (1, 28, 56)),
+    23: Published((2, 3), (1209, 3626, 1209), (99,)),
+    456: Published((4, 5, 6), (1718, 5153, 1718), (99,)),
+    888: Published((0, 1), (10000, 20000, 20000), (3, 32, 64), "float32"),
 }
 
 
@@ -147,7 +146,7 @@ def make(
         return like_999(random, rates, int(coin * 2) if meant is None else meant)
     published = PUBLISHED[id]
     rows = [max(4, round(each * size)) for each in published.sizes]
-    name = published.name
+    name = SETS[id].name
     features: tuple[str, ...] = ("first", "second")
     fixed: int | None = None
     if id == 888:

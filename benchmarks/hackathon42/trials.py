@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -17,16 +18,20 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from benchmarks.hackathon42 import medoids
 from benchmarks.hackathon42.generated import Generated
 from benchmarks.hackathon42.peers import PEERS, dbat, divdis
 from benchmarks.hackathon42.photographs import correlated
 from benchmarks.hackathon42.sets import make
-from headwater.ambiguity.scanning import look_for_ambiguity
-from headwater.ambiguity.scoring import SETS, advise
+from headwater.ambiguity import Dataset, scan, solve
+from headwater.ambiguity.pictures import array_pictures
 from headwater.ambiguity.views import Views, image_views
-from headwater.heads.ambiguity.solve import solve
+from headwater.heads.ambiguity.questions import Question
+from headwater.heads.ambiguity.solve import solve as settle
 
 OURS = "headwater"
+CLUSTERS, JOINED = "clusters", "clusters + readings"
+BESIDE = (*PEERS, CLUSTERS, JOINED)
 BUDGET = 5
 # On features of a pretrained backbone the peers' heads are also trained as those of their papers: linear.
 LINEAR_PEERS = {"DivDis linear": divdis, "D-BAT linear": dbat}
@@ -65,6 +70,10 @@ class Asked:
         self._labels = labels
         self.items: set[int] = set()
 
+    def ask(self, question: Question) -> int:
+        """The class code of the question's row."""
+        return self(question.item)
+
     def __call__(self, item: int) -> int:
         """The class code of the target row."""
         self.items.add(item)
@@ -77,26 +86,41 @@ def methods(trial: Trial, peers: Sequence[str]) -> list[str]:
     if trial.part == "scan":
         return [OURS]
     linear = LINEAR_PEERS if trial.task is not None else {}
-    known = [name for name in (*PEERS, *linear) if name.removesuffix(" linear") in peers]
+    known = [name for name in (*BESIDE, *linear) if name.removesuffix(" linear") in peers]
     return [OURS, *known]
 
 
 def attempt(trial: Trial, method: str, made: Generated) -> dict[str, Any]:
     """The figures of one method on the trial's set."""
     asked = Asked(made.target_labels)
-    more: dict[str, Any] = {"settled": None, "expected": None, "advised": None}
+    more: dict[str, Any] = dict.fromkeys(("noticed", "settled", "expected", "advised"))
     start = time.perf_counter()
     if method == OURS:
         found = solve(
-            made.problem,
-            lambda question: asked(question.item),
-            features=_views(trial, made) or None,
-            budget=BUDGET,
-            seed=trial.seed,
+            as_dataset(trial, made), oracle=asked, budget=BUDGET, seed=trial.seed, exercise=trial.id
         )
-        labels = found.labels
-        advice = advise(found.expected_accuracy, SETS[trial.id])
-        more = {"settled": found.settled, "expected": found.expected_accuracy, "advised": advice.submit}
+        labels = found.codes
+        more = {
+            "noticed": found.scan.is_ambiguous,
+            "settled": found.resolution.settled,
+            "expected": found.resolution.expected_accuracy,
+            "advised": found.advice.submit,
+        }
+    elif method in {CLUSTERS, JOINED}:
+        views = _views(trial, made)
+        spread = medoids.solve(made.problem, views, asked, budget=BUDGET, seed=trial.seed)
+        labels = spread.labels
+        if method == JOINED:
+            joined = settle(
+                made.problem,
+                asked.ask,
+                features=views or None,
+                budget=BUDGET,
+                seed=trial.seed,
+                known=spread.answers,
+            )
+            labels = joined.labels
+            more |= {"settled": joined.settled, "expected": joined.expected_accuracy}
     elif method in LINEAR_PEERS:
         said = LINEAR_PEERS[method](made.problem, asked, budget=BUDGET, seed=trial.seed, has_trunk=False)
         labels = said.labels
@@ -104,6 +128,20 @@ def attempt(trial: Trial, method: str, made: Generated) -> dict[str, Any]:
         labels = PEERS[method](made.problem, asked, budget=BUDGET, seed=trial.seed).labels
     seconds = time.perf_counter() - start
     return {**judge(made, labels), "labels": len(asked.items), "seconds": seconds, **more}
+
+
+def as_dataset(trial: Trial, made: Generated) -> Dataset:
+    """The set as our own commands take it; it is at no place on the disk, and keeps its labels to itself."""
+    problem = made.problem
+    rows = len(problem.target)
+    return Dataset(
+        place=Path(f"generated set {trial.id}"),
+        problem=problem,
+        content=hashlib.sha256(repr(trial).encode()).hexdigest(),
+        items=np.arange(rows),
+        target_rows=rows,
+        picture=array_pictures(problem.target) if problem.are_images else lambda row: None,
+    )
 
 
 def _views(trial: Trial, made: Generated) -> Views:
@@ -123,7 +161,7 @@ def judge(made: Generated, labels: NDArray[np.int64]) -> dict[str, float]:
 def scanned(trial: Trial, made: Generated) -> dict[str, Any]:
     """What a scan says of the trial's set, before any question."""
     start = time.perf_counter()
-    found = look_for_ambiguity(made.problem, _views(trial, made), trial.seed)
+    found = scan(as_dataset(trial, made), seed=trial.seed).found
     return {
         "is_ambiguous": bool(found.is_ambiguous),
         "score": float(found.score),
