@@ -7,21 +7,17 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from headwater.ambiguity.dataset import Dataset
-from headwater.ambiguity.labels import codes_of
 from headwater.errors import RequestError
 from headwater.heads.ambiguity.questions import Oracle, OracleError, Question
 from headwater.store import show_key
 
 COLUMN = "column"
 """The oracle that is the store's own column of labels."""
-
-_FILES = (".npy", ".csv", ".txt")
 
 
 @dataclass(frozen=True)
@@ -61,15 +57,10 @@ def choose_oracle(
             password=account.password,
         )
         return service, None
-    from headwater.heads.ambiguity.oracles import open_oracle  # noqa: PLC0415
+    from headwater.heads.ambiguity.oracles import ArrayOracle, open_oracle  # noqa: PLC0415
 
     found = open_oracle(text, classes=classes, target_rows=dataset.target_rows)
-    if Path(text).suffix.lower() not in _FILES:
-        return found, None
-    from headwater.heads.ambiguity.oracles.array import read_labels, without_heading  # noqa: PLC0415
-
-    values = without_heading(read_labels(Path(text)), classes, dataset.target_rows)
-    return found, codes_of(np.asarray(values).ravel().tolist(), classes)[dataset.items]
+    return found, found.codes[dataset.items] if isinstance(found, ArrayOracle) else None
 
 
 class ColumnOracle:

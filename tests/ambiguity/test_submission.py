@@ -93,6 +93,8 @@ def test_accuracy_is_the_share_of_equal_labels(tmp_path: Path) -> None:
     (tmp_path / "sub.csv").write_text("3\n8\n8\n3\n", encoding="ascii")
     np.save(tmp_path / "truth.npy", np.array([3, 8, 3, 3], np.uint8))
     assert accuracy_of(tmp_path / "sub.csv", tmp_path / "truth.npy") == 0.75
+    (tmp_path / "sub.csv").write_text("3.0\n8.0\n8\n 3\n", encoding="ascii")  # as an oracle's file may
+    assert accuracy_of(tmp_path / "sub.csv", tmp_path / "truth.npy") == 0.75
     np.save(tmp_path / "short.npy", np.array([3, 8, 3]))
     with pytest.raises(RequestError, match=r"has 4 labels and .* has 3"):
         accuracy_of(tmp_path / "sub.csv", tmp_path / "short.npy")

@@ -109,7 +109,7 @@ class Tied:
 
         (H, C, C) float64: that of as strong a cross-entropy on the rows.
         """
-        p = self._log_p(z[:, :, :]).exp().double()
+        p = self._log_p(z).exp().double()
         blocks = []
         for member in p.unbind(1):
             own = member.permute(2, 0, 1)  # heads, rows, classes

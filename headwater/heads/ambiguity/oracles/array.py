@@ -44,6 +44,11 @@ class ArrayOracle:
             )
         self._codes: NDArray[np.int64] = np.array(codes, dtype=np.int64)
 
+    @property
+    def codes(self) -> NDArray[np.int64]:
+        """The class codes (target rows,), all of them."""
+        return self._codes
+
     def ask(self, question: Question) -> int:
         """The row's code; OracleError where the target has no such row."""
         if not 0 <= question.item < len(self._codes):
@@ -54,7 +59,7 @@ class ArrayOracle:
         return int(self._codes[question.item])
 
 
-def read_labels(path: Path) -> NDArray[Any]:
+def labels_in(path: Path) -> NDArray[Any]:
     """The labels of an .npy file, or of a .csv or .txt with one label a line and, maybe, one line of heading.
 
     RequestError where the file is absent, holds something else, or is no text.

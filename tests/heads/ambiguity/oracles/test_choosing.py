@@ -88,11 +88,6 @@ def test_words_stand_for_people(tmp_path: Path) -> None:
     assert isinstance(open_oracle("browser", classes=(0, 1), target_rows=3), BrowserOracle)
 
 
-def test_an_answer_needs_time() -> None:
-    with pytest.raises(RequestError, match="within -1 s"):
-        open_oracle("terminal", classes=(0, 1), target_rows=3, timeout=-1)
-
-
 @pytest.mark.parametrize("text", ["terminus", "", "ftp://host", "labels.parquet", "bro\nwser"])
 def test_an_unknown_word_is_one_sentence(text: str) -> None:
     with pytest.raises(RequestError, match="is no oracle; give a file of labels") as caught:

@@ -14,7 +14,6 @@ import pytest
 
 from headwater.errors import RequestError
 from headwater.heads.ambiguity.budget import Budget
-from headwater.heads.ambiguity.oracles import open_oracle
 from headwater.heads.ambiguity.oracles.reveal import Backoff, RevealOracle
 from headwater.heads.ambiguity.questions import BudgetSpent, OracleError
 from tests.heads.ambiguity.oracles.asking import question
@@ -72,9 +71,9 @@ def test_team_and_password_come_from_the_environment(
     monkeypatch.setenv("HEADWATER_REVEAL_USERNAME", "my_team")
     monkeypatch.delenv("HEADWATER_REVEAL_PASSWORD", raising=False)
     with pytest.raises(RequestError, match="HEADWATER_REVEAL_PASSWORD"):
-        open_oracle(service.address, classes=(0, 3), target_rows=10, exercise_id=3)
+        RevealOracle(service.address, exercise_id=3, classes=(0, 3))
     monkeypatch.setenv("HEADWATER_REVEAL_PASSWORD", SECRET)
-    opened = open_oracle(service.address, classes=(0, 3), target_rows=10, exercise_id=3)
+    opened = RevealOracle(service.address, exercise_id=3, classes=(0, 3))
     assert opened.ask(question(1)) == 1
 
 

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from headwater.heads.ambiguity.oracles import open_oracle
 from headwater.heads.ambiguity.oracles.terminal import TerminalOracle
 from headwater.heads.ambiguity.questions import Oracle, OracleError, Question
 from tests.heads.ambiguity.oracles.asking import OPINIONS, question
@@ -30,7 +29,7 @@ def asked(
 
     def work() -> object:
         try:
-            return open_oracle("terminal", classes=classes, target_rows=9000, timeout=10).ask(asking)
+            return TerminalOracle(classes, timeout=10).ask(asking)
         except OracleError as error:
             return f"{error} {error.uncertain}"
 
@@ -128,7 +127,7 @@ def test_leaving_is_an_error_that_counts_nothing(key: bytes, why: str) -> None:
 def test_time_runs_out() -> None:
     def work() -> object:
         try:
-            return open_oracle("terminal", classes=(0, 1), target_rows=9, timeout=0.2).ask(question(1))
+            return TerminalOracle((0, 1), timeout=0.2).ask(question(1))
         except OracleError as error:
             return str(error)
 
@@ -138,7 +137,7 @@ def test_time_runs_out() -> None:
 def test_keys_pressed_before_the_question_are_no_answer() -> None:
     def work() -> object:
         time.sleep(0.2)
-        return open_oracle("terminal", classes=(0, 1), target_rows=9, timeout=10).ask(question(1))
+        return TerminalOracle((0, 1), timeout=10).ask(question(1))
 
     assert under_terminal(work, [b"1\n"], columns=60, first=b"0\n").returned == 1
 
