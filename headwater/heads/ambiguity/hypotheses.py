@@ -76,6 +76,7 @@ def hypotheses(
     kept: int = 2,
     l2: Sequence[float] = _L2,
     clusters: NDArray[np.int64] | None = None,
+    near: tuple[Floats, Floats] | None = None,
     device: str = "auto",
 ) -> list[Reading]:
     """Readings of the labels (n,), two from each set of heads.
@@ -86,8 +87,9 @@ def hypotheses(
     of a plain head, and those with the lowest objective `kept`. `mix_rates` are tried for the kinds that take
     one, ACE and cells; DivDis is made for independent features and D-BAT for crossed rows alone. `clusters`
     (m + t,) of unlabeled and target rows, -1 for those that labeled rows explain, adds heads for each way to
-    class the clusters. Readings of heads that did not converge are given all the same, and counted in the
-    log. RequestError for an unknown kind or a mix rate outside (0, 1].
+    class the clusters. `near` are two readings (m + t, classes) that sets of two heads start from instead.
+    Readings of heads that did not converge are given all the same, and counted in the log. RequestError for
+    an unknown kind or a mix rate outside (0, 1].
     """
     for kind in kinds:
         if kind not in KINDS:
@@ -97,10 +99,16 @@ def hypotheses(
     bank = HeadBank(rows.x, sets.target, n_classes, device=device)
     plain = [sets.plain(strength, number) for strength, number in product(l2, range(starts))]
     first = bank.train([each.spec for each in plain])
+    if near is None:
+        begun = [sets.apart(head, each.number) for each, head in zip(plain, first, strict=True)]
+    else:
+        wide = [values.astype(np.float64) for values in near]
+        like = bank.train([sets.relabeled("", values, each).spec for each in plain for values in wide])
+        begun = [like[place : place + 2] for place in range(0, len(like), 2)]
     wanted = [
-        sets.tied(origin, tie, each, head)
+        sets.tied(origin, tie, each, start)
         for origin, tie in _ties(kinds, mix_rates)
-        for each, head in zip(plain, first, strict=True)
+        for each, start in zip(plain, begun, strict=True)
     ]
     if "D-BAT" in kinds:
         wanted += [sets.repelled(each, head) for each, head in zip(plain, first, strict=True)]
@@ -226,14 +234,14 @@ class _Sets:
         spec = HeadSpec(fitted, Penalty(l2=l2), weights, tolerance=_TOLERANCE)
         return _Set("plain", number, spec, 1, held_out)
 
-    def tied(self, kind: str, tie: Tie, plain: _Set, head: LinearHead) -> _Set:
-        """Two heads held apart by `tie`, begun on either side of a plain one."""
-        return self._coupled(kind, tie, plain, self._apart(head, plain.number))
+    def tied(self, kind: str, tie: Tie, plain: _Set, start: list[LinearHead]) -> _Set:
+        """Two heads held apart by `tie`, begun as `start`."""
+        return self._coupled(kind, tie, plain, start)
 
     def repelled(self, plain: _Set, head: LinearHead) -> _Set:
         """A head that disagrees with a plain one about other rows."""
         against = Weights(_softmax(head.logits(self._rows.x[self._rows.tied.index])).ravel())
-        start = self._apart(head, plain.number)[:1]
+        start = self.apart(head, plain.number)[:1]
         return self._coupled("D-BAT", Repulsion(_DBAT, (against,)), plain, start)
 
     def relabeled(self, kind: str, values: NDArray[np.float64], plain: _Set) -> _Set:
@@ -255,7 +263,7 @@ class _Sets:
         )
         return _Set(kind, plain.number, spec, members, held_out)
 
-    def _apart(self, head: LinearHead, number: int) -> list[LinearHead]:
+    def apart(self, head: LinearHead, number: int) -> list[LinearHead]:
         """Two heads, `head` plus and minus a random mixture of the directions that labeled rows lack.
 
         With two features x is about a + b, where labeled rows have one b for each a. Heads for a and for b

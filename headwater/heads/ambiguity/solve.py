@@ -12,12 +12,14 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from headwater.heads.ambiguity.beliefs import Hypothesis
 from headwater.heads.ambiguity.dialogue import Ask, Dialogue, converse
 from headwater.heads.ambiguity.forecast import calibrated, forecast
 from headwater.heads.ambiguity.hypotheses import hypotheses
 from headwater.heads.ambiguity.partitions import linear_readings
 from headwater.heads.ambiguity.problem import Problem, Reading
 from headwater.heads.ambiguity.questions import Question
+from headwater.heads.ambiguity.refinement import refined
 from headwater.heads.ambiguity.resolve import (
     Resolution,
     blend,
@@ -27,6 +29,7 @@ from headwater.heads.ambiguity.resolve import (
     last_word,
     with_answers,
 )
+from headwater.heads.ambiguity.roles import role_readings, whole
 from headwater.heads.bank.head_bank import HeadBank
 from headwater.heads.methods.clusters import principal
 from headwater.heads.specs.hashed import Rows
@@ -39,14 +42,10 @@ Progress = Callable[[str, int, int], None]
 _COMPONENTS = 128
 # Seeds of trainings that follow one another lie this far apart.
 _AGAIN = 1000
-# Readings that err more often on labeled rows kept apart, by this much than the best, do not fit the labels.
-_WORSE = 0.05
-_LEAST_RATE = 0.02
-# Kinds of sets of heads that say where features end that no gap between rows shows.
-_EDGES = ("DivDis", "ACE", "cells")
-# Mix rates that are tried, as multiples of the estimate; how much worse heads may fit the labels there.
-_FACTORS = (1.0, 1.05, 1.1, 1.15, 1.2, 1.25, 1.3)
-_WORSE_AT_EDGES = 0.0125
+# Readings that err on labeled rows kept apart more than half as often as chance do not fit the labels.
+_WORST = 0.5
+# Mix rates that heads are tied at before any is known.
+_MIX_RATES = (0.05, 0.2, 0.5, 0.9)
 
 
 @dataclass
@@ -113,7 +112,9 @@ def solve(
     told("questions", budget, budget)
     clock.done("questions")
     if state.answers and not state.knows_all():
-        state.learn(widen(state), seed)
+        told("readings that know the answers", 0, 1)
+        state.learn(final_readings(problem, views, state, seed + _AGAIN), seed)
+        told("readings that know the answers", 1, 1)
     probabilities = last_word(state) if state.answers else blend(state.found, state.beliefs)
     probabilities = with_answers(calibrated(probabilities, state), state.answers)
     labels = np.asarray(probabilities.argmax(axis=1), dtype=np.int64)
@@ -140,87 +141,64 @@ def solve(
 
 def first_readings(problem: Problem, views: Mapping[str, Floats], seed: int) -> list[Reading]:
     """Readings of the labels before anything was asked."""
-    readings = linear_readings(views, problem.labels, len(problem.target), seed=seed)
-    if not problem.are_images:
-        readings += _sets_of_heads(problem, views, seed=seed, kinds=_EDGES)
-    return _fitting(readings)
+    return _readings(problem, views, seed, {})
 
 
 def informed_readings(
     problem: Problem, views: Mapping[str, Floats], state: Dialogue, seed: int
 ) -> list[Reading]:
-    """Readings trained on the answers, too, from other starts, at the mix rate that is known by now."""
-    if problem.are_images:
-        readings = linear_readings(
-            views, problem.labels, len(problem.target), answers=state.answers, seed=seed
-        )
-    else:
-        readings = _at_the_largest_rate(problem, views, state, seed)
-        readings += _sets_of_heads(problem, views, seed=seed, kinds=("DivDis",), answers=state.answers)
-    return _fitting(readings)
+    """Readings trained on the answers, too, from other starts."""
+    return _readings(problem, views, seed, state.answers)
 
 
-def _at_the_largest_rate(
+def final_readings(
     problem: Problem, views: Mapping[str, Floats], state: Dialogue, seed: int
 ) -> list[Reading]:
-    """Pairs of heads that disagree on as many rows as labeled rows kept apart allow.
+    """Readings that are better than those that were asked about, and mean what the most believed ones do.
 
-    Where no gap parts the cells, heads that disagree on fewer rows than they might fit the labels as well,
-    and only those that disagree on the most run along both edges of what labeled rows show.
+    Rows of images fall apart into cells that a few more labels tell for good. Of vectors they may not, and
+    then a few labels say less than what the readings' disagreement looks like.
     """
-    rate = max(crossed_share(state), _LEAST_RATE)
-    chosen: list[Reading] = []
-    least = 1.0
-    for factor in _FACTORS:
-        tried = _sets_of_heads(
-            problem,
-            views,
-            seed=seed,
-            kinds=("cells",),
-            mix_rates=(min(1.0, factor * rate),),
-            answers=state.answers,
-        )
-        error = float(np.mean([each.error for each in tried]))
-        least = min(least, error)
-        if error > least + _WORSE_AT_EDGES:
-            break
-        chosen = tried
-    return chosen
+    if problem.are_images:
+        return informed_readings(problem, views, state, seed)
+    best = state.beliefs.best
+    rivals = [each for place, each in enumerate(state.found) if place != best]
+    if not rivals or state.is_contradicted():
+        return []
+    return refined(problem, views, (_as_one(state.found[best]), _as_one(rivals[0])), seed)
 
 
-def _sets_of_heads(
-    problem: Problem,
-    views: Mapping[str, Floats],
-    *,
-    seed: int,
-    kinds: tuple[str, ...],
-    mix_rates: tuple[float, ...] = (0.05, 0.2, 0.5, 0.9),
-    answers: Mapping[int, int] | None = None,
+def _as_one(found: Hypothesis) -> Reading:
+    return Reading(found.unlabeled, found.target, found.error, found.name)
+
+
+def _readings(
+    problem: Problem, views: Mapping[str, Floats], seed: int, answers: Mapping[int, int]
 ) -> list[Reading]:
-    n, m = len(problem.labeled), len(problem.unlabeled)
-    return [
-        reading
-        for rows in views.values()
-        for reading in hypotheses(
-            rows[:n],
-            problem.labels,
-            rows[n : n + m],
-            rows[n + m :],
-            len(problem.classes),
-            mix_rates=mix_rates,
-            seed=seed,
-            answers=answers,
-            kinds=kinds,
-        )
-    ]
-
-
-def _fitting(readings: list[Reading]) -> list[Reading]:
-    """Those that read the labels: the others err too often on labeled rows kept apart."""
-    errors = np.array([each.error for each in readings])
-    if not np.isfinite(errors).any():
-        return readings
-    return [each for each in readings if not each.error > np.nanmin(errors) + _WORSE]
+    """Of images partitions of the rows; of vectors, which need not fall apart, sets of heads."""
+    if problem.are_images:
+        count = len(problem.target)
+        readings = linear_readings(whole(views), problem.labels, count, answers=answers, seed=seed)
+        readings += role_readings(views, problem.labels, count, answers=answers, seed=seed)
+    else:
+        n, m = len(problem.labeled), len(problem.unlabeled)
+        readings = [
+            reading
+            for rows in views.values()
+            for reading in hypotheses(
+                rows[:n],
+                problem.labels,
+                rows[n : n + m],
+                rows[n + m :],
+                len(problem.classes),
+                mix_rates=_MIX_RATES,
+                seed=seed,
+                answers=answers,
+                kinds=("DivDis", "ACE", "cells"),
+            )
+        ]
+    worst = _WORST * (1 - 1 / len(problem.classes))
+    return [each for each in readings if not each.error > worst]
 
 
 def labeled_only(problem: Problem, features: Floats) -> Reading:

@@ -92,3 +92,17 @@ def test_one_target_row_and_an_unlabeled_set_like_the_labeled_one_come_out():
     same = Problem(problem.labeled, problem.labels, problem.labeled, problem.labeled, (0, 1))
     resolution = solve(same, Counting(problem.labels))
     assert (resolution.labels == problem.labels).mean() > 0.97
+
+
+@pytest.mark.parametrize("meant", [0, 1])
+def test_vectors_that_no_gap_parts_are_classed_by_either_coordinate(meant):
+    random = np.random.default_rng(3)
+    codes = np.arange(1100)[:, None] // [1, 2] % 2
+    codes[:300, 1] = codes[:300, 0]
+    points = (random.random((1100, 2)) * (2 * codes - 1)).astype(np.float32)
+    problem = Problem(points[:300], codes[:300, meant], points[300:800], points[800:], (0, 1))
+    resolution = solve(problem, Counting(codes[800:, meant]))
+    assert resolution.settled
+    assert (resolution.labels == codes[800:, meant]).mean() > 0.97
+    said = resolution.before.argmax(axis=1)
+    assert (said == codes[800:, meant]).mean() < 0.85

@@ -1,0 +1,54 @@
+"""Readings of points of a square, where no gap parts the cells and the truth is the signs of coordinates."""
+
+import numpy as np
+import pytest
+
+from headwater.heads.ambiguity.problem import Problem, Reading
+from headwater.heads.ambiguity.refinement import refined
+
+
+def square(seed: int = 0) -> tuple[Problem, np.ndarray, np.ndarray]:
+    """Labeled points where the signs agree, others in all four cells; all the others, and their signs."""
+    random = np.random.default_rng(seed)
+    sign = np.where(np.arange(300) % 2, -1, 1)
+    labeled = random.random((300, 2)) * sign[:, None]
+    cells = np.arange(800)[:, None] // [1, 2] % 2
+    rest = random.random((800, 2)) * (2 * cells - 1)
+    parts = [part.astype(np.float32) for part in (labeled, rest[:500], rest[500:])]
+    codes = (sign > 0).astype(np.int64)
+    return Problem(parts[0], codes, parts[1], parts[2], (0, 1)), rest, (rest > 0).astype(np.int64)
+
+
+def tilted(rest: np.ndarray, degrees: float) -> Reading:
+    """Halves of the square by a line through its middle, as far from the first axis as asked."""
+    angle = np.deg2rad(degrees)
+    side = rest @ np.array([np.cos(angle), np.sin(angle)]) > 0
+    said = np.stack([~side, side], axis=1).astype(np.float32)
+    return Reading(said[:500], said[500:], 0.0, f"{degrees}")
+
+
+def right(readings: list[Reading], truth: np.ndarray) -> float:
+    said = np.mean([each.target for each in readings], axis=0).argmax(axis=1)
+    return float((said == truth[500:]).mean())
+
+
+@pytest.mark.parametrize("lean", [15])
+def test_lines_that_lean_towards_each_other_are_set_upright_without_an_answer(lean: float) -> None:
+    problem, rest, truth = square()
+    pair = tilted(rest, lean), tilted(rest, 90 - lean)
+    assert right([pair[0]], truth[:, 0]) < 0.96
+    values = np.concatenate([problem.labeled, problem.unlabeled, problem.target])
+    readings = refined(problem, {"values": values}, pair)
+    assert right(readings[::2], truth[:, 0]) > 0.97
+    assert right(readings[1::2], truth[:, 1]) > 0.97
+
+
+def test_features_that_tell_nothing_are_left_aside() -> None:
+    problem, rest, truth = square()
+    noise = np.random.default_rng(1).standard_normal((1100, 4)).astype(np.float32)
+    values = np.concatenate([problem.labeled, problem.unlabeled, problem.target])
+    pair = tilted(rest, 15), tilted(rest, 75)
+    alone = refined(problem, {"values": values}, pair)
+    both = refined(problem, {"noise": noise, "values": values}, pair)
+    assert [each.origin for each in both] == [each.origin for each in alone]
+    assert right(both[::2], truth[:, 0]) > 0.97
