@@ -116,7 +116,16 @@ def _record(method, **figures):
     trial = {"part": "sets", "id": 1, "seed": 0, "family": None, "variant": None, "mix_rate": None}
     plain = {"labeled_rate": 0.0, "size": 1.0, "task": None, "name": "mnist_cc", "method": method}
     told = {"accuracy": 0.99, "crossed": 0.98, "worst": 0.9, "labels": 5, "seconds": 3.0}
-    return {**trial, **plain, **told, "settled": True, "expected": 0.99, "advised": True, **figures}
+    return {
+        **trial,
+        **plain,
+        **told,
+        "settled": True,
+        "expected": 0.99,
+        "advised": True,
+        "noticed": True,
+        **figures,
+    }
 
 
 def test_claims_follow_from_records():
@@ -128,9 +137,9 @@ def test_claims_follow_from_records():
         _record(OURS, part="pacs", id=999, task="a/b", worst=0.8),
         _record("DivDis", part="pacs", id=999, task="a/b", worst=0.7),
         _record("DivDis linear", part="pacs", id=999, task="a/b", worst=0.85),
-        _record(OURS, part="scan", true=0.0, is_ambiguous=True),
-        _record(OURS, part="scan", true=0.5, labeled_rate=0.5, is_ambiguous=False),
-        _record(OURS, part="scan", true=0.5, is_ambiguous=True),
+        _record(OURS, part="scan", true=0.0, estimated=0.1, is_ambiguous=True),
+        _record(OURS, part="scan", true=0.5, estimated=0.0, labeled_rate=0.5, is_ambiguous=False),
+        _record(OURS, part="scan", true=0.5, estimated=0.4, is_ambiguous=True),
     ]
     found = {each.name: (round(each.value, 6), each.holds) for each in judging.claims(records)}
     assert found == {
@@ -140,6 +149,10 @@ def test_claims_follow_from_records():
         "set 6: share advised to hand in": (0.0, True),
         "a/b: worst group ahead of DivDis by": (-0.05, False),
         "false alarms of the scan": (0.5, False),
+        "alarms of the scan at mix rate 0.50": (1.0, True),
+        "estimate of the mix rate 0.50 off by": (0.1, False),
+        "sets that can be settled: share advised to hand in": (1.0, True),
+        "sets that can be settled: share called ambiguous": (1.0, True),
     }
 
 
@@ -166,6 +179,7 @@ def test_parts_and_sets_are_chosen_in_the_environment(monkeypatch, tmp_path, cap
             "settled": True,
             "expected": 0.9,
             "advised": True,
+            "noticed": True,
         }
 
     monkeypatch.setattr(trials, "attempt", attempt)
