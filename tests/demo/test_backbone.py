@@ -21,14 +21,14 @@ NAME = f"net-{hashlib.sha256(CONTENT).hexdigest()[:8]}.pth"
 class _Site(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         if self.path.startswith("/silent"):
-            time.sleep(3)
+            time.sleep(30)
             return
         self.send_response(200 if not self.path.startswith("/gone") else 404)
         self.end_headers()
         self.wfile.write(CONTENT[:100])
         if self.path.startswith("/slow"):
             self.wfile.flush()
-            time.sleep(1.5)
+            time.sleep(30)
         if not self.path.startswith("/torn"):
             self.wfile.write(CONTENT[100:])
 
@@ -54,7 +54,7 @@ def test_weights_that_come_are_kept(site: str, tmp_path: Path) -> None:
 def test_weights_that_do_not_come_leave_nothing(site: str, tmp_path: Path, what: str) -> None:
     began = time.monotonic()
     assert not fetched(f"{site}/{what}/{NAME}", tmp_path / NAME, connect_seconds=1, fetch_seconds=1)
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 20
     assert list(tmp_path.iterdir()) == []
 
 

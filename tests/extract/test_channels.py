@@ -50,7 +50,7 @@ def test_aborting_wakes_who_waits_on_either_side(full: bool) -> None:
     waiting.join(0.05)
     assert waiting.is_alive()  # it waits: the channel is full, or empty
     channel.abort()
-    waiting.join(5)
+    waiting.join(60)
     assert ended == [True]
     with pytest.raises(Closed):
         channel.get()

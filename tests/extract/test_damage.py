@@ -74,10 +74,10 @@ def test_a_decompression_bomb_is_refused_before_it_is_decoded() -> None:
     header = struct.pack(">LLBBBBB", 60_000, 60_000, 8, 0, 0, 0, 0)
     body = chunk(b"IDAT", b"\x78\x9c" + b"\0" * 100)
     bomb = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + body + chunk(b"IEND", b"")
-    began = time.perf_counter()
+    began = time.process_time()
     with pytest.raises(DecodeError, match="60000 x 60000 pixels are more than 178,956,970"):
         decode(bomb)
-    assert time.perf_counter() - began < 1
+    assert time.process_time() - began < 1
 
 
 @pytest.mark.parametrize("kind", ["GIF", "BMP", "TIFF"])

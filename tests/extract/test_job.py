@@ -272,7 +272,7 @@ def test_interrupting_the_command_stops_it_within_seconds(tmp_path: Path) -> Non
     assert process.stderr is not None
     process.stderr.readline()  # the first line of progress: it is at work
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=20)
+    _, errors = process.communicate(timeout=100)
     assert process.returncode == 1
     assert "stopped by the user" in errors
     assert "Traceback" not in errors

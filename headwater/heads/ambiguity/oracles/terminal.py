@@ -22,6 +22,7 @@ from headwater.printable import counted, escaped
 _LEAST_SHOWN = 0.005  # belief that would be shown as 0 %
 _BAR = 12  # cells of a share of one
 _BESIDES = 16  # lines of the screen that are not the picture
+_HEARS = 0.5  # seconds after which a Ctrl-C is heard that came just before the wait for a line began
 
 
 class TerminalOracle:
@@ -138,9 +139,11 @@ class TerminalOracle:
     def _line(self, file: int, deadline: float, question: Question) -> str:
         while b"\n" not in self._typed:
             left = deadline - time.monotonic()
-            if left <= 0 or not select.select([file], [], [], left)[0]:
+            if left <= 0:
                 self._console.print()
                 raise _unanswered(question, f"nothing was typed in {self._timeout:g} s")
+            if not select.select([file], [], [], min(left, _HEARS))[0]:
+                continue
             read = os.read(file, 4096)
             if not read and not self._typed.strip():
                 self._console.print()

@@ -68,7 +68,6 @@ class Faults:
     coming: deque[str] = field(default_factory=deque)
     seen: list[tuple[str, str, int | None]] = field(default_factory=list)
     elsewhere: str = ""
-    sleep: float = 1.0
 
 
 def application(reveals: Reveals, faults: Faults | None = None) -> Starlette:
@@ -95,7 +94,7 @@ def application(reveals: Reveals, faults: Faults | None = None) -> Starlette:
             return JSONResponse({"error": str(error), **known}, error.status)
         answer = {"exercise_id": exercise, "datum_id": datum, "label": label, "previously revealed": before}
         if fault:
-            return await _after(fault, answer, faults, form)
+            return await _after(fault, answer, request, form)
         return JSONResponse(answer)
 
     return Starlette(
@@ -111,8 +110,7 @@ async def _html(request: Request, faults: Faults) -> Response:
     return HTMLResponse("<h1>Server Error (500)</h1>", 500)
 
 
-async def _hang(request: Request, faults: Faults) -> Response:
-    await asyncio.sleep(faults.sleep)
+async def _late(request: Request, faults: Faults) -> Response:
     return HTMLResponse("late", 504)
 
 
@@ -138,7 +136,7 @@ async def _moved(request: Request) -> Response:
 
 _BEFORE = {
     "html": _html,
-    "hang": _hang,
+    "late": _late,
     "429": _patience,
     "loop": _loop,
     "away": _away,
@@ -147,11 +145,13 @@ _BEFORE = {
 
 
 async def _after(
-    fault: str, answer: dict[str, object], faults: Faults, form: Mapping[str, object]
+    fault: str, answer: dict[str, object], request: Request, form: Mapping[str, object]
 ) -> Response:
-    """Faults of a row that was counted."""
-    if fault == "hang after":
-        await asyncio.sleep(faults.sleep)
+    """Faults of a row that was counted; `silence` lasts until the caller has left."""
+    if fault == "silence":
+        while not await request.is_disconnected():
+            await asyncio.sleep(0.01)
+    if fault in ("silence", "late after"):
         return JSONResponse(answer)
     broken = {
         "500 after": HTMLResponse("<h1>Server Error (500)</h1>", 500),

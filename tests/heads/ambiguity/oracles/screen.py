@@ -89,7 +89,7 @@ def under_terminal(
     os.close(writing)
     if first:
         os.write(terminal, first)
-    waiting, written, deadline = list(keys), b"", time.monotonic() + 20
+    waiting, written, deadline = list(keys), b"", time.monotonic() + 120
     while time.monotonic() < deadline:
         if not select.select([terminal], [], [], 0.5)[0]:
             continue
