@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from headwater.errors import HeadwaterError
 from headwater.heads.ambiguity.beliefs import Beliefs, Hypothesis, believe, hypotheses
+from headwater.heads.ambiguity.naming import named_alike
 from headwater.heads.ambiguity.problem import Problem, Reading
-from headwater.heads.ambiguity.queries import choose, expected_information
+from headwater.heads.ambiguity.queries import choose, choose_batch, expected_information
 from headwater.heads.ambiguity.questions import BudgetSpent, Opinion, Question
 
 Ask = Callable[[Question], int]
@@ -47,7 +48,8 @@ class Dialogue:
     """What is known so far: readings, like-minded ones as hypotheses, answers, and what is believed.
 
     `trouble` says why it ended early, if it did; `widened` counts how often answers
-    contradicted all readings and new ones were trained; `knows` are the answers each was trained on.
+    contradicted all readings and new ones were trained; `knows` are the answers each was trained on. `names`
+    are those that hypotheses had so far: each keeps its own for good.
     """
 
     readings: list[Reading]
@@ -59,6 +61,7 @@ class Dialogue:
     trouble: str = ""
     knows: list[frozenset[int]] = field(default_factory=list)
     balance: NDArray[np.float64] | None = None
+    names: set[str] = field(default_factory=set)
 
     def is_contradicted(self) -> bool:
         """Whether no reading explains the answers."""
@@ -79,7 +82,8 @@ class Dialogue:
         self.knows += [frozenset()] * (len(self.readings) - len(self.knows))
         self.knows += [frozenset(self.answers)] * len(readings)
         self.readings.extend(readings)
-        self.found = hypotheses(self.readings, knows=self.knows, balance=self.balance, seed=seed)
+        found = hypotheses(self.readings, knows=self.knows, balance=self.balance, seed=seed)
+        self.found, self.names = named_alike(self.found, found, self.names)
         self.beliefs = believe(self.found, self.answers, widened=self.widened)
 
 
@@ -92,26 +96,33 @@ def converse(
     budget: int,
     widen: Widen | None = None,
     known: Mapping[int, int] | None = None,
+    at_once: bool = False,
     seed: int = 0,
 ) -> Dialogue:
     """Ask at most `budget` questions, those `known` already included, each for what it is expected to tell.
 
     `features` (t, dim) of target rows say which of them are alike. Where answers contradict all readings,
     `widen` makes new ones. `ask` is never called twice about the same row; if it fails, the dialogue ends.
+    `at_once`: all rows are chosen before the first answer, for what they are expected to tell together; the
+    same rows whichever of them are `known`.
     """
     balance = np.bincount(problem.labels, minlength=len(problem.classes)) / len(problem.labels)
     found = hypotheses(readings, balance=balance, seed=seed)
     answers = dict(known or {})
     state = Dialogue(list(readings), found, believe(found, answers), answers, balance=balance)
+    planned = [each for each in _planned(found, features, budget) if each not in answers] if at_once else []
     while True:
-        if widen is not None and state.widened < _WIDENINGS and state.is_doubtful():
+        if not planned and widen is not None and state.widened < _WIDENINGS and state.is_doubtful():
             new = widen(state)
             state.widened += 1
             state.learn(new, seed)
             continue
         if len(state.answers) >= budget:
             return state
-        question = next_question(state, features, seed)
+        if at_once:
+            question = _about(state, planned.pop(0)) if planned else None
+        else:
+            question = next_question(state, features, seed)
         if question is None:
             return state
         try:
@@ -144,9 +155,19 @@ def next_question(state: Dialogue, features: NDArray[np.float32], seed: int = 0)
     if scores.max() < _LITTLE:
         scores = _checking(votes, scores, asked)
     item = choose(scores, features, asked, seed)
-    if item is None:
-        return None
-    order = np.argsort(-held, kind="stable")
+    return None if item is None else _about(state, item)
+
+
+def _planned(found: Sequence[Hypothesis], features: NDArray[np.float32], size: int) -> list[int]:
+    """Rows that tell most together of which hypothesis is meant, before anything is answered."""
+    committee = np.stack([each.expects() for each in found])
+    held = believe(found, {}).held
+    return choose_batch(committee, held / held.sum(), features, size)
+
+
+def _about(state: Dialogue, item: int) -> Question:
+    votes = np.stack([each.target.argmax(axis=1) for each in state.found])
+    order = np.argsort(-state.beliefs.held, kind="stable")
     return Question(
         item=item,
         number=len(state.answers) + 1,

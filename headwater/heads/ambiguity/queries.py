@@ -1,12 +1,13 @@
-"""Which target row to ask about next: measures score rows, strategies choose by them.
+"""Which target rows to ask about, one by one or several together, for what answers are expected to tell.
 
-A measure is a plain function of what the hypotheses say and how far each is believed; what answers do to
-beliefs is `beliefs`' business.
+That is a plain function of what the hypotheses say and how far each is believed; what answers do to beliefs
+is `beliefs`' business.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections import Counter
+from collections.abc import Collection
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,11 +16,13 @@ from numpy.typing import NDArray
 _AS_GOOD = 0.9
 # Rows among which similarity is measured.
 _COMPARED = 2000
-# So many equally good rows are compared when a batch is chosen.
+# So many rows are compared when a batch is chosen.
 _CANDIDATES = 200
-
-Measure = Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.float64]]
-"""Scores (t,) of rows, from what hypotheses expect (hypotheses, t, classes) and beliefs (hypotheses,)."""
+# Rows that add less than this to a batch's information, in nats, add about as much as each other.
+_LITTLE = 0.02
+# All series of answers are gone through where there are so many at most, else so many of them are drawn.
+_GONE_THROUGH = 10_000
+_DRAWS = 4_000
 
 
 def _entropy(shares: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -34,39 +37,33 @@ def expected_information(committee: NDArray[np.float64], beliefs: NDArray[np.flo
     return np.asarray(_entropy(mean) - np.einsum("r,rt->t", beliefs, _entropy(committee)))
 
 
-def vote_entropy(committee: NDArray[np.float64], beliefs: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Entropy, in nats, of the hypotheses' votes weighed by belief (Dagan and Engelson 1995)."""
-    votes = np.eye(committee.shape[2])[committee.argmax(axis=2)]
-    return _entropy(np.einsum("r,rtk->tk", beliefs, votes))
-
-
-def pairwise_distance(committee: NDArray[np.float64], beliefs: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Sum over pairs of the L1 distance of what they expect (Lee et al. 2023); beliefs say who is in it."""
-    mine = committee[beliefs > 0]
-    return np.asarray(np.abs(mine[:, None] - mine[None]).sum(axis=(0, 1, 3)) / 2)
-
-
-def pairwise_disagreement(
-    committee: NDArray[np.float64], beliefs: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Mean over pairs of the probability that the two answer differently (Pagliardini et al. 2023)."""
-    mine = committee[beliefs > 0]
-    if len(mine) < 2:
-        return np.zeros(committee.shape[1])
-    total = mine.sum(axis=0)
-    agree = ((total**2).sum(axis=1) - (mine**2).sum(axis=(0, 2))) / (len(mine) * (len(mine) - 1))
-    return np.asarray(1 - agree)
-
-
 def joint_information(
     committee: NDArray[np.float64], beliefs: NDArray[np.float64], batch: list[int]
 ) -> float:
-    """Mutual information, in nats, of all answers to a batch and which hypothesis is right, exactly."""
+    """Mutual information, in nats, of all answers to a batch and which hypothesis is right.
+
+    Where there are too many series of answers to go through, it is estimated from draws of them.
+    """
+    if committee.shape[2] ** len(batch) > _GONE_THROUGH:
+        return _drawn_information(committee, beliefs, batch)
     given = np.ones((1, len(beliefs)))
     for item in batch:  # one row for each series of answers so far
         given = (given[:, None] * committee[:, item].T[None]).reshape(-1, len(beliefs))
     mean = given @ beliefs
     return float(_entropy(mean) - _entropy(given.T) @ beliefs)
+
+
+def _drawn_information(
+    committee: NDArray[np.float64], beliefs: NDArray[np.float64], batch: list[int]
+) -> float:
+    random = np.random.default_rng(len(batch))  # the same draws for all batches that are compared
+    right = random.choice(len(beliefs), _DRAWS, p=beliefs)
+    given = np.ones((_DRAWS, len(beliefs)))
+    for item in batch:
+        totals = committee[:, item].cumsum(axis=1)
+        codes = (random.random((_DRAWS, 1)) * totals[right, -1:] >= totals[right]).sum(axis=1)
+        given *= committee[:, item, codes].T
+    return float(np.log(given[np.arange(_DRAWS), right] / (given @ beliefs)).mean())
 
 
 def typicality(features: NDArray[np.float32], among: NDArray[np.int64], seed: int = 0) -> NDArray[np.float64]:
@@ -112,20 +109,33 @@ def choose_batch(
     size: int,
     asked: Collection[int] = (),
 ) -> list[int]:
-    """Rows for one round of answers, each chosen for what it adds to the information of those before."""
+    """Rows for one round of answers, each chosen for what it adds to the information of those before.
+
+    Of rows that add about as much, one that hypotheses say other things of than of those chosen: if none of
+    the hypotheses is right, more of such rows show it.
+    """
     batch: list[int] = []
     scores = expected_information(committee, beliefs)
     open_rows = np.ones(len(scores), dtype=bool)
     open_rows[list(asked)] = False
     good = np.flatnonzero(open_rows & (scores > 1e-12))
-    patterns = np.unique(committee[:, good].argmax(axis=2), axis=1, return_inverse=True)[1].ravel()
-    ranked: list[int] = []
-    for pattern in np.unique(patterns):
+    votes = committee[:, good].argmax(axis=2)
+    patterns = np.unique(votes, axis=1, return_inverse=True)[1].ravel()
+    ranked: list[tuple[int, int]] = []
+    for pattern in np.unique(patterns).tolist():
         mine = good[patterns == pattern]
         mine = mine[scores[mine] >= _AS_GOOD * scores[mine].max()]
-        ranked.extend(mine[np.argsort(-typicality(features, mine))][:size].tolist())
-    ranked = sorted(ranked, key=lambda item: -scores[item])[:_CANDIDATES]
+        ranked.extend((item, pattern) for item in mine[np.argsort(-typicality(features, mine))][:size])
+    ranked = sorted(ranked, key=lambda each: -scores[each[0]])[:_CANDIDATES]
+    seen: Counter[int] = Counter()
+    known = 0.0
     while ranked and len(batch) < size:
-        gains = [joint_information(committee, beliefs, [*batch, item]) for item in ranked]
-        batch.append(ranked.pop(int(np.argmax(gains))))
+        gains = [joint_information(committee, beliefs, [*batch, item]) for item, _ in ranked]
+        least = max(gains) - max((1 - _AS_GOOD) * (max(gains) - known), _LITTLE)
+        near = [place for place, gain in enumerate(gains) if gain >= least]
+        chosen = min(near, key=lambda place: (seen[ranked[place][1]], -gains[place]))
+        known = gains[chosen]
+        item, pattern = ranked.pop(chosen)
+        seen[pattern] += 1
+        batch.append(int(item))
     return batch

@@ -91,6 +91,19 @@ def test_answers_that_no_reading_gives_bring_new_readings_within_the_same_budget
     assert len(world.asked) == 5
     assert (state.found[state.beliefs.best].target.argmax(axis=1) == truth).mean() > 0.95
     assert state.beliefs.fit > 0.5  # what was answered since does not speak against it
+    # Who was called A at the first question is called so at the last.
+    asked = [each.question for each in state.exchanges]
+    for name in {opinion.name for question in asked for opinion in question.opinions}:
+        said = [
+            (question.item, opinion.code)
+            for question in asked
+            for opinion in question.opinions
+            if opinion.name == name
+        ]
+        agreed = [
+            np.mean([world.cells[item, column] == code for item, code in said]) for column in (0, 1)
+        ] + [np.mean([truth[item] == code for item, code in said])]
+        assert max(agreed) > 0.9
 
 
 def test_a_contradictory_oracle_is_noticed():
@@ -147,6 +160,39 @@ def test_a_permutation_of_the_target_rows_changes_only_their_numbers():
     world.cells, world.features = world.cells[order], world.features[order]
     again = world.converse(moved, world.oracle(world.cells[:, 0])).answers
     assert {int(order[item]) for item in again} == set(asked)
+
+
+@pytest.mark.parametrize("meant", [0, 1])
+def test_rows_that_are_chosen_together_settle_it_as_well_and_are_the_same_after_a_restart(meant):
+    world = World()
+    readings = world.readings([0, 1])
+    whole = world.converse(readings, world.oracle(world.cells[:, meant]), at_once=True)
+    assert len(set(whole.answers)) == 5
+    assert {tuple(world.cells[item]) for item in whole.answers} >= {(0, 1), (1, 0)}
+    assert (whole.found[whole.beliefs.best].target.argmax(axis=1) == world.cells[:, meant]).mean() > 0.97
+    world.asked.clear()
+    # Whatever is answered, the same rows are asked about: none of them waits for an answer.
+    other = world.converse(readings, world.oracle(1 - world.cells[:, meant]), at_once=True)
+    assert list(other.answers) == list(whole.answers)
+    known = dict(list(whole.answers.items())[1:3])
+    world.asked.clear()
+    world.converse(readings, world.oracle(world.cells[:, meant]), at_once=True, known=known)
+    assert world.asked == [item for item in whole.answers if item not in known]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_rows_that_are_chosen_together_are_answered_before_new_readings_are_trained(seed):
+    world = World(seed)
+    truth = world.cells.max(axis=1)
+    given = []
+
+    def widen(state):
+        given.append(len(state.answers))
+        return [world.reading(truth) for _ in range(3)]
+
+    state = world.converse(world.readings([0, 1]), world.oracle(truth), widen=widen, at_once=True)
+    assert given
+    assert given[0] == 5 == len(state.answers)
 
 
 def test_opinions_are_those_of_the_readings_the_most_believed_first():
