@@ -41,8 +41,10 @@ def run(quick: bool) -> Result:
     precision = choose_precision("auto", device)
     with tempfile.TemporaryDirectory() as folder:
         images = image_files(Path(folder), 6 if quick else 200, 1 if quick else 3)
+        plain = ProcessOfItsOwn(name)
         forward_table, forward_claims = forward_only(
             name=name,
+            plain=plain,
             device=device,
             precision=precision,
             batch_size=batch,
@@ -51,7 +53,7 @@ def run(quick: bool) -> Result:
             compiled=not quick,
         )
         jpeg_table, jpeg_claims, agreement = from_jpeg(
-            name, images, Path(folder), batch, compile_mode="off" if quick else "on"
+            name, plain, images, Path(folder), batch_size=batch, compile_mode="off" if quick else "on"
         )
     notes = [
         f"{name}, random weights, {device}, {precision}, {usable_cores()} cores with {instruction_sets()}.",
@@ -67,6 +69,7 @@ def run(quick: bool) -> Result:
 def forward_only(
     *,
     name: str,
+    plain: ProcessOfItsOwn,
     device: torch.device,
     precision: str,
     batch_size: int | None,
@@ -94,8 +97,6 @@ def forward_only(
         for _ in range(batches):
             ours.start(crops)()
 
-    plain = ProcessOfItsOwn(name)
-
     def run_plain() -> None:
         plain.do(loop_over_synthetic, batch, height, width, batches)
 
@@ -107,7 +108,6 @@ def forward_only(
     for warm_up in contestants.values():
         warm_up()
     times = {who: median(seconds) for who, seconds in alternate(contestants, repeats).items()}
-    plain.end()
     rates = {who: batch * batches / seconds for who, seconds in times.items()}
     rows = [
         ("headwater", f"{ours.engine}, {precision}", rates["headwater"]),
@@ -125,12 +125,17 @@ def forward_only(
 
 
 def from_jpeg(
-    name: str, images: Path, work: Path, batch: int | None, *, compile_mode: str
+    name: str,
+    plain: ProcessOfItsOwn,
+    images: Path,
+    work: Path,
+    *,
+    batch_size: int | None,
+    compile_mode: str,
 ) -> tuple[Table, list[Claim], Claim]:
     """Files to features, ours against the loop, and against the bound that decoding and forward allow in
-    turns.
+    turns; ends the loop's process.
     """
-    plain = ProcessOfItsOwn(name)
     files = sorted(images.rglob("*.jpg"))
     wanted, seconds_of_usual = plain.do(loop_over_files, files)
     usual = len(files) / seconds_of_usual
@@ -144,7 +149,7 @@ def from_jpeg(
         weights="random",
         dtype="float32",
         compile=compile_mode,
-        batch_size=batch,
+        batch_size=batch_size,
         rows_per_shard=max(64, len(files)),
     )
     store = open_store(store_path)

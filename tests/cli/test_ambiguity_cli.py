@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -96,38 +97,30 @@ def test_the_real_solver_settles_a_plain_set(
     assert len(open_store(kept)) == 240
 
 
-WITH_A_STAND_IN = """
-import pytest
-from headwater.cli.main import main
-from tests.ambiguity.stand_in import stand_in
-with pytest.MonkeyPatch.context() as patch:
-    stand_in(patch)
-    main()
-"""
-
-
-def test_an_interrupted_solve_given_again_pays_for_nothing_twice(dataset: Path, tmp_path: Path) -> None:
+def test_an_interrupted_solve_given_again_pays_for_nothing_twice(
+    dataset: Path, tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand_in(monkeypatch)
     truth, out = np.load(tmp_path / "truth.npy"), tmp_path / "sub.csv"
-    words = ["ambiguity", "solve", str(dataset), "--oracle", "terminal", "--out", str(out), "--json"]
 
-    def run(answers: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-c", WITH_A_STAND_IN, *words],
-            input=answers,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+    def run(answers: bytes) -> tuple[int, str, str]:
+        """The command with these lines typed, and then the end of input."""
+        reading, writing = os.pipe()
+        os.write(writing, answers)
+        os.close(writing)
+        with os.fdopen(reading) as typed:
+            monkeypatch.setattr(sys, "stdin", typed)
+            return command("solve", dataset, "--oracle", "terminal", "--out", out, "--json")
 
-    stopped = run("3\n")
-    assert stopped.returncode == 1, stopped.stderr
-    assert "the same command again goes on from there" in stopped.stderr.splitlines()[-1]
+    code, _, error = run(b"3\n")
+    assert code == 1
+    assert "the same command again goes on from there" in " ".join(error.split())
     assert not out.exists()
     first = _answered(tmp_path)
     assert list(first.values()) == [0]
-    rest = run("8\n" * 4)
-    assert rest.returncode == 0, rest.stderr
-    found = json.loads(rest.stdout)
+    code, text, error = run(b"8\n" * 4)
+    assert code == 0, error
+    found = json.loads(text)
     asked = [each["item"] for each in found["asked"]]
     assert asked[:1] == list(first) == [10]
     assert asked == [10, 11, 12, 13, 14]
