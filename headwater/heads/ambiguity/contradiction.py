@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import hypergeom
 
+from headwater.heads.ambiguity.bounds import FEWEST, WORSE
 from headwater.heads.ambiguity.partitions import Partition, self_consistent
 from headwater.heads.methods.clusters import principal
 
@@ -29,8 +30,6 @@ _FOLDS = 2
 _STARTS = 64
 _RARE = 0.03  # of the starts
 _SAME = 0.995  # readings that agree on more of the rows are one
-_WORSE = 0.05  # how much more often than the best a reading may err on labeled rows
-_FEWEST = 5
 _DOUBTFUL = 300  # rows at least: among fewer, heads read much into noise
 _SURE = 0.5  # of the lead that the classes of labeled rows have
 _COMPONENTS = 256
@@ -87,7 +86,7 @@ def contradiction(views: Mapping[str, Floats], labels: Codes, *, seed: int = 0) 
     ours = _some(np.arange(n), _LABELED, random)
     sizes = np.bincount(labels[ours])
     known = {name: rows for name, rows in views.items() if (rows != rows[0]).any()}
-    if not known or sizes.min() < 2 * _FOLDS or len(next(iter(known.values()))) - n < 2 * _FEWEST:
+    if not known or sizes.min() < 2 * _FOLDS or len(next(iter(known.values()))) - n < 2 * FEWEST:
         return None
     rest = _some(np.arange(n, len(next(iter(known.values())))), _REST, random)
     folds = _dealt(labels[ours], random)
@@ -133,13 +132,13 @@ def _opposed(rows: Floats, labels: Codes, fixed: Codes, free: Codes, seed: int) 
     found = self_consistent(rows[used], known, starts=_STARTS, same=_SAME, seed=seed)
     found = [each for each in found if each.found >= _RARE * _STARTS]
     least = min((each.error for each in found), default=0.0)
-    found = [each for each in found if each.error <= least + _WORSE]
+    found = [each for each in found if each.error <= least + WORSE]
     said = [each.scores[len(fixed) :].argmax(axis=1) for each in found]
     leads = [_lead(each.scores) for each in found]
     best: _Pair | None = None
     for i, j in np.argwhere(np.tri(len(found), k=-1, dtype=bool)).tolist():
         differ = said[i] != said[j]
-        if differ.sum() < _FEWEST:
+        if differ.sum() < FEWEST:
             continue
         shares = [np.bincount(each[differ], minlength=int(labels.max()) + 1) for each in (said[i], said[j])]
         balance = float(np.minimum(*shares).sum() / differ.sum())

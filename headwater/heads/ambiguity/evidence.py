@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from headwater.heads.ambiguity.bounds import FEWEST
 from headwater.heads.ambiguity.clustering import find_clusters
 from headwater.heads.ambiguity.problem import Problem
 
@@ -17,7 +18,6 @@ Codes = NDArray[np.int64]
 
 _MAPPED = 600
 _TYPICAL = 6
-_FEWEST = 5
 _LEAST = 0.02
 
 
@@ -130,7 +130,7 @@ def _kinds(
     if len(readings) >= 2:
         said = np.stack([np.concatenate([each.unlabeled, each.target]) for each in readings[:2]])
         every, codes, counts = np.unique(said, axis=1, return_inverse=True, return_counts=True)
-        large = counts >= max(_FEWEST, _LEAST * len(rows))
+        large = counts >= max(FEWEST, _LEAST * len(rows))
         large |= counts == counts.max()
         place = np.where(large, np.cumsum(large) - 1, -1)
         names = [f"unseen {classes[first]} / {classes[second]}" for first, second in every.T[large]]
@@ -178,7 +178,7 @@ def _places(whole: Floats, kind_of: Codes, n: int, seed: int) -> tuple[Codes, ND
     picked = np.sort(np.concatenate([ours, others]))
     # A kind of hardly any rows has no spread to be told.
     counts = np.bincount(kind_of[kind_of >= 0])
-    known = (kind_of >= 0) & (counts[kind_of] >= _FEWEST)
+    known = (kind_of >= 0) & (counts[kind_of] >= FEWEST)
     if len(np.unique(kind_of[known])) >= 3 and whole.shape[1] >= 2:
         model = LinearDiscriminantAnalysis(n_components=2, solver="eigen", shrinkage=0.1)
         places = model.fit(whole[known], kind_of[known]).transform(whole[picked])

@@ -15,13 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import betaincinv
 
+from headwater.heads.ambiguity.bounds import FEWEST
 from headwater.heads.ambiguity.novelty import Folds, Scores
 
 Codes = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 _CUTS = 16
-_FEWEST = 5
 _DRAWS = 400
 
 
@@ -87,7 +87,7 @@ def best_cut(measures: Sequence[Scores], strata: Strata, *, level: float = 0.9) 
     """The measure and cut that prove the largest share of unseen rows at this level."""
     found = []
     for number, cut in enumerate(Cut(each, at) for each in measures for at in cuts(each)):
-        if int(cut.rest.sum()) < min(_FEWEST, len(cut.rest)):
+        if int(cut.rest.sum()) < min(FEWEST, len(cut.rest)):
             continue
         found.append((mix_rate(cut.labeled, cut.rest, strata, level=level).low, -number, cut))
     if not found:
@@ -166,7 +166,7 @@ def _deviance(scores: Scores, drawn: NDArray[np.bool_], share: Floats) -> Floats
     both = np.concatenate([scores.labeled, scores.rest])
     # Cuts must not depend on which rows are the labeled ones, or drawings would not be alike.
     ordered = np.sort(both)[::-1]
-    ranks = np.geomspace(min(_FEWEST, len(both)), len(both), _CUTS + 1).astype(np.int64)[:-1]
+    ranks = np.geomspace(min(FEWEST, len(both)), len(both), _CUTS + 1).astype(np.int64)[:-1]
     at = np.unique(ordered[ranks - 1])[::-1]
     place = np.argsort(-both, kind="stable")
     ends = np.searchsorted(-both[place], -at, side="right")

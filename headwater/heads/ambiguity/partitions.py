@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from headwater.heads.ambiguity.bounds import WORSE
 from headwater.heads.ambiguity.clustering import k_means, nearest
 from headwater.heads.ambiguity.problem import Reading
 
@@ -28,7 +29,6 @@ _SHARPNESS = 6.0
 _SAME = 0.97  # partitions that agree on more of the rows whose class is not known are one
 _RARE = 0.03  # of the starts: partitions that fewer of them end in are mixtures of others, mostly
 _STRAY = 0.02  # of rows may be of any class, whatever a head says
-_WORSE = 0.05  # how much more often than the best a reading may err on labeled rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +85,7 @@ def linear_readings(
     best = min(each.error for _, each in found)
     kept: list[tuple[str, Partition]] = []
     for name, each in found:
-        if each.error > best + _WORSE:
+        if each.error > best + WORSE:
             continue
         if all((each.codes[first:] == other.codes[first:]).mean() <= _SAME for _, other in kept):
             kept.append((name, each))
