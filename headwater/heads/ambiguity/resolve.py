@@ -1,18 +1,22 @@
-"""From beliefs to classes of the target rows: surviving readings, and what is expected of them, in words.
+"""From beliefs to classes of the target rows: what survives, the head it teaches, and what is expected of it.
 
-Choosing and asking questions is not done here.
+Choosing and asking questions is not done here, nor is the head trained here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from headwater.heads.ambiguity.beliefs import Beliefs, Hypothesis
+from headwater.heads.ambiguity.beliefs import Beliefs, Hypothesis, consensus, disputed
 from headwater.heads.ambiguity.dialogue import Dialogue, Exchange
+from headwater.heads.ambiguity.final_head import Spread, final_head, probabilities, tempered
+from headwater.heads.ambiguity.forecast import calibrated, forecast
+from headwater.heads.ambiguity.problem import Problem, Reading
+from headwater.heads.specs.head import LinearHead
 from headwater.printable import counted
 
 # A reading that is believed less than this is not taken as settled.
@@ -26,7 +30,9 @@ class Resolution:
     `probabilities` (t, classes) and `labels` (t,) class codes; `before` (t, classes) is what a head trained
     on the labeled rows alone says. `beliefs` maps the names of competing readings to their share of belief;
     `unexplained` is the belief that none of them is meant. `expected_accuracy` on target rows lies in
-    `interval` with 90 % probability. `sentences` say it in words, `seconds` where the time went.
+    `interval` with 90 % probability. `sentences` say it in words, `seconds` where the time went. `head` is
+    what the labels were spread to, for the features that readings were made of, side by side; None where
+    nothing was answered. `readings` are class codes (t,) by the names of readings.
     """
 
     probabilities: NDArray[np.float64]
@@ -41,11 +47,59 @@ class Resolution:
     interval: tuple[float, float]
     before: NDArray[np.float64]
     seconds: Mapping[str, float]
+    head: LinearHead | None = None
+    readings: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
 
     @property
     def answers(self) -> dict[int, int]:
         """Target row → class code, of all that was asked."""
         return {each.question.item: each.answer for each in self.exchanges}
+
+
+def resolve(
+    problem: Problem,
+    state: Dialogue,
+    views: Mapping[str, NDArray[np.float32]],
+    before: Reading,
+    seconds: Mapping[str, float],
+    *,
+    seed: int = 0,
+) -> Resolution:
+    """Class the target rows by what is believed, and say how far that is to be trusted.
+
+    The most believed hypothesis labels the rows that its readings are sure of, and a head learns from these
+    and all labels there are: `views` hold the features (n + m + t, dim) of all rows that it is for. Where
+    nothing was answered, all hypotheses are mixed by belief. `before` is what labeled rows alone say.
+    """
+    head = None
+    shares = blend(state.found, state.beliefs)
+    wanted = [rows[len(rows) - len(problem.target) :] for rows in views.values()]
+    features = wanted[0] if len(wanted) == 1 else np.column_stack(wanted)
+    if state.answers:
+        head = final_head(problem, views, _spread(state))
+        shares = probabilities(head, features)
+    shares = with_answers(calibrated(shares, state), state.answers)
+    labels = np.asarray(shares.argmax(axis=1), dtype=np.int64)
+    expected = forecast(labels, state, seed)
+    settled = is_settled(state)
+    return Resolution(
+        probabilities=shares,
+        labels=labels,
+        settled=settled,
+        sentences=in_words(state, settled, expected.accuracy),
+        exchanges=tuple(state.exchanges),
+        beliefs={
+            each.name: float(share) for each, share in zip(state.found, state.beliefs.held, strict=True)
+        },
+        unexplained=state.beliefs.none,
+        mix_rate=crossed_share(state),
+        expected_accuracy=expected.accuracy,
+        interval=expected.interval,
+        before=before.target.astype(np.float64),
+        seconds=seconds,
+        head=None if head is None else tempered(head, features, expected.accuracy),
+        readings={each.name: each.target.argmax(axis=1) for each in state.found},
+    )
 
 
 def blend(found: Sequence[Hypothesis], beliefs: Beliefs) -> NDArray[np.float64]:
@@ -55,14 +109,28 @@ def blend(found: Sequence[Hypothesis], beliefs: Beliefs) -> NDArray[np.float64]:
     return np.asarray(np.einsum("r,rtk->tk", shares, expected), dtype=np.float64)
 
 
-def last_word(state: Dialogue) -> NDArray[np.float64]:
-    """Probabilities (t, classes) by the most believed hypothesis, by its readings that know all answers."""
+def last_word(state: Dialogue, rows: str = "target") -> NDArray[np.float64]:
+    """Probabilities (rows, classes) by the most believed hypothesis, by its readings that know all answers.
+
+    By all its readings where none of them does.
+    """
     best = state.found[state.beliefs.best]
     known = frozenset(state.answers)
     told = [place for place in best.members if place < len(state.knows) and state.knows[place] == known]
     if not told:
-        return best.expects()
-    return np.asarray(np.mean([state.readings[place].target for place in told], axis=0), dtype=np.float64)
+        return np.asarray(getattr(best, rows), dtype=np.float64)
+    mine = [state.readings[place] for place in told]
+    weights = consensus(mine, disputed(state.readings))
+    return np.asarray(np.tensordot(weights, [getattr(each, rows) for each in mine], 1), dtype=np.float64)
+
+
+def _spread(state: Dialogue) -> Spread:
+    rival = None
+    others = [each for place, each in enumerate(state.found) if place != state.beliefs.best]
+    if others:  # the largest, as they come
+        rival = np.concatenate([others[0].unlabeled, others[0].target]).argmax(axis=1)
+    shares = np.concatenate([last_word(state, "unlabeled"), last_word(state)])
+    return Spread(shares, rival, state.answers)
 
 
 def is_settled(state: Dialogue) -> bool:

@@ -1,0 +1,97 @@
+"""From a dialogue to classes: the head that carries the surviving reading on, and what is said of it."""
+
+import numpy as np
+import pytest
+
+from headwater.heads.ambiguity.dialogue import converse
+from headwater.heads.ambiguity.problem import Problem, Reading
+from headwater.heads.ambiguity.resolve import last_word, resolve
+
+ROWS = 300
+
+
+class Told:
+    """Two features, readings that err on one row in twenty, each on other ones, and a dialogue about them."""
+
+    def __init__(self, meant=0, budget=5, oracle=None):
+        random = np.random.default_rng(7)
+        self.cells = random.integers(0, 2, (2 * ROWS, 2))
+        own = np.repeat(random.integers(0, 2, 150)[:, None], 2, axis=1)
+        every = np.concatenate([own, self.cells])
+        self.rows = (3.0 * every.repeat(2, axis=1) + random.normal(0, 1, (len(every), 4))).astype(np.float32)
+        n = len(own)
+        self.problem = Problem(
+            self.rows[:n], own[:, 0], self.rows[n : n + ROWS], self.rows[n + ROWS :], ("no", "yes")
+        )
+        readings = [self.reading(random, column) for column in (0, 0, 0, 1, 1, 1)]
+        self.truth = self.cells[ROWS:, meant]
+        self.state = converse(
+            self.problem,
+            readings,
+            oracle or (lambda question: int(self.truth[question.item])),
+            features=self.problem.target,
+            budget=budget,
+        )
+        nothing = np.full((ROWS, 2), 0.5, dtype=np.float32)
+        before = Reading(nothing, nothing, float("nan"), "nothing")
+        self.found = resolve(self.problem, self.state, {"x": self.rows}, before, {"all": 1.0})
+
+    def reading(self, random, column):
+        codes = np.where(random.random(2 * ROWS) < 0.05, 1 - self.cells[:, column], self.cells[:, column])
+        shares = (0.9 * np.eye(2)[codes] + 0.05).astype(np.float32)
+        return Reading(shares[:ROWS], shares[ROWS:], 0.02, "made up")
+
+
+@pytest.mark.parametrize("meant", [0, 1])
+def test_the_head_is_right_where_the_reading_that_taught_it_errs(meant):
+    told = Told(meant)
+    reading = last_word(told.state).argmax(axis=1)
+    right = (told.found.labels == told.truth).mean()
+    assert right > max(0.97, (reading == told.truth).mean())
+    assert told.found.settled
+    assert all(told.found.labels[item] == code for item, code in told.found.answers.items())
+    assert told.found.interval[0] <= told.found.expected_accuracy <= told.found.interval[1]
+
+
+def test_the_head_that_is_kept_gives_the_labels_and_is_as_sure_as_it_is_expected_to_be_right():
+    told = Told()
+    assert told.found.head is not None
+    logits = told.found.head.logits(told.problem.target)
+    others = np.setdiff1d(np.arange(ROWS), list(told.found.answers))
+    assert (logits.argmax(axis=1) == told.found.labels)[others].all()
+    shares = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    assert shares.max(axis=1).mean() == pytest.approx(told.found.expected_accuracy, abs=1e-3)
+    np.testing.assert_allclose(told.found.probabilities.sum(axis=1), 1)
+
+
+def test_readings_are_told_by_the_names_that_questions_had():
+    told = Told(meant=1)
+    best = max(told.found.beliefs, key=lambda name: told.found.beliefs[name])
+    assert (told.found.readings[best] == told.cells[ROWS:, 1]).mean() > 0.9
+    assert set(told.found.readings) == set(told.found.beliefs)
+    for exchange in told.found.exchanges:
+        for opinion in exchange.question.opinions:
+            assert told.found.readings[opinion.name][exchange.question.item] == opinion.code
+
+
+def test_without_an_answer_there_is_no_head_and_the_readings_are_mixed():
+    told = Told(budget=0)
+    assert told.found.head is None
+    assert not told.found.settled
+    crossed = told.cells[ROWS:, 0] != told.cells[ROWS:, 1]
+    assert told.found.probabilities[crossed].max(axis=1).mean() < 0.65
+    assert "nothing was asked" in told.found.sentences[0]
+
+
+def test_answers_that_no_reading_explains_are_not_called_settled():
+    asked = []
+
+    def turns(question):
+        asked.append(question.item)
+        return len(asked) % 2
+
+    told = Told(oracle=turns)
+    if told.state.is_contradicted():
+        assert not told.found.settled
+        assert "no reading explains the answers" in told.found.sentences[0]
+    assert told.found.expected_accuracy < 0.95
