@@ -18,7 +18,7 @@ class Told:
         self.cells = random.integers(0, 2, (2 * ROWS, 2))
         own = np.repeat(random.integers(0, 2, 150)[:, None], 2, axis=1)
         every = np.concatenate([own, self.cells])
-        self.rows = (3.0 * every.repeat(2, axis=1) + random.normal(0, 1, (len(every), 4))).astype(np.float32)
+        self.rows = (5.0 * every.repeat(2, axis=1) + random.normal(0, 1, (len(every), 4))).astype(np.float32)
         n = len(own)
         self.problem = Problem(
             self.rows[:n], own[:, 0], self.rows[n : n + ROWS], self.rows[n + ROWS :], ("no", "yes")
