@@ -1,13 +1,20 @@
-"""The command line as a user gives it."""
+"""The command line as a user gives it, and interrupts that are heard."""
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Callable
 
 import pytest
 
 from headwater.cli import main as entry
+
+
+def pytest_configure() -> None:
+    """A shell's background job ignores the interrupts that some tests send; its tests are to hear them."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

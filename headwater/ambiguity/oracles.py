@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from headwater.ambiguity.dataset import Dataset
 from headwater.errors import RequestError
-from headwater.heads.ambiguity.questions import Oracle, OracleError, Question
+from headwater.heads.ambiguity.questions import PATIENCE, Oracle, OracleError, Question
 from headwater.store import show_key
 
 COLUMN = "column"
@@ -35,19 +35,25 @@ def is_service(oracle: object) -> bool:
 
 
 def choose_oracle(
-    oracle: Oracle | str | os.PathLike[str], dataset: Dataset, account: Account
+    oracle: Oracle | str | os.PathLike[str],
+    dataset: Dataset,
+    account: Account,
+    timeout: float | None = None,
 ) -> tuple[Oracle, NDArray[np.int64] | None]:
     """The oracle, and the true codes (t,) of the problem's target rows where it knows them all.
 
+    `timeout` is in seconds, for one answer of a person or a service; None: what is usual for either.
     RequestError where it cannot answer for this data set.
     """
+    if timeout is not None and not timeout > 0:
+        raise RequestError(f"a timeout of {timeout:g} seconds leaves no time to answer; give more than 0")
     if not isinstance(oracle, str | os.PathLike):
         return oracle, None
     text, classes = os.fspath(oracle), dataset.problem.classes
     if text == COLUMN:
         return _column(dataset), dataset.truth
     if is_service(text):
-        from headwater.heads.ambiguity.oracles.reveal import RevealOracle  # noqa: PLC0415
+        from headwater.heads.ambiguity.oracles.reveal import SECONDS, RevealOracle  # noqa: PLC0415
 
         service = RevealOracle(
             text,
@@ -55,11 +61,17 @@ def choose_oracle(
             classes=classes,
             username=account.username,
             password=account.password,
+            timeout=SECONDS if timeout is None else timeout,
         )
         return service, None
     from headwater.heads.ambiguity.oracles import ArrayOracle, open_oracle  # noqa: PLC0415
 
-    found = open_oracle(text, classes=classes, target_rows=dataset.target_rows)
+    found = open_oracle(
+        text,
+        classes=classes,
+        target_rows=dataset.target_rows,
+        timeout=PATIENCE if timeout is None else timeout,
+    )
     return found, found.codes[dataset.items] if isinstance(found, ArrayOracle) else None
 
 

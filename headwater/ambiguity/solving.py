@@ -26,6 +26,8 @@ from headwater.errors import HeadwaterError, HeadwaterWarning, RequestError
 from headwater.heads.ambiguity.budget import Budget
 from headwater.heads.ambiguity.dialogue import Exchange
 from headwater.heads.ambiguity.questions import Oracle, Question
+from headwater.printable import counted
+from headwater.store import show_key
 
 if TYPE_CHECKING:
     from headwater.extract import Progress
@@ -96,6 +98,7 @@ def solve(
     exercise: int | None = None,
     username: str | None = None,
     password: str | None = None,
+    timeout: float | None = None,
     telling: Telling | None = None,
 ) -> Solved:
     """Settle what a data set's labels mean by at most `budget` questions, and write the target's labels.
@@ -117,6 +120,8 @@ def solve(
         exercise: the service's number of this data set; the contest's numbers are known to the advice, too.
         username: of the service; None: what the environment says (`HEADWATER_REVEAL_USERNAME`).
         password: likewise (`HEADWATER_REVEAL_PASSWORD`).
+        timeout: how many seconds one answer is waited for, of a person or a service; None: an hour for a
+            person, half a minute for a service.
         telling: where it is told what is going on.
 
     Raises:
@@ -134,7 +139,7 @@ def solve(
     if page is not None:
         check_report(page, opened)
     told.opened(opened)
-    answering, truth = choose_oracle(oracle, opened, Account(exercise, username, password))
+    answering, truth = choose_oracle(oracle, opened, Account(exercise, username, password), timeout)
     kept = journal_of(opened, None if journal is None else Path(journal))
     classes = opened.problem.classes
     limited = Budget(answering, budget, kept, opened.content, n_classes=len(classes))
@@ -170,7 +175,7 @@ def solve(
     )
     accuracy = _accuracy(resolution.labels, truth)
     before = _accuracy(resolution.before.argmax(axis=1), truth)
-    notes = (*opened.notes, *_beyond(budget))
+    notes = (*opened.notes, *_beyond(budget), *_answered_before(earlier, kept))
     if place is not None:
         write_new(place, submission_text(codes, classes, opened.target_rows))
     if page is not None:
@@ -259,3 +264,12 @@ def _beyond(budget: int) -> tuple[str, ...]:
     if budget <= CONTEST_BUDGET:
         return ()
     return (f"a budget of {budget} questions is more than the {CONTEST_BUDGET} that the contest gives",)
+
+
+def _answered_before(answers: int, journal: Path | None) -> tuple[str, ...]:
+    if not answers or journal is None:
+        return ()
+    return (
+        f"{counted(answers, 'answer')} of earlier runs, whatever their seed, are taken from "
+        f"{show_key(str(journal))}; another journal would ask, and pay, anew",
+    )

@@ -102,10 +102,10 @@ def _write_anew(path: Path, text: str) -> None:
             raise
 
 
-def read_labels_file(path: Path, classes: Sequence[Label] | None = None) -> list[str]:
+def read_labels_file(path: Path) -> list[str]:
     """Labels, one per row, of a submission's CSV or an .npy file, as text.
 
-    RequestError where it is neither, or holds more than one column, or a label that is none of `classes`.
+    RequestError where it is neither, or holds more than one column.
     """
     shown = show_key(str(path))
     if not path.is_file():
@@ -124,13 +124,6 @@ def read_labels_file(path: Path, classes: Sequence[Label] | None = None) -> list
         if odd is not None:
             raise RequestError(f"{shown} has not one label in line {odd}; write one label per line, no index")
         found = [line[0].strip() for line in lines]
-    if classes is not None and found:
-        unknown = np.flatnonzero(codes_of(found, classes) < 0)
-        if len(unknown):
-            raise RequestError(
-                f"{shown} has {found[unknown[0]]!r} in row {unknown[0]}, which is none of the labels "
-                f"{listed(map(str, classes))}"
-            )
     return found
 
 

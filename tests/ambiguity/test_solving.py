@@ -5,6 +5,9 @@ The solver itself is replaced by one that asks about given rows, since what it i
 
 from __future__ import annotations
 
+import os
+import socket
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +20,7 @@ from headwater.ambiguity.oracles import Account, choose_oracle
 from headwater.ambiguity.solving import Telling
 from headwater.errors import HeadwaterError, HeadwaterWarning, RequestError
 from headwater.heads.ambiguity.budget import Budget
+from headwater.heads.ambiguity.oracles.reveal import Backoff
 from headwater.heads.ambiguity.questions import OracleError, Question
 from tests.ambiguity.stand_in import stand_in
 from tests.heads.ambiguity.oracles.reveal_server import Reveals, application, serving
@@ -114,6 +118,8 @@ def test_another_name_for_the_labels_or_the_data_buys_no_more_questions(folder: 
     (tmp_path / "alias").symlink_to(folder)
     found = solve(tmp_path / "alias", oracle=second, out=tmp_path / "elsewhere" / "two.csv")
     assert (len(first.asked), second.asked, found.earlier) == (5, [], 5)
+    assert "5 answers of earlier runs, whatever their seed, are taken from" in found.notes[-1]
+    assert str(found.journal) in found.notes[-1]
     assert found.journal == folder.with_suffix(".journal")
     assert not list(tmp_path.glob("*.csv.journal"))
 
@@ -252,6 +258,28 @@ def test_a_service_is_asked_for_the_account_that_was_given(folder: Path) -> None
     assert type(oracle).__name__ == "RevealOracle"
     with pytest.raises(RequestError, match="exercise"):
         choose_oracle("https://example.org/", open_dataset(folder), Account(None, "team", "secret"))
+
+
+def test_how_long_an_answer_is_waited_for_can_be_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reading, writing = os.pipe()
+    with os.fdopen(reading) as silent:
+        monkeypatch.setattr(sys, "stdin", silent)
+        with pytest.raises(HeadwaterError, match=r"nothing was typed in 0\.1 s"):
+            solve(folder, oracle="terminal", timeout=0.1)
+    os.close(writing)
+    with socket.create_server(("127.0.0.1", 0)) as listening:  # and never answers
+        asked, _ = choose_oracle(
+            f"http://127.0.0.1:{listening.getsockname()[1]}",
+            open_dataset(folder),
+            Account(3, "team", "secret"),
+            0.05,
+        )
+        asked._backoff = Backoff(tries=1)
+        with pytest.raises(HeadwaterError, match=r"no answer in 0\.05 s"):
+            asked.ask(Question(1, 1, None, (), 1))
+    for seconds in (0, -1, float("nan")):
+        with pytest.raises(RequestError, match="leaves no time to answer"):
+            solve(folder, oracle="terminal", timeout=seconds)
 
 
 def test_the_password_is_not_shown() -> None:

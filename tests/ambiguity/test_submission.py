@@ -107,10 +107,8 @@ def test_several_arrays_are_no_labels(tmp_path: Path) -> None:
         read_labels_file(tmp_path / "several.npy")
 
 
-@pytest.mark.parametrize("text", ["label\n3\n", "0,3\n1,8\n", "3\n\n8\n", "3\n9\n"])
-def test_a_submission_with_a_header_an_index_a_gap_or_another_label_is_told(
-    tmp_path: Path, text: str
-) -> None:
+@pytest.mark.parametrize("text", ["0,3\n1,8\n", "3\n\n8\n"])
+def test_a_submission_with_an_index_or_a_gap_is_told(tmp_path: Path, text: str) -> None:
     (tmp_path / "sub.csv").write_text(text, encoding="ascii")
-    with pytest.raises(RequestError, match=r"none of the labels '3', '8'|not one label in line"):
-        read_labels_file(tmp_path / "sub.csv", (3, 8))
+    with pytest.raises(RequestError, match="not one label in line"):
+        read_labels_file(tmp_path / "sub.csv")

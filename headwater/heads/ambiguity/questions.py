@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 
 from headwater.errors import HeadwaterError
 
+PATIENCE = 3600.0
+"""Seconds that a person has for an answer, unless told."""
+
 
 class OracleError(HeadwaterError):
     """No answer was to be had.

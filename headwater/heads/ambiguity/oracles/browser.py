@@ -24,7 +24,7 @@ from PIL import Image
 
 from headwater.heads.ambiguity.oracles.labels import Classes, keys_of
 from headwater.heads.ambiguity.oracles.serving import Loopback
-from headwater.heads.ambiguity.questions import OracleError, Question
+from headwater.heads.ambiguity.questions import PATIENCE, OracleError, Question
 
 _log = logging.getLogger(__name__)
 _ENDED = "The program has ended; nothing more is asked."
@@ -45,7 +45,7 @@ class BrowserOracle:
     """
 
     def __init__(
-        self, classes: Classes, *, timeout: float = 3600.0, visit: Callable[[str], object] | None = None
+        self, classes: Classes, *, timeout: float = PATIENCE, visit: Callable[[str], object] | None = None
     ) -> None:
         self._classes = [str(each) for each in classes]
         self._timeout = timeout

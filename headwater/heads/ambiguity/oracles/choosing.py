@@ -9,22 +9,22 @@ from headwater.heads.ambiguity.oracles.array import ArrayOracle, labels_in, with
 from headwater.heads.ambiguity.oracles.browser import BrowserOracle
 from headwater.heads.ambiguity.oracles.labels import Classes
 from headwater.heads.ambiguity.oracles.terminal import TerminalOracle
-from headwater.heads.ambiguity.questions import Oracle
+from headwater.heads.ambiguity.questions import PATIENCE, Oracle
 from headwater.printable import escaped
 
 _FILES = (".npy", ".csv", ".txt")
 
 
-def open_oracle(text: str, *, classes: Classes, target_rows: int) -> Oracle:
+def open_oracle(text: str, *, classes: Classes, target_rows: int, timeout: float = PATIENCE) -> Oracle:
     """The oracle that `text` names: a file of labels (.npy, .csv), `terminal` or `browser`.
 
-    `classes` are the labels as given, by code. RequestError where the text names none of them, or what it
-    names cannot be used.
+    `classes` are the labels as given, by code; `timeout` is how many seconds a person has for an answer.
+    RequestError where the text names none of them, or what it names cannot be used.
     """
     if text == "terminal":
-        return TerminalOracle(classes)
+        return TerminalOracle(classes, timeout=timeout)
     if text == "browser":
-        return BrowserOracle(classes)
+        return BrowserOracle(classes, timeout=timeout)
     path = Path(text)
     if path.suffix.lower() in _FILES:
         labels = without_heading(labels_in(path), classes, target_rows)

@@ -28,6 +28,8 @@ USERNAME = "HEADWATER_REVEAL_USERNAME"
 
 PASSWORD = "HEADWATER_REVEAL_PASSWORD"
 """Environment variable of the team's password."""
+SECONDS = 30.0
+"""How long an answer of the service is waited for, unless told."""
 
 _log = logging.getLogger(__name__)
 _LONGEST = 1 << 20  # bytes of an answer that is read at all
@@ -79,7 +81,7 @@ class RevealOracle:
         classes: Classes,
         username: str | None = None,
         password: str | None = None,
-        timeout: float = 30.0,
+        timeout: float = SECONDS,
         backoff: Backoff | None = None,
     ) -> None:
         self._address = _address(url)

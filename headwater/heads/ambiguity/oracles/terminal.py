@@ -16,7 +16,7 @@ from rich.text import Text
 
 from headwater.heads.ambiguity.oracles.blocks import drawn
 from headwater.heads.ambiguity.oracles.labels import Classes, keys_of, typed
-from headwater.heads.ambiguity.questions import OracleError, Question
+from headwater.heads.ambiguity.questions import PATIENCE, OracleError, Question
 from headwater.printable import counted, escaped
 
 _LEAST_SHOWN = 0.005  # belief that would be shown as 0 %
@@ -35,7 +35,7 @@ class TerminalOracle:
         self,
         classes: Classes,
         *,
-        timeout: float = 3600.0,
+        timeout: float = PATIENCE,
         console: Console | None = None,
         stdin: TextIO | None = None,
     ) -> None:
