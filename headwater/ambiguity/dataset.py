@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +21,8 @@ class Dataset:
     `target_rows` some may be unreadable. `picture` gives a target row's image, uint8 (h, w) or (h, w, 3), by
     its row in the problem, or None. `truth` (t,) are the target rows' class codes where the data set itself
     says them, -1 where it does not; None where it says none. `recipe` is what its rows are features of, if
-    they are features.
+    they are features; `columns` names, for a store, the columns of the `label` and of the `split`, and the
+    values of the latter that mean `labeled`, `unlabeled` (empty: none) and `target`.
     """
 
     place: Path
@@ -33,6 +34,7 @@ class Dataset:
     notes: tuple[str, ...] = ()
     truth: NDArray[np.int64] | None = None
     recipe: str | None = None
+    columns: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:

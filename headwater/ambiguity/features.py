@@ -80,7 +80,7 @@ def extract(
     if not dataset.problem.are_images:
         what = "features already" if dataset.recipe is not None else "vectors"
         raise RequestError(f"the rows of {dataset.name} are {what}, which no backbone takes; leave it out")
-    place = asked.store or _cached(dataset, asked)
+    place = store_of(dataset, asked)
     extract_features(
         ProblemImages(dataset),
         place,
@@ -91,6 +91,11 @@ def extract(
         progress=progress,
     )
     return np.asarray(open_store(place).features[:], dtype=np.float32)
+
+
+def store_of(dataset: Dataset, asked: Extraction) -> Path:
+    """The store that keeps the features of a data set's images."""
+    return asked.store or _cached(dataset, asked)
 
 
 class ProblemImages:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +48,7 @@ def read_store(place: Path, columns: Columns) -> Dataset:
             labels are of one class.
     """
     store = open_store(place)
+    columns = _named(store, columns)
     rows = _rows_by_kind(store, columns)
     column = store.annotations[_known_column(store, columns.label, "--target")]
     codes, names = _codes(column)
@@ -93,6 +94,7 @@ def read_store(place: Path, columns: Columns) -> Dataset:
         notes=(*notes, *_left_out(rows, labeled, unlabeled, target)),
         truth=truth if (truth >= 0).any() else None,
         recipe=str(store.plan.recipe.get("backbone", "features")),
+        columns=asdict(columns),
     )
 
 
@@ -124,9 +126,9 @@ def _codes(column: Column) -> tuple[NDArray[np.int64], tuple[Label, ...]]:
     return codes, names
 
 
-def _rows_by_kind(store: Store, columns: Columns) -> dict[str, NDArray[np.int64]]:
-    split = store.annotations[_known_column(store, columns.split, "--split")]
-    codes, names = split.codes()
+def _named(store: Store, columns: Columns) -> Columns:
+    """The columns with the values of the split that mean which rows; none means unlabeled where none is."""
+    _, names = store.annotations[_known_column(store, columns.split, "--split")].codes()
     found = {}
     wanted = {
         "labeled": (columns.labeled, LABELED),
@@ -134,17 +136,26 @@ def _rows_by_kind(store: Store, columns: Columns) -> dict[str, NDArray[np.int64]
         "target": (columns.target, TARGET),
     }
     for kind, (asked, usual) in wanted.items():
-        name = asked or next((each for each in usual if each in names), "")
+        found[kind] = asked or next((each for each in usual if each in names), "")
         if asked and asked not in names:
             raise RequestError(
                 f"no row of {store.path} has the {columns.split} {asked!r}{nearest(asked, names)}"
             )
-        if not name and kind != "unlabeled":
+        if not found[kind] and kind != "unlabeled":
             raise RequestError(
                 f"none of the {columns.split}s {listed(names)} of {store.path} is called {listed(usual)}; "
                 f"say with --{kind}-rows which rows are {kind}"
             )
-        found[kind] = np.flatnonzero(codes == names.index(name)) if name else np.array([], dtype=np.int64)
+    return replace(columns, **found)
+
+
+def _rows_by_kind(store: Store, columns: Columns) -> dict[str, NDArray[np.int64]]:
+    codes, names = store.annotations[columns.split].codes()
+    found = {
+        kind: np.flatnonzero(codes == names.index(name)) if name else np.array([], dtype=np.int64)
+        for kind, name in asdict(columns).items()
+        if kind not in ("label", "split")
+    }
     taken: dict[int, str] = {}
     for kind, rows in found.items():
         if len(rows) and taken.setdefault(int(codes[rows[0]]), kind) != kind:
