@@ -16,6 +16,7 @@ from headwater.ambiguity.asking import Asking, MoreKnownError, StoppedError, jou
 from headwater.ambiguity.dataset import Dataset
 from headwater.ambiguity.datasets import open_dataset
 from headwater.ambiguity.features import Extraction, features_of
+from headwater.ambiguity.head_file import check_head, write_head
 from headwater.ambiguity.labels import Label
 from headwater.ambiguity.oracles import Account, choose_oracle
 from headwater.ambiguity.reporting import check_report, write_solved
@@ -58,6 +59,7 @@ class Solved:
     out: Path | None
     journal: Path | None
     report: Path | None
+    head: Path | None
     accuracy: float
     accuracy_before: float
     notes: tuple[str, ...] = ()
@@ -92,6 +94,7 @@ def solve(
     out: str | os.PathLike[str] | None = None,
     journal: str | os.PathLike[str] | None = None,
     report: str | os.PathLike[str] | None = None,
+    head: str | os.PathLike[str] | None = None,
     features: Extraction | str | None = None,
     cache: str | os.PathLike[str] | None = None,
     seed: int = 0,
@@ -114,6 +117,8 @@ def solve(
             more questions; for a `Dataset` that is at no place on the disk, none is kept.
         report: an HTML page of what was found, asked and settled; replaces an earlier one of this data set. A
             HeadwaterWarning says if it could not be written in the end; the labels are, all the same.
+        head: the file to write the final linear head to, as `load_head` reads it: for vectors, stores and
+            features of a backbone. A HeadwaterWarning says if there is none, as where nothing was answered.
         features: of which backbone, for images alone; None: patches that are learned from the images.
         cache: a folder where patches that were learned are kept for another time; None: nowhere.
         seed: decides everything random.
@@ -138,6 +143,10 @@ def solve(
     page = None if report is None else Path(report)
     if page is not None:
         check_report(page, opened)
+    kind = Extraction(features) if isinstance(features, str) else features
+    kept_head = None if head is None else Path(head)
+    if kept_head is not None:
+        check_head(kept_head, opened, kind)
     told.opened(opened)
     answering, truth = choose_oracle(oracle, opened, Account(exercise, username, password), timeout)
     kept = journal_of(opened, None if journal is None else Path(journal))
@@ -149,7 +158,7 @@ def solve(
         told.answered(each.question, classes[each.answer], True)
     views = features_of(
         opened,
-        features,
+        kind,
         seed=seed,
         cache=None if cache is None else Path(cache),
         extracting=told.extracting,
@@ -178,23 +187,27 @@ def solve(
     notes = (*opened.notes, *_beyond(budget), *_answered_before(earlier, kept))
     if place is not None:
         write_new(place, submission_text(codes, classes, opened.target_rows))
-    if page is not None:
-        try:
-            write_solved(
-                page,
-                opened,
-                seen,
-                resolution,
-                asking.exchanges,
-                budget=budget,
-                advice=advice,
-                accuracies=(accuracy, before),
-                notes=notes,
-            )
-        except HeadwaterError as error:
-            # The labels are there: a failure now would tell whoever paid for them that they are not.
-            warnings.warn(f"there is no report, as {error}", HeadwaterWarning, stacklevel=2)
-            page = None
+    answers = len(asking.exchanges)
+    kept_head = _written(
+        "head",
+        kept_head,
+        lambda at: write_head(at, opened, kind, resolution, answers=answers, seed=seed),
+    )
+    page = _written(
+        "report",
+        page,
+        lambda at: write_solved(
+            at,
+            opened,
+            seen,
+            resolution,
+            asking.exchanges,
+            budget=budget,
+            advice=advice,
+            accuracies=(accuracy, before),
+            notes=notes,
+        ),
+    )
     return Solved(
         dataset=opened,
         scan=seen,
@@ -207,10 +220,23 @@ def solve(
         out=place,
         journal=kept,
         report=page,
+        head=kept_head,
         accuracy=accuracy,
         accuracy_before=before,
         notes=notes,
     )
+
+
+def _written(what: str, place: Path | None, write: Callable[[Path], None]) -> Path | None:
+    """The place where it was written; None, with a warning, where that failed."""
+    if place is not None:
+        try:
+            write(place)
+        except HeadwaterError as error:
+            # The labels are there: an error now would tell whoever paid for them that they are not.
+            warnings.warn(f"there is no {what}, as {error}", HeadwaterWarning, stacklevel=3)
+            return None
+    return place
 
 
 def _resolved(

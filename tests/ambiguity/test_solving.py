@@ -22,6 +22,7 @@ from headwater.errors import HeadwaterError, HeadwaterWarning, RequestError
 from headwater.heads.ambiguity.budget import Budget
 from headwater.heads.ambiguity.oracles.reveal import Backoff
 from headwater.heads.ambiguity.questions import OracleError, Question
+from tests.ambiguity.conftest import points, write
 from tests.ambiguity.stand_in import stand_in
 from tests.heads.ambiguity.oracles.reveal_server import Reveals, application, serving
 
@@ -237,6 +238,19 @@ def test_a_report_that_fails_in_the_end_leaves_the_labels_and_a_warning(folder: 
         found = solve(folder, oracle=Truth(), out=tmp_path / "sub.csv", report=page, telling=in_the_way)
     assert found.report is None
     assert len((tmp_path / "sub.csv").read_text(encoding="ascii").splitlines()) == 40
+
+
+def test_a_head_is_refused_before_anything_is_asked_and_missed_with_a_warning(
+    folder: Path, tmp_path: Path
+) -> None:
+    oracle, place = Truth(), tmp_path / "head.safetensors"
+    with pytest.raises(RequestError, match="leave out --head"):
+        solve(folder, oracle=oracle, head=place)
+    assert oracle.asked == []
+    vectors = write(tmp_path / "points", points())
+    with pytest.warns(HeadwaterWarning, match="there is no head, as nothing was answered"):
+        found = solve(vectors, oracle=oracle, head=place, budget=0)
+    assert (found.head, place.exists()) == (None, False)
 
 
 @pytest.mark.parametrize(
