@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from headwater.ambiguity.cache_bound import make_room, note_use
 from headwater.ambiguity.dataset import Dataset
 from headwater.ambiguity.view_cache import kept_views
 from headwater.ambiguity.views import Views, image_views
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
 class Extraction:
     """Which features: those of `backbone` with `weights`, kept in the store at `store`.
 
-    Where `store` is None it is a place in the user's cache, found again by the images' content.
+    Where `store` is None it is a place in the user's cache, found again by the images' content, until others
+    that were used later need the room (`cache_bound.BYTES`).
     """
 
     backbone: str
@@ -90,6 +92,9 @@ def extract(
         strict=True,
         progress=progress,
     )
+    if asked.store is None:
+        note_use(place)
+        make_room(place)
     return np.asarray(open_store(place).features[:], dtype=np.float32)
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headwater._version import __version__
+from headwater.ambiguity.cache_bound import make_room, note_use
 from headwater.ambiguity.dataset import Dataset
 from headwater.ambiguity.views import Views, views_recipe
 from headwater.errors import HeadwaterError
@@ -29,7 +30,10 @@ _log = logging.getLogger(__name__)
 
 
 def kept_views(folder: Path, dataset: Dataset, seed: int, make: Callable[[], Views]) -> Views:
-    """The views that a store in `folder` holds of these images, else those that `make` gives, kept there."""
+    """The views that a store in `folder` holds of these images, else those that `make` gives, kept there.
+
+    Those used longest ago are taken away where all together are more than `cache_bound.BYTES`.
+    """
     recipe = {**views_recipe(seed), "images": dataset.content, "headwater": __version__}
     place = folder / f"{hashlib.sha256(canonical_json(recipe)).hexdigest()[:32]}.store"
     keys = dataset.keys
@@ -37,6 +41,8 @@ def kept_views(folder: Path, dataset: Dataset, seed: int, make: Callable[[], Vie
     if found is None:
         found = make()
         _write(place, recipe, keys, found)
+        make_room(place)
+    note_use(place)
     return found
 
 

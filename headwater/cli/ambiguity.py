@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from headwater.cli.ambiguity_given import Given, with_given
 from headwater.cli.ambiguity_shown import (
     as_plain,
     score_as_plain,
@@ -20,52 +21,10 @@ from headwater.cli.ambiguity_shown import (
 from headwater.cli.console import AsJson, print_json
 from headwater.errors import RequestError
 
-if TYPE_CHECKING:
-    from headwater.ambiguity.features import Extraction
-
 app = typer.Typer(
     help="Notice labels that do not say which feature is meant, and settle them by a few questions.",
     no_args_is_help=True,
 )
-
-DatasetAt = Annotated[
-    Path,
-    typer.Argument(
-        metavar="DATASET",
-        help="A folder with X_labeled.npy, y_labeled.npy, X_unlabeled.npy and X_val.npy, or a store.",
-    ),
-]
-Seed = Annotated[int, typer.Option(help="Decides everything random.")]
-LabelColumn = Annotated[str, typer.Option("--target", help="A store's column of labels.")]
-SplitColumn = Annotated[str, typer.Option("--split", help="A store's column that says which rows are which.")]
-LabeledRows = Annotated[
-    str, typer.Option(help="Its value for labeled rows. [default: labeled or train]", show_default=False)
-]
-UnlabeledRows = Annotated[
-    str, typer.Option(help="Its value for unlabeled rows. [default: unlabeled]", show_default=False)
-]
-TargetRows = Annotated[
-    str,
-    typer.Option(help="Its value for rows to predict. [default: target, test or val]", show_default=False),
-]
-
-
-Report = Annotated[
-    Path | None, typer.Option(help="An HTML page to write, or an earlier one of this data set to replace.")
-]
-Backbone = Annotated[
-    str,
-    typer.Option(
-        help="Of images: resnet50, pixels … [default: patches learned from them]", show_default=False
-    ),
-]
-Weights = Annotated[
-    str | None, typer.Option(help="The backbone's: a name, a file, hf://owner/repo/file. [default: its own]")
-]
-FeaturesAt = Annotated[
-    Path | None, typer.Option("--features", help="The store that keeps them. [default: in the user's cache]")
-]
-Device = Annotated[str, typer.Option(help="What the backbone runs on: auto, cpu or cuda.")]
 
 
 def register(parent: typer.Typer) -> None:
@@ -74,57 +33,36 @@ def register(parent: typer.Typer) -> None:
 
 
 @app.command()
-def scan(
-    dataset: DatasetAt,
-    *,
-    report: Report = None,
-    backbone: Backbone = "",
-    weights: Weights = None,
-    features: FeaturesAt = None,
-    device: Device = "auto",
-    seed: Seed = 0,
-    target: LabelColumn = "class",
-    split: SplitColumn = "split",
-    labeled_rows: LabeledRows = "",
-    unlabeled_rows: UnlabeledRows = "",
-    target_rows: TargetRows = "",
-    as_json: AsJson = False,
-) -> None:
+@with_given
+def scan(given: Given) -> None:
     """Say whether the labels are ambiguous: whether they fit several readings that differ on other rows."""
-    from headwater.ambiguity.datasets import open_dataset  # noqa: PLC0415
     from headwater.ambiguity.features import user_cache  # noqa: PLC0415
     from headwater.ambiguity.scanning import scan as look  # noqa: PLC0415
 
-    with told_live(quiet=as_json) as telling:
+    with told_live(quiet=given.as_json) as telling:
         telling.now("reading the data set", 0, 0)
-        opened = open_dataset(
-            dataset,
-            target=target,
-            split=split,
-            labeled_rows=labeled_rows,
-            unlabeled_rows=unlabeled_rows,
-            target_rows=target_rows,
-        )
+        opened = given.opened()
         telling.opened(opened)
         telling.now("scan", 0, 0)
         found = look(
             opened,
-            report=report,
-            features=_extraction(backbone, weights, features, device),
+            report=given.report,
+            features=given.extraction(),
             cache=user_cache(),
-            seed=seed,
+            seed=given.seed,
             extracting=telling.extracting,
             progress=telling.now,
         )
-    if as_json:
+    if given.as_json:
         print_json(found.summary())
     else:
         show_scan(found)
 
 
 @app.command()
+@with_given
 def solve(
-    dataset: DatasetAt,
+    given: Given,
     *,
     oracle: Annotated[
         str,
@@ -136,9 +74,8 @@ def solve(
     out: Annotated[Path, typer.Option(help="The CSV of labels to write.")],
     journal: Annotated[
         Path | None,
-        typer.Option(help="The file that keeps the answers. [default: DATASET.journal, beside the data set]"),
+        typer.Option(help="The file that keeps the answers. \\[default: DATASET.journal, beside DATASET]"),
     ] = None,
-    report: Report = None,
     budget: Annotated[int, typer.Option(help="The most rows that may be asked about.")] = 5,
     exercise: Annotated[int | None, typer.Option(help="The service's number of this data set.")] = None,
     username: Annotated[
@@ -147,23 +84,18 @@ def solve(
             help="Of the service; the password is HEADWATER_REVEAL_PASSWORD in the environment, or asked for."
         ),
     ] = None,
-    backbone: Backbone = "",
-    weights: Weights = None,
-    features: FeaturesAt = None,
-    device: Device = "auto",
-    seed: Seed = 0,
-    target: LabelColumn = "class",
-    split: SplitColumn = "split",
-    labeled_rows: LabeledRows = "",
-    unlabeled_rows: UnlabeledRows = "",
-    target_rows: TargetRows = "",
-    as_json: AsJson = False,
+    timeout: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS",
+            help="How long an answer is waited for. \\[default: 3600 of a person, 30 of a service]",
+        ),
+    ] = None,
 ) -> None:
     """Ask at most --budget questions, settle what the labels mean, and write the target rows' labels.
 
     The same command after an interruption goes on with the answers there are; no row is paid for twice.
     """
-    from headwater.ambiguity.datasets import open_dataset  # noqa: PLC0415
     from headwater.ambiguity.features import user_cache  # noqa: PLC0415
     from headwater.ambiguity.oracles import is_service  # noqa: PLC0415
     from headwater.ambiguity.solving import solve as run  # noqa: PLC0415
@@ -171,51 +103,28 @@ def solve(
 
     check_new(out, SUFFIX)
     password = _password() if is_service(oracle) else None
-    with told_live(quiet=as_json) as telling:
+    with told_live(quiet=given.as_json) as telling:
         telling.now("reading the data set", 0, 0)
-        opened = open_dataset(
-            dataset,
-            target=target,
-            split=split,
-            labeled_rows=labeled_rows,
-            unlabeled_rows=unlabeled_rows,
-            target_rows=target_rows,
-        )
         found = run(
-            opened,
+            given.opened(),
             oracle=oracle,
             budget=budget,
             out=out,
             journal=journal,
-            report=report,
-            features=_extraction(backbone, weights, features, device),
+            report=given.report,
+            features=given.extraction(),
             cache=user_cache(),
-            seed=seed,
+            seed=given.seed,
             exercise=exercise,
             username=username,
             password=password,
+            timeout=timeout,
             telling=telling,
         )
-    if as_json:
+    if given.as_json:
         print_json(as_plain(found))
     else:
         show_solved(found)
-
-
-def _extraction(backbone: str, weights: str | None, store: Path | None, device: str) -> Extraction | None:
-    from headwater.ambiguity.features import Extraction  # noqa: PLC0415
-
-    if not backbone:
-        options = {
-            "--weights": weights is not None,
-            "--features": store is not None,
-            "--device": device != "auto",
-        }
-        given = next((option for option, is_given in options.items() if is_given), "")
-        if given:
-            raise RequestError(f"{given} is for features of a backbone; name one with --backbone, too")
-        return None
-    return Extraction(backbone, weights, store, device)
 
 
 def _password() -> str | None:

@@ -33,10 +33,10 @@ def demo(
         "demo-out"
     ),
     images: Annotated[
-        int | None, typer.Option(help="How many images. [default: what suits the backbone]")
+        int | None, typer.Option(help="How many images. \\[default: what suits the backbone]")
     ] = None,
     backbone: Annotated[
-        str | None, typer.Option(help="Which backbone. [default: the best one at hand]")
+        str | None, typer.Option(help="Which backbone. \\[default: the best one at hand]")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:

@@ -42,7 +42,7 @@ def evaluate(
     split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
     worst: Annotated[
         int | None,
-        typer.Option(help="How many of the worst groups to list. [default: 20, as JSON 200]", min=1),
+        typer.Option(help="How many of the worst groups to list. \\[default: 20, as JSON 200]", min=1),
     ] = None,
     levels: Annotated[
         str, typer.Option(help="Columns, with commas, of coarser levels of the classes, such as genus.")

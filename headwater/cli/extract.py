@@ -52,18 +52,20 @@ def extract(  # noqa: PLR0917 - the command's options
         help="A name such as IMAGENET1K_V2, a .pth or .safetensors file, hf://owner/repo/file, or random.",
     ),
     preprocess: str | None = typer.Option(
-        None, help="Resize, crop and normalise as imagenet or inat-contest. [default: as the weights want]"
+        None, help="Resize, crop and normalise as imagenet or inat-contest. \\[default: as the weights want]"
     ),
     views: int = typer.Option(0, help="Augmented views kept next to each image's plain one."),
     device: str = typer.Option("auto", help="auto, cpu, cuda or cuda:N."),
     precision: str = typer.Option("auto", help="What the network computes in: auto, float32 or bfloat16."),
     dtype: str = typer.Option("float16", help="What features are stored as: float16 or float32."),
     compile_mode: str = typer.Option("auto", "--compile", help="auto (where it repays), on or off."),
-    batch_size: int | None = typer.Option(None, help="Images per pass of the network. [default: by device]"),
-    workers: int | None = typer.Option(None, help="Decoding threads. [default: one per processor]"),
+    batch_size: int | None = typer.Option(
+        None, help="Images per pass of the network. \\[default: by device]"
+    ),
+    workers: int | None = typer.Option(None, help="Decoding threads. \\[default: one per processor]"),
     strict: bool = typer.Option(False, "--strict", help="Fail at images that cannot be read."),
     path_column: str | None = typer.Option(None, help="The manifest's column of image paths."),
-    rows_per_shard: int | None = typer.Option(None, help="Rows written together. [default: up to 4096]"),
+    rows_per_shard: int | None = typer.Option(None, help="Rows written together. \\[default: up to 4096]"),
     as_json: bool = typer.Option(False, "--json", help="Print the result as JSON."),
 ) -> None:
     """Run a frozen backbone over every image once and keep the features.

@@ -18,7 +18,7 @@ def register(app: typer.Typer) -> None:
 def report(
     run: Annotated[Path, typer.Argument(help="The folder that `headwater heads fit` or `sweep` wrote.")],
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="FILE", help="The page. [default: RUN/report.html]")
+        Path | None, typer.Option("--out", metavar="FILE", help="The page. \\[default: RUN/report.html]")
     ] = None,
     store: Annotated[
         Path | None, typer.Option(help="Where the store is, if not where the heads say.")

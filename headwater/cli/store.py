@@ -189,7 +189,9 @@ def annotate(
     ] = None,
     key: Annotated[
         str | None,
-        typer.Option("--key", help="The table's column that holds the row keys. [default: path, or as --by]"),
+        typer.Option(
+            "--key", help="The table's column that holds the row keys. \\[default: path, or as --by]"
+        ),
     ] = None,
     by: Annotated[
         str | None,

@@ -58,7 +58,7 @@ def sweep(
     ] = "all",
     draws: Annotated[
         int | None,
-        typer.Option(help="Settings of each method: the published ones, then random draws. [default: 16]"),
+        typer.Option(help="Settings of each method: the published ones, then random draws. \\[default: 16]"),
     ] = None,
     grid: Annotated[
         list[str] | None,
@@ -74,14 +74,14 @@ def sweep(
         typer.Option(
             help="The rule that decides which heads are saved: worst_group, worst_area, worst_class, "
             "overall, balanced, cv_worst_group, cv_worst_area, oracle or oracle_area. "
-            "[default: by what val holds]"
+            "\\[default: by what val holds]"
         ),
     ] = None,
     folds: Annotated[
         int | None,
         typer.Option(
             help="Parts of val, to judge methods that read it, or without a val of train, to judge all. "
-            "[default: 3, of a small val 5]"
+            "\\[default: 3, of a small val 5]"
         ),
     ] = None,
     split: Annotated[str, typer.Option(help="The column that says train, val or test.")] = "split",

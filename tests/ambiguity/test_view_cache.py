@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from headwater.ambiguity import open_dataset
+from headwater.ambiguity import cache_bound, open_dataset
 from headwater.ambiguity.dataset import Dataset
 from headwater.ambiguity.features import features_of
 from headwater.ambiguity.view_cache import kept_views
@@ -130,3 +131,31 @@ def test_features_of_images_are_kept_only_where_a_folder_is_given(
     for _ in range(2):
         same(features_of(dataset, None, seed=0, cache=tmp_path / "kept"), make.views)
     assert make.calls == 2
+
+
+def test_what_was_used_longest_ago_makes_room(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache, make = tmp_path / "cache", Maker()
+    kept_views(cache, dataset, 0, make)
+    (first,) = cache.iterdir()
+    size = sum(file.stat().st_size for file in first.rglob("*"))
+    (cache / "notes.txt").write_text("not ours", encoding="ascii")
+    monkeypatch.setattr(cache_bound.make_room, "__defaults__", (round(2.5 * size),))
+    for seed in (1, 2):
+        for age, place in enumerate(sorted(cache.glob("*.store"), key=lambda each: each.stat().st_mtime)):
+            os.utime(place, (age, age))
+        kept_views(cache, dataset, 0, make)  # the first one is used all the time
+        kept_views(cache, dataset, seed, make)
+    assert make.calls == 3
+    kept_views(cache, dataset, 0, make)
+    kept_views(cache, dataset, 2, make)
+    assert make.calls == 3
+    assert len(list(cache.glob("*.store"))) == 2
+    assert (cache / "notes.txt").exists()
+    # One that is larger than the bound is kept: it is in use.
+    monkeypatch.setattr(cache_bound.make_room, "__defaults__", (1,))
+    kept_views(cache, dataset, 3, make)
+    kept_views(cache, dataset, 3, make)
+    assert make.calls == 4
+    assert len(list(cache.glob("*.store"))) == 1

@@ -6,9 +6,13 @@ import builtins
 import io
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from rich.text import Text
+from typer.main import get_command
 
 import headwater.__main__ as first_line
 from headwater.cli import main as entry
@@ -41,6 +45,20 @@ def test_an_interrupt_within_a_command_is_one_line_and_exit_code_1(
         entry.main()
     assert stop.value.code == 1
     assert capsys.readouterr().err == "error: stopped by the user; what was finished is kept\n"
+
+
+def test_help_shows_all_that_it_says() -> None:
+    """What is in brackets would be taken for a style, and vanish."""
+
+    def walk(command: Any) -> Iterator[Any]:
+        yield from command.params
+        for each in getattr(command, "commands", {}).values():
+            yield from walk(each)
+
+    helps = [each.help for each in walk(get_command(entry.app)) if getattr(each, "help", None)]
+    assert sum("[default: " in text for text in helps) > 10
+    for text in helps:
+        assert Text.from_markup(text).plain == text.replace("\\[", "[")
 
 
 def test_an_unknown_command_is_a_wrong_request() -> None:
