@@ -91,6 +91,13 @@ def solve(
             help="How long an answer is waited for. \\[default: 3600 of a person, 30 of a service]",
         ),
     ] = None,
+    head: Annotated[
+        Path | None,
+        typer.Option(
+            help="The final head, as a file (.safetensors) that `headwater heads` reads; for vectors, stores "
+            "and features of a backbone."
+        ),
+    ] = None,
 ) -> None:
     """Ask at most --budget questions, settle what the labels mean, and write the target rows' labels.
 
@@ -112,6 +119,7 @@ def solve(
             out=out,
             journal=journal,
             report=given.report,
+            head=head,
             features=given.extraction(),
             cache=user_cache(),
             seed=given.seed,

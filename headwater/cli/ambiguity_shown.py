@@ -58,6 +58,7 @@ def as_plain(found: Solved) -> dict[str, Any]:
         "classes": list(classes),
         "out": None if found.out is None else str(found.out),
         "journal": None if found.journal is None else str(found.journal),
+        "head": None if found.head is None else str(found.head),
         "report": None if found.report is None else str(found.report),
         "ambiguity": {"score": found.scan.score, "is_ambiguous": found.scan.is_ambiguous},
         "settled": resolution.settled,
@@ -203,6 +204,8 @@ def show_solved(found: Solved) -> None:
     lines.append(("advice", found.advice.text))
     print_pairs(lines)
     typer.echo(f"{escaped(str(found.out))}: {counted(len(found.codes), 'label')}")
+    if found.head is not None:
+        typer.echo(f"{escaped(str(found.head))}: the head")
     if found.report is not None:
         typer.echo(f"{escaped(str(found.report))}: the report")
 

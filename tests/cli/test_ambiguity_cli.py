@@ -181,6 +181,8 @@ def test_no_questions_are_no_failure_but_said(
         (["--out", "sub.txt"], "has to end in .csv"),
         (["--out", "truth.csv"], "exists already"),
         (["--oracle", "nobody"], "'nobody' is no oracle"),
+        (["--timeout", "0"], "leaves no time to answer"),
+        (["--head", "head.safetensors"], "a head on patches"),
         (["--oracle", "http://127.0.0.1:9"], "exercise"),
     ],
 )
