@@ -26,8 +26,12 @@ _COMPARED = 2000
 _ROUNDS = 5
 # No reading is weighed as if it differed from the consensus less often.
 _LEAST_SPLIT = 0.01
+# Nor as if its scores were nearer to their classes.
+_LEAST_SPREAD = 1e-4
 # Plausibility falls by this power of e per nat between a hypothesis' shares of classes and those of labels.
 _UNBALANCED = 20.0
+# It falls by this power of e, too, per share of the rows that readings differ on which it has between classes.
+_TORN = 20.0
 # All series of answers are gone through where there are so many at most, else so many of them are drawn.
 _GONE_THROUGH = 100_000
 _DRAWS = 20_000
@@ -103,8 +107,8 @@ def hypotheses(
 
     `knows` are the target rows whose answers each reading was trained on; nothing: none. `balance` (classes,)
     are the classes' shares of labeled rows, which other rows are expected to have, too (as by Lee et al.
-    2023): the less alike a hypothesis' shares, the less plausible it is; None: all are as plausible. A
-    hypothesis' error is the larger of its members' error on labeled rows kept apart and their disagreement
+    2023): the less alike a hypothesis' shares, the less plausible it is; None: all are as plausible. Less
+    plausible are also those that cut through rows, instead of between them. A hypothesis' error is the larger of its members' error on labeled rows kept apart and their disagreement
     with their own majority on disputed rows, which are harder than labeled ones.
     """
     knows = knows or [frozenset()] * len(readings)
@@ -113,7 +117,8 @@ def hypotheses(
     found: list[Hypothesis] = []
     for members in sorted(groups, key=lambda group: (-len(group), group)):
         mine = [readings[place] for place in members]
-        shares, split = _consensus(mine, rows)
+        shares = consensus(mine, rows)
+        split = _split(mine, shares, rows)
         known = [each.error for each in mine if np.isfinite(each.error)]
         error = max(float(np.mean(known)) if known else UNKNOWN_ERROR, split)
         found.append(
@@ -124,21 +129,27 @@ def hypotheses(
                 target=np.tensordot(shares, [each.target for each in mine], 1).astype(np.float32),
                 error=float(np.clip(error, LEAST_ERROR, 0.5)),
                 foretold=_foretold(mine, [knows[place] for place in members]),
-                plausible=1.0 if balance is None else _plausible(shares, mine, balance),
+                plausible=_whole(shares, mine)
+                * (1.0 if balance is None else _balanced(shares, mine, balance)),
             )
         )
     return found
 
 
-def _consensus(mine: Sequence[Reading], rows: NDArray[np.bool_]) -> tuple[NDArray[np.float64], float]:
-    """Weights (readings,) of readings that mean the same, and how often they differ from what these make.
+def consensus(mine: Sequence[Reading], rows: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Weights (readings,) of readings that mean the same, for their mean; `rows` (t,) are those in dispute.
 
-    The weight of each is the log odds of being right, if the others' consensus is, which is what it would be
-    if errors were independent (Dawid and Skene 1979, one rate for all classes).
+    Where all were measured there, the weight is the precision of the scores. Elsewhere it is the log odds of
+    being right, if the others' consensus is, which is what it would be if errors were independent (Dawid and
+    Skene 1979, one rate for all classes).
     """
+    spreads = np.array([each.spread for each in mine])
+    if np.isfinite(spreads).all():
+        shares = 1 / np.maximum(spreads, _LEAST_SPREAD)
+        return np.asarray(shares / shares.sum())
     shares = np.full(len(mine), 1 / len(mine))
     if len(mine) == 1 or not rows.any():
-        return shares, 0.0
+        return shares
     given = np.stack([each.target[rows] for each in mine])
     said = given.argmax(axis=2)
     for _ in range(_ROUNDS):
@@ -146,11 +157,23 @@ def _consensus(mine: Sequence[Reading], rows: NDArray[np.bool_]) -> tuple[NDArra
         errors = np.clip(errors, _LEAST_SPLIT, 0.5)
         shares = np.log(given.shape[2] * (1 - errors) / errors)
         shares /= shares.sum()
-    split = (said != np.tensordot(shares, given, 1).argmax(axis=1)).mean(axis=1)
-    return shares, float(shares @ split)
+    return shares
 
 
-def _plausible(weights: NDArray[np.float64], mine: Sequence[Reading], balance: NDArray[np.float64]) -> float:
+def _split(mine: Sequence[Reading], shares: NDArray[np.float64], rows: NDArray[np.bool_]) -> float:
+    """How often readings differ from their mean by these weights, on average."""
+    if len(mine) == 1 or not rows.any():
+        return 0.0
+    given = np.stack([each.target[rows] for each in mine])
+    together = np.tensordot(shares, given, 1).argmax(axis=1)
+    return float(shares @ (given.argmax(axis=2) != together).mean(axis=1))
+
+
+def _whole(weights: NDArray[np.float64], mine: Sequence[Reading]) -> float:
+    return float(np.exp(-_TORN * (weights @ [each.torn for each in mine])))
+
+
+def _balanced(weights: NDArray[np.float64], mine: Sequence[Reading], balance: NDArray[np.float64]) -> float:
     said = np.tensordot(weights, [each.target.mean(axis=0) for each in mine], 1)
     said = np.maximum(said / said.sum(), 1e-6)
     known = balance > 0
@@ -196,10 +219,14 @@ class Beliefs:
 
 
 def prior(found: Sequence[Hypothesis], none: float = NONE_PRIOR) -> NDArray[np.float64]:
-    """What is believed before any answer, (hypotheses + 1,): of readings by plausibility; last: none."""
+    """What is believed before any answer, (hypotheses + 1,): of readings by plausibility; last: none.
+
+    Where not even the most plausible is plausible, none is believed more than `none`.
+    """
     counts = np.array([len(each.members) * each.plausible for each in found], dtype=np.float64)
     counts = np.maximum(counts, 1e-12)
-    return np.append((1 - none) * counts / counts.sum(), none)
+    held = (1 - none) * max(each.plausible for each in found) * counts / counts.sum()
+    return np.append(held, 1 - held.sum())
 
 
 def believe(

@@ -28,6 +28,7 @@ _HARD_ROUNDS = 8
 _SHARPNESS = 6.0
 _SAME = 0.97  # partitions that agree on more of the rows whose class is not known are one
 _RARE = 0.03  # of the starts: partitions that fewer of them end in are mixtures of others, mostly
+_TORN = 0.3  # rows whose foremost class leads by less lie between classes
 _STRAY = 0.02  # of rows may be of any class, whatever a head says
 
 
@@ -45,6 +46,16 @@ class Partition:
     spread: float
     error: float
     found: int
+
+    def spread_among(self, rows: Codes) -> float:
+        """The mean squared error of the scores of some of the rows."""
+        corners = np.eye(self.scores.shape[1], dtype=np.float32)[self.codes[rows]]
+        return float(((self.scores[rows] - corners) ** 2).mean())
+
+    def torn_among(self, rows: Codes) -> float:
+        """The share of some of the rows that lie between classes."""
+        ordered = np.sort(self.scores[rows], axis=1)
+        return float((ordered[:, -1] - ordered[:, -2] < _TORN).mean())
 
     @property
     def probabilities(self) -> Floats:
@@ -89,15 +100,24 @@ def linear_readings(
             continue
         if all((each.codes[first:] == other.codes[first:]).mean() <= _SAME for _, other in kept):
             kept.append((name, each))
-    return [
-        Reading(
-            unlabeled=each.probabilities[first : len(each.codes) - targets],
-            target=each.probabilities[len(each.codes) - targets :],
-            error=each.error,
-            origin=f"linear head on {name}",
-        )
-        for name, each in kept
-    ]
+    said = np.stack([each.codes for _, each in kept])
+    in_dispute = (said != said[0]).any(axis=0)
+    in_dispute[:first] = False
+    return [_reading(name, each, first, targets, in_dispute) for name, each in kept]
+
+
+def _reading(name: str, found: Partition, first: int, targets: int, in_dispute: NDArray[np.bool_]) -> Reading:
+    differ, agree = np.flatnonzero(in_dispute), np.flatnonzero(~in_dispute)
+    if not len(differ):
+        differ = agree
+    return Reading(
+        unlabeled=found.probabilities[first : len(found.codes) - targets],
+        target=found.probabilities[len(found.codes) - targets :],
+        error=found.error,
+        origin=f"linear head on {name}",
+        spread=found.spread_among(differ),
+        torn=max(0.0, found.torn_among(differ) - found.torn_among(agree)),
+    )
 
 
 def self_consistent(
@@ -120,14 +140,14 @@ def self_consistent(
     leading = np.ascontiguousarray(features[:, :_COARSE], dtype=np.float32)
     head = _Ridge(leading)
     random = np.random.default_rng(seed)
-    nothing = np.full((len(leading), 1, corners.shape[1]), 1 / corners.shape[1], dtype=np.float32)
+    nothing = np.full((len(leading), corners.shape[1], 1), 1 / corners.shape[1], dtype=np.float32)
     plain = _hard(head.foretell(_told(nothing, rows, corners)))
     others = np.setdiff1d(np.arange(len(leading)), rows)
     clusters = _clustered(leading, others, random)
     beliefs = _starts(clusters, plain, starts, random)
     for step in range(_SOFT_ROUNDS + 3):
         scores = head.foretell(_told(beliefs, rows, corners))
-        beliefs = _softmax(_SHARPNESS * scores) if step < _SOFT_ROUNDS else _hard(scores)
+        beliefs = _softmax(scores) if step < _SOFT_ROUNDS else _hard(scores)
     beliefs, like = _distinct(beliefs, others, same)
     found = np.bincount(like)
     if features.shape[1] > _COARSE:
@@ -137,14 +157,14 @@ def self_consistent(
     beliefs, shared = _distinct(beliefs, others, same)
     beliefs = _told(beliefs, rows, corners)
     scores = head.foretell(beliefs)
-    spread = ((scores - beliefs) ** 2).mean(axis=(0, 2))
-    said = scores.argmax(axis=2)
+    spread = ((scores - beliefs) ** 2).mean(axis=(0, 1))
+    said = scores.argmax(axis=1)
     error = (said[rows] != codes[:, None]).mean(axis=0)
-    told = beliefs.argmax(axis=2)
+    told = beliefs.argmax(axis=1)
     return [
         Partition(
             codes=np.asarray(told[:, k], dtype=np.int64),
-            scores=np.ascontiguousarray(scores[:, k]),
+            scores=np.ascontiguousarray(scores[:, :, k]),
             spread=float(spread[k]),
             error=float(error[k]),
             found=int(found[shared == k].sum()),
@@ -166,23 +186,24 @@ class _Ridge:
         self._own = np.einsum("nd,dn->n", self._rows, self._solved)[:, None]
 
     def foretell(self, targets: Floats) -> Floats:
-        """Scores of targets (rows, starts, classes), of the same shape: the usual leave-one-out identity."""
+        """Scores of targets (rows, classes, starts), of the same shape: the usual leave-one-out identity."""
         flat = targets.reshape(len(targets), -1)
-        fitted = self._rows @ (self._solved @ flat)
-        return np.asarray((fitted - self._own * flat) / (1 - self._own), dtype=np.float32).reshape(
-            targets.shape
-        )
+        scores: Floats = self._rows @ (self._solved @ flat)
+        scores -= self._own * flat
+        scores /= 1 - self._own
+        return scores.reshape(targets.shape)
 
 
 def _starts(clusters: Codes, plain: Floats, starts: int, random: np.random.Generator) -> Floats:
-    """Beliefs (rows, starts, classes) to begin with, where a plain head says `plain` (rows, 1, classes)."""
-    classes = plain.shape[2]
+    """Beliefs (rows, classes, starts) to begin with, where a plain head says `plain` (rows, classes, 1)."""
+    classes = plain.shape[1]
     sorts = random.integers(0, classes, (int(clusters.max()) + 1, starts))
-    drawn = np.eye(classes, dtype=np.float32)[sorts][clusters]
-    strength = random.choice(np.array([0.3, 1.0], dtype=np.float32), (1, starts, 1))
-    plainly = random.choice(np.array([0.0, 0.5, 1.0], dtype=np.float32), (1, starts, 1))
-    mixed = strength * drawn + plainly * plain
-    return np.asarray(mixed / mixed.sum(axis=2, keepdims=True), dtype=np.float32)
+    drawn = (sorts[:, None] == np.arange(classes)[:, None]).astype(np.float32)[clusters]
+    strength = random.choice(np.array([0.3, 1.0], dtype=np.float32), starts)
+    plainly = random.choice(np.array([0.0, 0.5, 1.0], dtype=np.float32), starts)
+    mixed: Floats = strength * drawn + plainly * plain
+    mixed /= mixed.sum(axis=1, keepdims=True)
+    return mixed
 
 
 def _clustered(leading: Floats, others: Codes, random: np.random.Generator) -> Codes:
@@ -194,23 +215,26 @@ def _clustered(leading: Floats, others: Codes, random: np.random.Generator) -> C
 
 def _told(beliefs: Floats, rows: Codes, corners: Floats) -> Floats:
     """The beliefs with what is known about some rows, in place."""
-    beliefs[rows] = corners[:, None, :]
+    beliefs[rows] = corners[:, :, None]
     return beliefs
 
 
 def _softmax(scores: Floats) -> Floats:
-    raised = np.exp(scores - scores.max(axis=2, keepdims=True))
-    return np.asarray(raised / raised.sum(axis=2, keepdims=True), dtype=np.float32)
+    """Beliefs from scores, in place."""
+    scores -= scores.max(axis=1, keepdims=True)
+    scores *= _SHARPNESS
+    np.exp(scores, out=scores)
+    scores /= scores.sum(axis=1, keepdims=True)
+    return scores
 
 
 def _hard(scores: Floats) -> Floats:
-    hard: Floats = np.eye(scores.shape[2], dtype=np.float32)[scores.argmax(axis=2)]
-    return hard
+    return (scores.argmax(axis=1)[:, None] == np.arange(scores.shape[1])[:, None]).astype(np.float32)
 
 
 def _distinct(beliefs: Floats, others: Codes, same: float) -> tuple[Floats, Codes]:
     """The starts that differ on other rows, and for each start which of these it is like, (starts,)."""
-    codes = beliefs[others].argmax(axis=2)
+    codes = beliefs[others].argmax(axis=1)
     kept: list[int] = []
     like = np.empty(codes.shape[1], dtype=np.int64)
     for start in range(codes.shape[1]):
@@ -220,7 +244,7 @@ def _distinct(beliefs: Floats, others: Codes, same: float) -> tuple[Floats, Code
         else:
             like[start] = len(kept)
             kept.append(start)
-    return beliefs[:, kept], like
+    return np.ascontiguousarray(beliefs[:, :, kept]), like
 
 
 def _fixed(labels: Codes, answers: Mapping[int, int], first: int) -> tuple[Codes, Codes]:

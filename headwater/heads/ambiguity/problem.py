@@ -35,9 +35,14 @@ class Reading:
 
     `unlabeled` (m, classes) and `target` (t, classes) are probabilities; `error` is its share of errors on
     labeled rows that it was not trained on (NaN where none were kept apart); `origin` says what made it.
+    `spread` is the mean squared error of its scores, each foretold by all other rows, where readings differ,
+    and `torn` how much larger a share of those rows than of other rows lies between classes: NaN and 0 where
+    it was not measured.
     """
 
     unlabeled: NDArray[np.float32]
     target: NDArray[np.float32]
     error: float
     origin: str
+    spread: float = float("nan")
+    torn: float = 0.0

@@ -1,5 +1,6 @@
 """Beliefs against Bayes' rule by hand, groups against what they were made of."""
 
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -13,6 +14,7 @@ from headwater.heads.ambiguity.beliefs import (
     NONE_PRIOR,
     Hypothesis,
     believe,
+    consensus,
     disagreement,
     disputed,
     hypotheses,
@@ -168,3 +170,32 @@ def test_a_hypothesis_follows_its_better_members():
     right = (found[0].target.argmax(axis=1) == base).mean()
     plain = (np.mean([each.target for each in mine], axis=0).argmax(axis=1) == base).mean()
     assert right > 0.985 > plain
+
+
+def test_measured_readings_count_by_their_precision():
+    right, wrong = np.array([0, 1, 0, 1]), np.array([1, 1, 0, 0])
+    readings = [
+        replace(reading_of(right), spread=0.004),
+        replace(reading_of(wrong), spread=0.02),
+        replace(reading_of(wrong), spread=0.05),
+    ]
+    shares = consensus(readings, np.ones(4, dtype=bool))
+    np.testing.assert_allclose(shares, np.array([250, 50, 20]) / 320)
+    (found,) = hypotheses(readings, apart=1.5)
+    np.testing.assert_array_equal(found.target.argmax(axis=1), right)
+
+
+def test_a_reading_that_cuts_through_rows_is_less_plausible():
+    said = np.array([0, 0, 1, 1])
+    clean, torn = reading_of(said), replace(reading_of(1 - said), torn=0.1)
+    first, second = hypotheses([clean, torn])
+    assert (first.plausible, second.plausible) == pytest.approx((1, np.exp(-2)))
+
+
+def test_none_is_believed_more_where_nothing_is_plausible():
+    said = np.array([0, 0, 1, 1])
+    for torn in (0.0, 0.05, 0.2):
+        readings = [replace(reading_of(each), torn=torn) for each in (said, 1 - said)]
+        start = prior(hypotheses(readings))
+        np.testing.assert_allclose(start[:2], (1 - NONE_PRIOR) * np.exp(-20 * torn) / 2)
+        assert start.sum() == pytest.approx(1)

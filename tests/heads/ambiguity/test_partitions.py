@@ -113,6 +113,26 @@ def test_probabilities_are_those_of_normal_scatter_around_the_corners() -> None:
     np.testing.assert_allclose(partition.probabilities, 0.98 * normal + 0.01, rtol=1e-5)
 
 
+def test_rows_between_classes_are_torn() -> None:
+    leads = np.linspace(-1, 1, 201)
+    scores = np.column_stack([(1 + leads) / 2, (1 - leads) / 2]).astype(np.float32)
+    partition = Partition(scores.argmax(axis=1), scores, spread=0.2, error=0.0, found=1)
+    assert partition.torn_among(np.arange(201)) == pytest.approx((np.abs(leads) < 0.3).mean(), abs=0.011)
+    assert partition.torn_among(np.array([0, 1, 200])) == 0
+    assert partition.spread_among(np.array([0, 50])) == pytest.approx((0 + 0.25**2) / 2, abs=1e-6)
+
+
+def test_the_true_readings_cut_between_rows() -> None:
+    rows, labels, cells = world()
+    true = [
+        each
+        for each in linear_readings({"rows": rows}, labels, 200)
+        if ((each.target.argmax(axis=1)[:, None] == cells[-200:]).mean(axis=0) > 0.97).any()
+    ]
+    assert len(true) == 2
+    assert all(each.torn < 0.02 and each.spread < 0.1 for each in true)
+
+
 def test_wide_features_are_used_beyond_the_leading_ones() -> None:
     rows, labels, cells = world(dim=120, n=300, rest=900)
     found = linear_readings({"rows": rows}, labels, 200)
