@@ -30,7 +30,7 @@ _LEAST_SPLIT = 0.01
 _LEAST_SPREAD = 1e-4
 # Plausibility falls by this power of e per nat between a hypothesis' shares of classes and those of labels.
 _UNBALANCED = 20.0
-# It falls by this power of e, too, per share of the rows that readings differ on which it has between classes.
+# It falls by this power of e, too, per share of disputed rows that lie between its classes.
 _TORN = 20.0
 # All series of answers are gone through where there are so many at most, else so many of them are drawn.
 _GONE_THROUGH = 100_000
@@ -108,8 +108,9 @@ def hypotheses(
     `knows` are the target rows whose answers each reading was trained on; nothing: none. `balance` (classes,)
     are the classes' shares of labeled rows, which other rows are expected to have, too (as by Lee et al.
     2023): the less alike a hypothesis' shares, the less plausible it is; None: all are as plausible. Less
-    plausible are also those that cut through rows, instead of between them. A hypothesis' error is the larger of its members' error on labeled rows kept apart and their disagreement
-    with their own majority on disputed rows, which are harder than labeled ones.
+    plausible are also those that cut through rows, instead of between them. A hypothesis' error is the larger
+    of its members' error on labeled rows kept apart and their disagreement with their own mean on disputed
+    rows, which are harder than labeled ones.
     """
     knows = knows or [frozenset()] * len(readings)
     groups = _linked(disagreement(readings, seed), apart)
