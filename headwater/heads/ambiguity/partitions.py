@@ -191,7 +191,8 @@ class _Ridge:
         scores: Floats = self._rows @ (self._solved @ flat)
         scores -= self._own * flat
         scores /= 1 - self._own
-        return scores.reshape(targets.shape)
+        foretold: Floats = scores.reshape(targets.shape)
+        return foretold
 
 
 def _starts(clusters: Codes, plain: Floats, starts: int, random: np.random.Generator) -> Floats:
@@ -229,7 +230,8 @@ def _softmax(scores: Floats) -> Floats:
 
 
 def _hard(scores: Floats) -> Floats:
-    return (scores.argmax(axis=1)[:, None] == np.arange(scores.shape[1])[:, None]).astype(np.float32)
+    hard: Floats = (scores.argmax(axis=1)[:, None] == np.arange(scores.shape[1])[:, None]).astype(np.float32)
+    return hard
 
 
 def _distinct(beliefs: Floats, others: Codes, same: float) -> tuple[Floats, Codes]:
