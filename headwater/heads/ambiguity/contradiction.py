@@ -5,7 +5,7 @@ Rows may be unlike the labeled ones without that: a picture with more noise is s
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +14,6 @@ from scipy.stats import hypergeom
 
 from headwater.heads.ambiguity.bounds import FEWEST, WORSE
 from headwater.heads.ambiguity.partitions import Partition, self_consistent
-from headwater.heads.methods.clusters import principal
 
 Floats = NDArray[np.float32]
 Codes = NDArray[np.int64]
@@ -27,7 +26,10 @@ Where rows are merely new, readings that call them all one class, each another, 
 
 _PARTS = (1.0, 0.3, 0.1)  # of the rows, the most doubtful ones, among which contradictions are sought
 _FOLDS = 2
-_STARTS = 64
+_STARTS = 48
+_SETTLED = 1e-6  # from this chance on nothing is left to look for
+_ANCHORS = 0.1  # of the rows at most have their class given, where readings of all rows are sought
+_FIXED = 30  # rows of a class may, however few rows there are
 _RARE = 0.03  # of the starts
 _SAME = 0.995  # readings that agree on more of the rows are one
 _DOUBTFUL = 300  # rows at least: among fewer, heads read much into noise
@@ -37,7 +39,7 @@ _DOUBTED = 64  # leading components that a plain head tells doubtful rows by
 _RIDGE = 0.01
 _ALIKE = 0.75
 # Rows that are looked at: more make it no surer.
-_LABELED, _REST = 4_000, 20_000
+_LABELED, _REST, _TESTED = 4_000, 20_000, 3_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +63,26 @@ class Contradiction:
 
 
 @dataclass(frozen=True, eq=False)
+class _View:
+    """Features (n + r, dim) by name, and the labels (n,) of the first rows."""
+
+    name: str
+    rows: Floats
+    labels: Codes
+
+
+@dataclass(frozen=True, eq=False)
+class _Dispute:
+    """How often chance would make rows in dispute seem as new, and labeled rows, `taken`, that are in it."""
+
+    view: _View
+    part: float
+    chance: float
+    mass: float
+    taken: Codes
+
+
+@dataclass(frozen=True, eq=False)
 class _Pair:
     """Two readings of the `free` rows: those that `differ`, by number, and all readings found with them."""
 
@@ -76,60 +98,81 @@ class _Pair:
 def contradiction(views: Mapping[str, Floats], labels: Codes, *, seed: int = 0) -> Contradiction | None:
     """Seek readings that contradict each other, in features (n + r, dim) of labeled and other rows, by name.
 
-    Half of the labeled rows at a time are kept apart, and taken for other rows in all that follows: readings
-    are found, and the two that contradict each other on most rows. If labeled rows are a fair sample of all,
-    those kept apart are among the rows in dispute as often as any, which a hypergeometric test judges. None
-    where there are too few rows, or no two readings contradict each other.
+    Columns stand in the order of their variance; the first 256 are looked at. Half of the labeled rows at a
+    time are kept apart, and taken for other rows in all that follows: readings are found, and the two that
+    contradict each other on most rows. If labeled rows are a fair sample of all, those kept apart are among
+    the rows in dispute as often as any, which a hypergeometric test judges. Doubtful rows are looked at by
+    themselves only where all rows together do not settle it. None where there are too few rows, or no two
+    readings contradict each other.
     """
     n = len(labels)
     random = np.random.default_rng(seed)
     ours = _some(np.arange(n), _LABELED, random)
     sizes = np.bincount(labels[ours])
-    known = {name: rows for name, rows in views.items() if (rows != rows[0]).any()}
-    if not known or sizes.min() < 2 * _FOLDS or len(next(iter(known.values()))) - n < 2 * FEWEST:
+    known = [
+        _View(name, rows[:, :_COMPONENTS], labels) for name, rows in views.items() if (rows != rows[0]).any()
+    ]
+    if not known or sizes.min() < 2 * _FOLDS or len(known[0].rows) - n < 2 * FEWEST:
         return None
-    rest = _some(np.arange(n, len(next(iter(known.values())))), _REST, random)
+    rest = _some(np.arange(n, len(known[0].rows)), _REST, random)
     folds = _dealt(labels[ours], random)
-    leading = {name: principal(rows, _COMPONENTS, seed) for name, rows in known.items()}
-    tests = [(name, part) for name in leading for part in _PARTS]
-    found: list[tuple[float, float, str, NDArray[np.bool_], _Pair]] = []
-    for name, part in tests:
-        rows = leading[name]
-        kept = [(ours[folds != fold], ours[folds == fold]) for fold in range(_FOLDS)]
-        pairs = [
-            (len(apart), _opposed(rows, labels, fixed, free, seed + fold))
-            for fold, (fixed, apart) in enumerate(kept)
-            for free in [_doubtful(rows, labels, fixed, np.concatenate([apart, rest]), part)]
-        ]
-        seen = [(held, pair.differ) for held, pair in pairs if pair is not None]
-        if not seen:
-            continue
-        whole = _opposed(rows, labels, ours, _doubtful(rows, labels, ours, rest, part), seed)
-        if whole is None:
-            continue
-        held = sum(each for each, _ in seen)
-        taken = np.concatenate([differ[differ < n] for _, differ in seen])
-        others = int(np.mean([(differ >= n).sum() for _, differ in seen]))
-        chance = float(hypergeom.cdf(len(taken), held + len(rest), held, len(taken) + others))
-        is_taken = np.zeros(n, dtype=bool)
-        is_taken[taken] = True
-        found.append((min(1.0, chance * len(tests)), whole.mass, name, is_taken, whole))
-    if not found:
+    kept = [(ours[folds != fold], ours[folds == fold]) for fold in range(_FOLDS)]
+    found: list[_Dispute] = []
+    for part in _PARTS:
+        found += [each for view in known if (each := _dispute(view, kept, rest, part, seed)) is not None]
+        if found and min(each.chance for each in found) < _SETTLED:
+            break
+    tests = len(known) * len(_PARTS)
+    least = min((each.chance for each in found), default=1.0)
+    for best in sorted(found, key=lambda each: (each.chance > max(0.01 / tests, least), -each.mass)):
+        pair = _sought(best.view, ours, rest, best.part, seed)
+        if pair is not None:
+            is_rest = np.zeros(len(best.view.rows), dtype=bool)
+            is_rest[pair.differ] = True
+            is_taken = np.zeros(n, dtype=bool)
+            is_taken[best.taken] = True
+            said, fits = _distinct(pair)
+            chance = min(1.0, best.chance * tests)
+            return Contradiction(chance, pair.balance, is_taken, is_rest[n:], said, fits, best.view.name)
+    return None
+
+
+def _dispute(
+    view: _View, kept: Sequence[tuple[Codes, Codes]], rest: Codes, part: float, seed: int
+) -> _Dispute | None:
+    """Whether rows in dispute, of a part of the rows, are like labeled rows kept apart."""
+    n = len(view.labels)
+    some = rest if part < 1 else _some(rest, _TESTED, np.random.default_rng(seed))
+    held, seen = 0, []
+    for fold, (fixed, apart) in enumerate(kept):
+        pair = _sought(view, fixed, np.concatenate([apart, some]), part, seed + fold)
+        if pair is not None:
+            held += len(apart)
+            seen.append(pair)
+    if not seen:
         return None
-    sure = [each for each in found if each[0] <= max(0.01, min(found, key=lambda one: one[0])[0])]
-    chance, _, name, taken, pair = max(sure, key=lambda each: each[1])
-    is_rest = np.zeros(len(leading[name]), dtype=bool)
-    is_rest[pair.differ] = True
-    every = [each[4] for each in found if each[4].mass > 0]
-    said, fits = _distinct(pair, every)
-    return Contradiction(min(each[0] for each in found), pair.balance, taken, is_rest[n:], said, fits, name)
+    taken = np.concatenate([pair.differ[pair.differ < n] for pair in seen])
+    others = int(np.mean([(pair.differ >= n).sum() for pair in seen]))
+    chance = float(hypergeom.cdf(len(taken), held + len(some), held, len(taken) + others))
+    mass = float(np.mean([pair.mass for pair in seen])) * len(rest) / len(some)
+    return _Dispute(view, part, chance, mass, taken)
 
 
-def _opposed(rows: Floats, labels: Codes, fixed: Codes, free: Codes, seed: int) -> _Pair | None:
+def _sought(view: _View, fixed: Codes, free: Codes, part: float, seed: int) -> _Pair | None:
+    """The pair of readings that contradict each other on most of the free rows, or of the most doubtful."""
+    if part < 1:
+        return _opposed(view, fixed, _doubtful(view, fixed, free, part), seed)
+    # Were labels known of more rows, what all features together say would draw every reading to itself.
+    classes = int(view.labels.max()) + 1
+    most = max(_FIXED * classes, round(_ANCHORS * len(free)))
+    return _opposed(view, _dealt_out(fixed, view.labels[fixed], most, seed), free, seed)
+
+
+def _opposed(view: _View, fixed: Codes, free: Codes, seed: int) -> _Pair | None:
     """Of readings of the free rows, the pair that contradicts each other on most of them."""
-    used = np.concatenate([fixed, free])
+    used, labels = np.concatenate([fixed, free]), view.labels
     known = np.arange(len(fixed)), labels[fixed]
-    found = self_consistent(rows[used], known, starts=_STARTS, same=_SAME, seed=seed)
+    found = self_consistent(view.rows[used], known, starts=_STARTS, same=_SAME, seed=seed)
     found = [each for each in found if each.found >= _RARE * _STARTS]
     least = min((each.error for each in found), default=0.0)
     found = [each for each in found if each.error <= least + WORSE]
@@ -150,15 +193,14 @@ def _opposed(rows: Floats, labels: Codes, fixed: Codes, free: Codes, seed: int) 
     return best
 
 
-def _doubtful(rows: Floats, labels: Codes, fixed: Codes, free: Codes, part: float) -> Codes:
+def _doubtful(view: _View, fixed: Codes, free: Codes, part: float) -> Codes:
     """The share of the free rows that a ridge head of the fixed ones is least sure of.
 
     A row that one feature says one class of, and another another, is where such a head, which goes by both,
     leads least.
     """
-    if part == 1:
-        return free
-    leading = rows[:, :_DOUBTED].astype(np.float64)
+    labels = view.labels
+    leading = view.rows[:, :_DOUBTED].astype(np.float64)
     leading -= leading[fixed].mean(axis=0)
     ones = np.full((len(leading), 1), np.sqrt((leading[fixed] ** 2).mean() + 1e-30))
     leading = np.column_stack([leading, ones])
@@ -175,19 +217,24 @@ def _lead(scores: NDArray[np.floating]) -> NDArray[np.float64]:
     return np.asarray(np.minimum(ordered[:, -1] - ordered[:, -2], 1), dtype=np.float64)
 
 
-def _distinct(pair: _Pair, every: list[_Pair]) -> tuple[Codes, NDArray[np.float64]]:
+def _distinct(pair: _Pair) -> tuple[Codes, NDArray[np.float64]]:
     """Readings of the rows in dispute that differ: the pair's own, then others, those foretold best first."""
-    others = [(each, one) for each in every for one in each.found]
-    others.sort(key=lambda each: each[1].spread)
+    place = np.searchsorted(pair.free, pair.differ)
     kept: list[tuple[Codes, float]] = []
-    for each, reading in [(pair, pair.first), (pair, pair.second), *others]:
-        place = np.searchsorted(each.free, pair.differ)
-        if (np.take(each.free, place, mode="clip") != pair.differ).any():
-            continue  # it says nothing of some of the rows
-        codes = reading.scores[len(reading.scores) - len(each.free) :].argmax(axis=1)[place]
+    for reading in [pair.first, pair.second, *sorted(pair.found, key=lambda each: each.spread)]:
+        codes = reading.scores[len(reading.scores) - len(pair.free) :].argmax(axis=1)[place]
         if all((codes == other).mean() <= _ALIKE for other, _ in kept):
             kept.append((codes, 1 - reading.error))
     return np.array([codes for codes, _ in kept], dtype=np.int64), np.array([fit for _, fit in kept])
+
+
+def _dealt_out(rows: Codes, labels: Codes, most: int, seed: int) -> Codes:
+    """At most so many of the rows, of every class the same share."""
+    if len(rows) <= most:
+        return rows
+    order = np.random.default_rng(seed).permutation(len(rows))
+    order = order[np.argsort(labels[order], kind="stable")]
+    return np.sort(rows[order[np.linspace(0, len(rows) - 1, most).round().astype(np.int64)]])
 
 
 def _dealt(labels: Codes, random: np.random.Generator) -> Codes:

@@ -18,6 +18,7 @@ _COMPONENTS = 40
 # Images have the strength of their finest detail taken over a grid of this many cells along the shorter side.
 _GRID = 4
 _FAINTEST = 1e-6
+_WIDE = 1024  # columns, beyond which a covariance is no longer the cheap way
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,18 +62,28 @@ def plain_features(problem: Problem) -> tuple[FeatureRows, ...]:
     return values, FeatureRows.split("fine detail", _detail(whole), problem)
 
 
-def joined(features: Sequence[FeatureRows], seed: int = 0) -> Floats:
-    """The first principal components of each kind of features, scaled alike, side by side, (n + m + t, d)."""
-    return np.column_stack([components(each.all, seed) for each in features])
+def leading(x: Floats, count: int = 256) -> Floats:
+    """The rows (n, d) in their first principal components, (n, at most `count`), of most variance first.
 
-
-def components(x: Floats, seed: int = 0) -> Floats:
-    """At most 40 principal components of rows (n, d), scaled so that their mean square is 1."""
+    Of many more columns than rows they are found by a random projection, from a sample of the rows.
+    """
     if not (x != x[0]).any():
         return np.zeros((len(x), 1), dtype=np.float32)
-    found = principal(np.asarray(x, dtype=np.float32), _COMPONENTS, seed)
-    scale = float(np.sqrt(np.mean(found.astype(np.float64) ** 2)))
-    return np.asarray(found / (scale or 1.0), dtype=np.float32)
+    if x.shape[1] > _WIDE:
+        return principal(np.asarray(x, dtype=np.float32), count, 0)
+    centred = np.asarray(x - x.mean(axis=0), dtype=np.float32)
+    _, axes = np.linalg.eigh((centred.T @ centred).astype(np.float64))
+    return np.ascontiguousarray(centred @ axes[:, ::-1][:, :count].astype(np.float32))
+
+
+def joined(kinds: Sequence[Floats]) -> Floats:
+    """The first 40 columns of each kind of features (n, d), their mean square 1, side by side."""
+    return np.column_stack([_scaled(each[:, :_COMPONENTS]) for each in kinds])
+
+
+def _scaled(rows: Floats) -> Floats:
+    scale = float(np.sqrt(np.mean(rows.astype(np.float64) ** 2)))
+    return np.asarray(rows / (scale or 1.0), dtype=np.float32)
 
 
 def _detail(images: Floats) -> Floats:

@@ -5,7 +5,7 @@ It gathers what the rooms beside it find into one result; nothing is asked and n
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,9 +17,9 @@ from scipy import stats
 from headwater.heads.ambiguity.clustering import Clusterer, find_clusters
 from headwater.heads.ambiguity.contradiction import Contradiction, contradiction
 from headwater.heads.ambiguity.evidence import Evidence, gather_evidence
-from headwater.heads.ambiguity.feature_rows import FeatureRows, joined, plain_features
+from headwater.heads.ambiguity.feature_rows import FeatureRows, joined, leading, plain_features
 from headwater.heads.ambiguity.mix_rate import MixRate, Strata, best_cut, mix_rate, surprise
-from headwater.heads.ambiguity.novelty import Folds, likely_classes, neighbour_scores
+from headwater.heads.ambiguity.novelty import Folds, Scores, likely_classes, neighbour_scores
 from headwater.heads.ambiguity.problem import Problem
 
 ALARM = 0.95
@@ -27,6 +27,7 @@ ALARM = 0.95
 
 _SURE = 1e-3
 _TYPICAL = 8
+_CLUSTERED = 40  # leading components that clusters are sought in
 # Not letters, which name the readings that questions are about.
 _ROMAN = ("I", "II", "III", "IV", "V", "VI", "VII", "VIII", "IX", "X")
 
@@ -69,7 +70,7 @@ class Scan:
 
     `score` in [0, 1] is how sure it is that labels are ambiguous, an alarm from `ALARM` on: 1 - the p-value
     of there being rows of unseen kinds on which readings that fit the labels contradict each other, 0 where
-    none do. `novelty` is the same of rows unseen in any way, by their neighbours, and at least the score;
+    none do. `novelty` is the same of rows unseen in any way, by their neighbours where the score is no alarm;
     `contradiction` how much the readings' shares of the classes overlap on rows they differ on. Rows that
     are new in another way, by noise, say, raise the novelty alone; another balance of classes
     raises neither. `mix_rate` is the share of unseen kinds among unlabeled rows, `target_rate` among target
@@ -131,35 +132,28 @@ def scan(
     neighbours and clusters are sought, the CPU if None. The same seed gives the same scan.
     """
     given = plain_features(problem) if features is None else tuple(features)
-    whole = joined(given, seed)
+    kinds = {each.name: leading(each.all) for each in given}
+    whole = joined(list(kinds.values()))
     n, m = len(problem.labeled), len(problem.unlabeled)
     rest = whole[n:]
     folds = Folds.draw(problem.labels, len(rest), seed)
-    views = [("all features", whole)]
-    if len(given) > 1:
-        views += [(each.name, joined([each], seed)) for each in given]
-    measures = [
-        scores
-        for name, rows in views
-        for scores in neighbour_scores(
-            name, rows[:n], problem.labels, rows[n:], folds, seed=seed, device=device
-        )
-    ]
     strata = Strata(*likely_classes(whole[:n], problem.labels, rest, folds, device=device))
     # Plain features show one sort of feature each; those of a backbone or of patches show all there are.
-    told = {"all features": whole} if features is None else {each.name: each.all for each in given}
+    told = {"all features": leading(whole)} if features is None else kinds
     opposed = contradiction(told, problem.labels, seed=seed)
-    score = 0.0 if opposed is None else 1 - opposed.chance
-    novelty = max(score, 1 - surprise(measures, strata, folds, seed=seed))
-    cut = best_cut(measures, strata)
-    beyond, told_by = (cut.labeled, cut.rest), cut.scores.name
+    score = novelty = 0.0 if opposed is None else 1 - opposed.chance
+    if opposed is None or score < ALARM:
+        measures = _measures(kinds, whole, problem.labels, folds, seed=seed, device=device)
+        novelty = max(score, 1 - surprise(measures, strata, folds, seed=seed))
+        cut = best_cut(measures, strata)
+        beyond, told_by = (cut.labeled, cut.rest), cut.scores.name
     is_unlabeled = np.arange(len(rest)) < m
     readings: tuple[FoundReading, ...] = ()
     if opposed is not None and score >= ALARM:
         beyond, told_by = (opposed.labeled, opposed.rest), f"readings by {opposed.view}"
         readings = _readings(opposed, is_unlabeled)
     unseen = beyond[1] & (novelty >= ALARM)
-    found = find_clusters(whole, clusterer, seed=seed, device=device)
+    found = find_clusters(leading(whole, _CLUSTERED), clusterer, seed=seed, device=device)
     clusters = _clusters(whole, found.codes, problem)
     unlabeled, target = np.flatnonzero(unseen & is_unlabeled), np.flatnonzero(unseen & ~is_unlabeled) - m
     rates = [mix_rate(*beyond, strata, among=part) for part in (is_unlabeled, ~is_unlabeled)]
@@ -180,6 +174,27 @@ def scan(
         told_by=told_by,
         sentences=_sentences(score, novelty, rates[0], len(readings)),
     )
+
+
+def _measures(
+    kinds: Mapping[str, NDArray[np.float32]],
+    whole: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    folds: Folds,
+    *,
+    seed: int,
+    device: torch.device | None,
+) -> list[Scores]:
+    """How new rows are by their neighbours, in all features together and in every kind of several."""
+    views = [("all features", whole)]
+    if len(kinds) > 1:
+        views += [(name, joined([rows])) for name, rows in kinds.items()]
+    n = len(labels)
+    return [
+        scores
+        for name, rows in views
+        for scores in neighbour_scores(name, rows[:n], labels, rows[n:], folds, seed=seed, device=device)
+    ]
 
 
 def _readings(opposed: Contradiction, is_unlabeled: NDArray[np.bool_]) -> tuple[FoundReading, ...]:

@@ -37,6 +37,20 @@ def test_chance_is_small_only_where_labeled_rows_show_no_dispute() -> None:
     assert found is None or found.chance > 0.05
 
 
+def test_readings_of_a_square_are_its_sides_however_many_labels_pull_to_the_diagonal() -> None:
+    # No cluster anywhere: a feature is the sign of a coordinate.
+    random = np.random.default_rng(7)
+    ours = random.random((300, 2))
+    labels = np.arange(300) % 2
+    rows = np.concatenate([np.where(labels[:, None] == 1, ours, -ours), random.uniform(-1, 1, (600, 2))])
+    found = contradiction({"square": rows.astype(np.float32)}, labels)
+    assert found is not None
+    assert found.chance < 1e-6
+    crossed = rows[300:, 0] * rows[300:, 1] < 0
+    assert crossed[found.rest].mean() > 0.95
+    assert found.rest[crossed].mean() > 0.75
+
+
 def test_rows_of_one_new_kind_are_no_contradiction() -> None:
     labels = np.arange(120) % 2
     rows = corners(np.stack([np.arange(520) % 2] * 2, axis=1), 2)

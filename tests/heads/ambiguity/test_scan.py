@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from headwater.heads.ambiguity.feature_rows import FeatureRows, plain_features
+from headwater.heads.ambiguity.feature_rows import FeatureRows, joined, leading, plain_features
 from headwater.heads.ambiguity.problem import Problem
 from headwater.heads.ambiguity.scan import ALARM, Scan, scan
 
@@ -132,6 +132,28 @@ def test_fine_detail_is_the_mean_square_of_what_smoothing_takes_away() -> None:
     smooth = sum(padded[i : i + 8, j : j + 8] for i in range(3) for j in range(3)) / 9
     cells = ((image - smooth) ** 2).reshape(4, 2, 4, 2).mean(axis=(1, 3))
     np.testing.assert_allclose(detail.labeled[0], np.log(cells + 1e-6).ravel(), rtol=1e-3)
+
+
+@pytest.mark.parametrize("columns", [6, 1100])
+def test_leading_columns_are_principal_components(columns: int) -> None:
+    random = np.random.default_rng(3)
+    x = (random.standard_normal((60, 4)) @ random.standard_normal((4, columns))).astype(np.float32) + 5
+    found = leading(x, 3)
+    centred = x.astype(np.float64) - x.mean(axis=0, dtype=np.float64)
+    left, size, _ = np.linalg.svd(centred, full_matrices=False)
+    truth = left[:, :3] * size[:3]
+    signs = np.sign((found * truth).sum(axis=0))
+    np.testing.assert_allclose(found * signs, truth, atol=1e-3 * size[0])
+    assert not leading(np.ones((5, 2), np.float32)).any()
+
+
+def test_kinds_of_features_weigh_alike_when_joined() -> None:
+    random = np.random.default_rng(4)
+    large, small = 100 * random.standard_normal((50, 60)), random.standard_normal((50, 3))
+    found = joined([large.astype(np.float32), small.astype(np.float32)])
+    assert found.shape == (50, 43)
+    assert np.mean(found[:, :40] ** 2) == pytest.approx(1, rel=1e-4)
+    np.testing.assert_allclose(found[:, 40:], small / np.sqrt(np.mean(small**2)), rtol=1e-4)
 
 
 @pytest.fixture(scope="module")
