@@ -146,8 +146,8 @@ def consensus(mine: Sequence[Reading], rows: NDArray[np.bool_]) -> NDArray[np.fl
     """
     spreads = np.array([each.spread for each in mine])
     if np.isfinite(spreads).all():
-        shares = 1 / np.maximum(spreads, _LEAST_SPREAD)
-        return np.asarray(shares / shares.sum(), dtype=np.float64)
+        precisions = 1 / np.maximum(spreads, _LEAST_SPREAD)
+        return np.asarray(precisions / precisions.sum(), dtype=np.float64)
     shares: NDArray[np.float64] = np.full(len(mine), 1 / len(mine))
     if len(mine) == 1 or not rows.any():
         return shares
