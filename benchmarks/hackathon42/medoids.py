@@ -17,7 +17,7 @@ from scipy import stats
 from sklearn.linear_model import LogisticRegression
 
 from headwater.heads.ambiguity.clustering import k_means, nearest
-from headwater.heads.ambiguity.feature_rows import components
+from headwater.heads.ambiguity.feature_rows import joined, leading
 from headwater.heads.ambiguity.problem import Problem
 
 Codes = NDArray[np.int64]
@@ -54,7 +54,7 @@ def solve(
     """
     n, t = len(problem.labeled), len(problem.target)
     kinds = list(views.values()) or [_values(problem)]
-    rows = np.column_stack([components(each, seed) for each in kinds])
+    rows = joined([leading(each) for each in kinds])
     count = max(2, min(CLUSTERS, len(rows) // ROWS))
     codes = nearest(rows, k_means(rows, count, seed))
     labels = np.full(len(rows), -1, dtype=np.int64)
