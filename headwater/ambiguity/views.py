@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headwater.heads.ambiguity.problem import Problem
-from headwater.heads.ambiguity.roles import by_role
+from headwater.heads.ambiguity.roles import by_role, have_roles
 
 Views = dict[str, NDArray[np.float32]]
 """Kinds of features (n + m + t, dim) of labeled, unlabeled and target rows, by name."""
@@ -25,9 +25,11 @@ _SAMPLE = 8_000  # images that are looked at to learn from
 
 def views_recipe(seed: int) -> dict[str, Any]:
     """What `image_views` depends on beside the images and this code, as plain JSON."""
+    from headwater.extract.patch_views import PHOTOGRAPHS  # noqa: PLC0415
     from headwater.extract.patches import PatchSettings  # noqa: PLC0415
 
-    return {"views": "patches", "settings": asdict(PatchSettings()), "sample": _SAMPLE, "seed": seed}
+    settings = [asdict(each) for each in (PatchSettings(), PHOTOGRAPHS)]
+    return {"views": "patches", "settings": settings, "sample": _SAMPLE, "seed": seed}
 
 
 def image_views(
@@ -57,6 +59,7 @@ def image_views(
             seed=seed,
             device=device,
             progress=lambda done, of: told("features", done, of),
+            by_themselves=have_roles,
         )
     except NoPatchesError:
         pixels = fit_pixels(sample, seed=seed, device=device)

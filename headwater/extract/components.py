@@ -16,6 +16,9 @@ Images = NDArray[np.float32]
 
 FIT_IMAGES = 1_500  # that components are learned from
 _BATCH = 256
+_MANY = 2  # times as many directions as are looked for
+_SPARE = 64  # directions beside those wanted
+_ITERATIONS = 4
 
 
 class PixelNetwork(nn.Module):
@@ -74,11 +77,15 @@ def fit_pixels(
 def principal_directions(centred: Tensor, dim: int) -> Tensor:
     """Orthonormal directions of most variance of centred rows (n, width), as columns (width, dim).
 
-    Signs are fixed: each direction's largest entry is positive. Directions without variance are zero.
+    Signs are fixed: each direction's largest entry is positive. Directions without variance are zero. A few
+    directions of very many are found to the precision of float32, and the last of them about (`_leading`).
     """
+    tall = len(centred) > centred.shape[1]
     rows = centred.double()
-    tall = len(rows) > rows.shape[1]
-    values, vectors = torch.linalg.eigh(rows.T @ rows if tall else rows @ rows.T)
+    if min(centred.shape) > _MANY * (dim + _SPARE):
+        values, vectors = _leading(centred.T @ centred if tall else centred @ centred.T, dim)
+    else:
+        values, vectors = torch.linalg.eigh(rows.T @ rows if tall else rows @ rows.T)
     values, vectors = values.flip(0)[:dim], vectors.flip(1)[:, :dim]
     if not tall:
         vectors = rows.T @ (vectors / values.clamp(min=torch.finfo(values.dtype).tiny).sqrt())
@@ -88,6 +95,19 @@ def principal_directions(centred: Tensor, dim: int) -> Tensor:
     largest = directions.abs().argmax(dim=0)
     signs = directions[largest, torch.arange(dim, device=rows.device)].sign()
     return (directions * signs).to(centred.dtype)
+
+
+def _leading(product: Tensor, dim: int) -> tuple[Tensor, Tensor]:
+    """The largest eigenvalues of a symmetric matrix, in ascending order, and their vectors as columns.
+
+    By subspace iteration from a random start (Halko, Martinsson and Tropp 2011, algorithm 4.4).
+    """
+    start = torch.randn(len(product), dim + _SPARE, generator=torch.Generator().manual_seed(0))
+    basis = start.to(product)
+    for _ in range(_ITERATIONS):
+        basis, _ = torch.linalg.qr(product @ basis)
+    values, turn = torch.linalg.eigh((basis.T @ (product @ basis)).double())
+    return values, basis.double() @ turn
 
 
 def some_images(images: Images, random: np.random.Generator) -> Images:

@@ -38,7 +38,10 @@ _WHITENING_FLOOR = 0.1  # of the mean variance of a direction, likewise
 _PIXEL_CELLS = 7  # pooled pixels per side of a tile
 _ENERGY_CELLS = 2
 _LEARNED = ("filters", "offset", "threshold", "contrast", "noise")  # with a dictionary
-_CHUNK_POSITIONS = 12_000  # so that a chunk's products stay in a core's cache
+_CHUNK = 1_500_000  # products, which stay in a core's cache
+
+Blocks = tuple[Tensor, Tensor, Tensor]
+"""Products, pixels and energies, each (n, tiles, numbers)."""
 
 
 class NoPatchesError(RequestError):
@@ -49,17 +52,20 @@ class NoPatchesError(RequestError):
 class PatchSettings:
     """What a dictionary is made of.
 
-    `size` is a patch's side in pixels, `atoms` the number of its filters, `cells` the regions per side of a
-    tile; tiles are the squares that an image splits into, such as the halves of one that is twice as wide as
-    high. With `free`, features are sums and maxima over tiles, so that images that show the same tiles in
-    another order have the same features; else tiles stand side by side. `components` principal components
-    are kept at most.
+    `size` is a patch's side in pixels, patches lie `stride` apart, `atoms` is the number of filters, `cells`
+    that of regions per side of a tile; tiles are the squares that an image splits into, such as the halves of
+    one that is twice as wide as high. With `free`, features are sums and maxima over tiles, so that images
+    that show the same tiles in another order have the same features; else tiles stand side by side. With
+    `mirrored`, a tile and its mirror image have the same features. `components` principal components are
+    kept at most.
     """
 
     size: int = 6
     atoms: int = 128
     cells: int = 3
     free: bool = False
+    stride: int = 1
+    mirrored: bool = False
     components: int = 512
 
 
@@ -115,29 +121,40 @@ class PatchNetwork(nn.Module):
         """The numbers that features are principal components of, (n, sum of `block_widths`)."""
         return self.gathered(self.by_tile(images))
 
-    def by_tile(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def by_tile(self, images: Tensor) -> Blocks:
         """Products, pixels and energies, each (n, tiles, numbers), whatever becomes of the tiles."""
         if images.shape[1] > self.shape[0]:
             images = images[:, : self.shape[0]]  # grey pictures that were decoded as three equal channels
-        images = images.contiguous()
-        positions = (images.shape[2] - self.settings.size + 1) * (images.shape[3] - self.settings.size + 1)
-        chunk = max(1, _CHUNK_POSITIONS // positions) if images.device.type == "cpu" else len(images)
+        blocks = self._blocks(images.contiguous())
+        if not self.settings.mirrored:
+            return blocks
+        first, second, third = (self._turned_back(block) for block in self._blocks(images.flip(3)))
+        return (blocks[0] + first) / 2, (blocks[1] + second) / 2, (blocks[2] + third) / 2
+
+    def _turned_back(self, block: Tensor) -> Tensor:
+        """What a mirror image's tiles hold, (n, tiles, numbers), with each tile in its own place again."""
+        return block.view(len(block), *self.tiles, -1).flip(2).reshape(block.shape)
+
+    def _blocks(self, images: Tensor) -> Blocks:
+        positions = len(self._centres(images.shape[2])) * len(self._centres(images.shape[3]))
+        most = _CHUNK // (positions * self.settings.atoms)
+        chunk = max(1, most) if images.device.type == "cpu" else len(images)
         products = torch.cat([self._products(part) for part in torch.split(images, chunk)])
         return products, self._pixels(images), self._energies(images)
 
-    def gathered(self, blocks: tuple[Tensor, ...]) -> Tensor:
+    def gathered(self, blocks: Blocks) -> Tensor:
         """What `pooled` gives, from what `by_tile` gives."""
         return torch.cat([self._gathered(block) for block in blocks], dim=1)
 
     def normalised_patches(self, images: Tensor) -> Tensor:
         """Every patch, (n, rows * columns, channels * size * size), up to a constant: over its deviation."""
-        size, count = self.settings.size, self.filters.shape[0]
+        size, stride, count = self.settings.size, self.settings.stride, self.filters.shape[0]
         # Around each image's own mean, E[x²] - E[x]² loses no figures that matter, and is soon computed.
         centred = images - images.mean(dim=(1, 2, 3), keepdim=True)
-        level = functional.avg_pool2d(centred, size, 1).mean(dim=1)
-        square = functional.avg_pool2d(centred.square(), size, 1).mean(dim=1)
+        level = functional.avg_pool2d(centred, size, stride).mean(dim=1)
+        square = functional.avg_pool2d(centred.square(), size, stride).mean(dim=1)
         scale = ((square - level.square()).clamp(min=0) + self.contrast).rsqrt()
-        windows = centred.unfold(2, size, 1).unfold(3, size, 1).permute(0, 2, 3, 1, 4, 5)
+        windows = centred.unfold(2, size, stride).unfold(3, size, stride).permute(0, 2, 3, 1, 4, 5)
         return (windows * scale[:, :, :, None, None, None]).reshape(len(images), -1, count)
 
     def _products(self, images: Tensor) -> Tensor:
@@ -154,11 +171,11 @@ class PatchNetwork(nn.Module):
 
     def _pool(self, images: Tensor) -> Tensor:
         """Which share of which region each patch is, (regions, positions); a region's rows sum to one."""
-        size, cells = self.settings.size, self.settings.cells
+        cells = self.settings.cells
         regions = []
         for axis, tiles in ((2, self.tiles[0]), (3, self.tiles[1])):
             length = images.shape[axis]
-            centres = (torch.arange(length - size + 1, device=images.device) + size / 2) / length
+            centres = torch.tensor(self._centres(length), device=images.device) / length
             regions.append((centres * tiles * cells).long().clamp(max=tiles * cells - 1))
         rows, columns = (each[:, None] if k == 0 else each[None] for k, each in enumerate(regions))
         tile = rows // cells * self.tiles[1] + columns // cells
@@ -166,6 +183,11 @@ class PatchNetwork(nn.Module):
         count = self.tiles[0] * self.tiles[1] * cells**2
         chosen = functional.one_hot(index, count).T.to(images.dtype)
         return chosen / chosen.sum(dim=1, keepdim=True).clamp(min=1)
+
+    def _centres(self, length: int) -> list[float]:
+        """Where patches have their middles, in pixels along a side of so many."""
+        size = self.settings.size
+        return [first + size / 2 for first in range(0, length - size + 1, self.settings.stride)]
 
     def _pixels(self, images: Tensor) -> Tensor:
         """(n, tiles, numbers): means over small squares."""
@@ -226,16 +248,17 @@ def fit_patches(
     NoPatchesError where they are smaller than a patch or show nothing but even surfaces; RequestError where
     there are no such images, they hold NaN or infinity, or faiss is not installed.
     """
-    (network,) = fit_together(images, [settings or PatchSettings()], seed=seed, device=device)
+    (network,), _ = fit_together(images, [settings or PatchSettings()], seed=seed, device=device)
     return network
 
 
 def fit_together(
     images: Images, wanted: Sequence[PatchSettings], *, seed: int = 0, device: str | torch.device = "cpu"
-) -> list[PatchNetwork]:
+) -> tuple[list[PatchNetwork], list[Blocks]]:
     """What `fit_patches` learns, for settings that differ only in what becomes of the tiles.
 
-    They share a dictionary, so that `by_tile` of one is that of all of them.
+    They share a dictionary, so that `by_tile` of one is that of all of them; what it gives of the images
+    that components were learned from, `some_images` by the seed, is there, too, batch by batch.
     """
     settings = wanted[0]
     _check(images, settings)
@@ -256,30 +279,26 @@ def fit_together(
         parts = [first.by_tile(torch.from_numpy(part).to(device)) for _, part in batches(sample)]
         for each in networks:
             _learn_components(each, torch.cat([each.gathered(part) for part in parts]))
-    return networks
+    return networks, parts
 
 
-def fit_tiles(network: PatchNetwork, images: Images, seed: int) -> PatchNetwork:
-    """A network for single tiles of the images that another was learned for, with the same dictionary."""
+def fit_tiles(network: PatchNetwork, parts: Sequence[Blocks]) -> PatchNetwork:
+    """A network for single tiles of images, with the dictionary of one whose `by_tile` gave these parts."""
     channels, height, width = network.shape
     shape = channels, height // network.tiles[0], width // network.tiles[1]
-    sample = some_images(images, np.random.default_rng(seed))
-    device = network.filters.device
+    single = PatchNetwork(shape, network.settings, network.dim).requires_grad_(False).eval()
+    single.to(network.filters.device)
+    for name in _LEARNED:
+        getattr(single, name).copy_(getattr(network, name))
     with torch.no_grad():
-        parts = [
-            one_by_one(network.by_tile(torch.from_numpy(part).to(device))) for _, part in batches(sample)
-        ]
-        dim = min(network.settings.components, sum(len(part[0]) for part in parts))
-        single = PatchNetwork(shape, network.settings, dim).requires_grad_(False).eval().to(device)
-        for name in _LEARNED:
-            getattr(single, name).copy_(getattr(network, name))
-        _learn_components(single, torch.cat([single.gathered(part) for part in parts]))
+        _learn_components(single, torch.cat([single.gathered(one_by_one(part)) for part in parts]))
     return single
 
 
-def one_by_one(blocks: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+def one_by_one(blocks: Blocks) -> Blocks:
     """What `by_tile` gives, each (n, tiles, numbers), with every tile for itself, (n * tiles, 1, numbers)."""
-    return tuple(block.reshape(-1, 1, block.shape[2]) for block in blocks)
+    first, second, third = (block.reshape(-1, 1, block.shape[2]) for block in blocks)
+    return first, second, third
 
 
 def _check(images: Images, settings: PatchSettings) -> None:

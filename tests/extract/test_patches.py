@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from headwater.errors import RequestError
 from headwater.extract import PatchSettings, extract_features, fit_patches, patch_features, pixel_features
+from headwater.extract.components import principal_directions
 from headwater.extract.patches import PatchNetwork
 from headwater.store import open_store
 
@@ -42,8 +44,8 @@ def products_by_hand(network: PatchNetwork, image: Images) -> NDArray[np.float64
     filters = network.filters.double().numpy()
     sums = np.zeros((down, across, 2, cells, cells, atoms))
     counts = np.zeros((down, across, 1, cells, cells, 1))
-    for row in range(height - size + 1):
-        for column in range(width - size + 1):
+    for row in range(0, height - size + 1, network.settings.stride):
+        for column in range(0, width - size + 1, network.settings.stride):
             patch = image[:, row : row + size, column : column + size].astype(np.float64).ravel()
             patch = (patch - patch.mean()) / np.sqrt(patch.var() + float(network.contrast))
             value = patch @ filters - network.offset.double().numpy()
@@ -56,15 +58,43 @@ def products_by_hand(network: PatchNetwork, image: Images) -> NDArray[np.float64
     return sums / counts
 
 
-@pytest.mark.parametrize("channels", [1, 3])
-def test_pooled_products_are_what_patch_by_patch_gives(channels: int) -> None:
+@pytest.mark.parametrize(("channels", "stride"), [(1, 1), (3, 2)])
+def test_pooled_products_are_what_patch_by_patch_gives(channels: int, stride: int) -> None:
     some = images(channels=channels)
-    network = fit_patches(some, settings=SMALL)
+    network = fit_patches(some, settings=replace(SMALL, stride=stride))
     pooled = network.pooled(torch.from_numpy(some[:3]))[:, : network.block_widths[0]]
     for image, ours in zip(some, pooled, strict=False):
         by_hand = products_by_hand(network, image).transpose(0, 1, 3, 4, 2, 5).ravel()
         np.testing.assert_allclose(ours, by_hand, atol=2e-5)
         assert (by_hand > 0).mean() > 0.3  # the comparison is not one of zeros
+
+
+def test_mirrored_tiles_have_the_same_features_where_that_is_promised() -> None:
+    some = images(rows=60)
+    turned = np.concatenate([some[..., 11::-1], some[..., :11:-1]], axis=3)  # each tile in its own place
+    network = fit_patches(some, settings=replace(SMALL, mirrored=True))
+    plain = fit_patches(some, settings=SMALL)
+    first, second = (network(torch.from_numpy(each)) for each in (some, turned))
+    # Patches that lie across the seam are others.
+    assert float((first - second).norm()) < 0.4 * float(first.norm())
+    one = np.ascontiguousarray(some[..., :12])
+    alone = fit_patches(one, settings=replace(SMALL, mirrored=True))
+    flipped = torch.from_numpy(one).flip(3)
+    torch.testing.assert_close(alone(torch.from_numpy(one)), alone(flipped), atol=1e-4, rtol=1e-4)
+    changed = plain(torch.from_numpy(some)) - plain(torch.from_numpy(turned))
+    assert float(changed.norm()) > 0.6 * float(plain(torch.from_numpy(some)).norm())
+
+
+def test_few_directions_of_many_are_those_of_all() -> None:
+    random = np.random.default_rng(0)
+    rows = random.standard_normal((400, 300)) * np.exp(-0.03 * np.arange(300))
+    rows = torch.from_numpy((rows - rows.mean(axis=0)).astype(np.float32))
+    for given in (rows, rows.T.contiguous() - rows.T.mean(dim=0)):
+        ours = principal_directions(given, 40).double()
+        torch.testing.assert_close(ours.T @ ours, torch.eye(40).double(), atol=1e-4, rtol=0)
+        kept = (given.double() @ ours).square().sum(dim=0)
+        values = torch.linalg.svdvals(given.double())[:40] ** 2
+        torch.testing.assert_close(kept, values, rtol=1e-2, atol=0)
 
 
 def test_pixels_and_energies_are_means_over_squares() -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from headwater.heads.ambiguity.roles import ROLES, by_role, role_readings, whole
+from headwater.heads.ambiguity.roles import ROLES, by_role, have_roles, role_readings, whole
 
 Floats = NDArray[np.float32]
 Codes = NDArray[np.int64]
@@ -34,6 +34,7 @@ def test_finds_roles_in_random_order_and_a_reading_by_each() -> None:
     random = np.random.default_rng(0)
     cells = _cells(random, 300, 900)
     _, shown = _tiles(random, cells, random.random(1200) < 0.5, 2.0)
+    assert have_roles(shown)
     views = by_role(shown)
     kind = [int(views[name][:, 0].mean() < 0) for name in ROLES]
     assert sorted(kind) == [0, 1]
@@ -54,6 +55,21 @@ def test_says_nothing_where_there_are_no_roles_to_find(why: str) -> None:
     swapped = np.zeros(count, dtype=bool) if why == "in their places" else random.random(count) < 0.5
     _, shown = _tiles(random, _cells(random, 0, count), swapped, 0.0 if why == "one kind" else 2.0)
     assert by_role(shown) == {}
+    assert not have_roles(shown)
+
+
+def test_what_is_shown_again_and_again_is_kept_apart_as_a_whole() -> None:
+    random = np.random.default_rng(3)
+    labels = random.integers(0, 2, 60)
+    once = random.standard_normal((60, 40)).astype(np.float32)
+    others = random.standard_normal((800, 40)).astype(np.float32)
+    # The labels have nothing to do with what is seen, but copies of one thing have the same label.
+    rows = np.repeat(once, 8, axis=0) + 0.02 * random.standard_normal((480, 40)).astype(np.float32)
+    (reading,) = role_readings({ROLES[0]: np.concatenate([rows, others])}, np.repeat(labels, 8), 400)
+    assert 0.3 < reading.error < 0.7
+    many = np.concatenate([once, others])
+    (few,) = role_readings({ROLES[0]: many}, (once[:, 0] > 0).astype(np.int64), 400)
+    assert 0.02 < few.error < 0.4
 
 
 def test_answers_count_as_labels_and_other_views_are_left_alone() -> None:
