@@ -16,11 +16,13 @@ from PIL import Image
 from headwater.ambiguity.pictures import array_pictures
 from headwater.errors import RequestError
 from headwater.heads.ambiguity.evidence import Difference, Evidence, Kind
+from headwater.heads.ambiguity.meaning import Meaning
 from headwater.heads.ambiguity.mix_rate import MixRate
 from headwater.heads.ambiguity.problem import Problem
 from headwater.heads.ambiguity.questions import Opinion, Question
 from headwater.heads.ambiguity.resolve import Exchange, Resolution
 from headwater.heads.ambiguity.scan import Cluster, FoundReading, Scan
+from headwater.pixels import visible_range
 from headwater.report.ambiguity import words
 from headwater.report.ambiguity.data import AmbiguityData
 from headwater.report.ambiguity.gather import gather
@@ -102,7 +104,16 @@ def resolution(settled: bool = True) -> Resolution:
         interval=(0.94, 0.99),
         before=shares,
         seconds={"readings": 1.0},
+        readings={"A": meaning(0), "B": meaning(1)},
     )
+
+
+def meaning(first: int) -> Meaning:
+    """Of a reading that says 0 and 1 by turns, as I or II do of rows 4 to 6, which the scan calls unseen."""
+    codes = (np.arange(20) + first) % 2
+    image = np.random.default_rng(first).random((1, 6, 12)).astype(np.float32) - 0.5
+    about = "the left half of the images" if first else ""
+    return Meaning(codes, np.arange(12), 0, 1, image, about)
 
 
 def page_data(**changes: object) -> AmbiguityData:
@@ -134,7 +145,7 @@ def test_the_page_says_what_was_noticed_asked_and_settled() -> None:
         "About 31 % of the unlabeled rows and 50 % of the target rows",
         "Reading I and reading II fit held-out labeled rows (99.0 % and 97.0 % right)",
         "Question 3 target row 13",
-        "reading B says 7 40 %",
+        "reading B says 7 by the left half of the images 40 %",
         "Speaks for 12 target rows.",
         "Hand it in: 97 % expected",
         "labeled 7",
@@ -151,7 +162,41 @@ def test_opinions_that_the_answer_bears_out_are_told_from_others() -> None:
     assert len(re.findall(r'<li class="held">', page)) == 3
     assert len(re.findall(r'<li class="refuted">', page)) == 3
     first = page[page.index("Question 1") : page.index("Question 2")]
-    assert re.search(r'class="held"><span>reading A says', first)
+    assert re.search(r'class="held"><span>(<img[^>]*>)?reading A says', first)
+
+
+def test_readings_that_questions_were_about_are_shown_by_what_they_go_by() -> None:
+    data = page_data()
+    assert data.outcome is not None
+    best, other = data.outcome.readings
+    assert (best.name, best.about, best.scanned) == ("B", "the left half of the images", "II")
+    assert (other.name, other.about, other.scanned) == ("A", "", "I")
+    assert best.goes_by is not None
+    assert [(label, len(pictures)) for label, pictures in best.calls] == [("0", 4), ("7", 4)]
+    # Rows that B calls 0, drawn evenly from those that A calls otherwise.
+    rows = problem().target
+    ends = visible_range(rows)
+    expected = [image_picture(rows[row], ends, "called 0 by reading B") for row in (1, 3, 7, 11)]
+    assert [each.uri for each in best.calls[0][1]] == [each.uri for each in expected]
+    page = render(data)
+    assert "believed to 96 %; goes by the left half of the images; reading II of the scan" in text_of(page)
+    third = page[page.index("Question 3") : page.index("What was noticed")]
+    assert third.count('class="px sign') == 2  # beside each letter
+    assert best.goes_by.uri in third
+    assert "by the left half of the images" in third
+
+
+def test_readings_of_which_nothing_is_known_take_no_room() -> None:
+    ended = resolution()
+    nothing = {
+        name: replace(each, difference=None, about="", rows=each.rows[:0])
+        for name, each in ended.readings.items()
+    }
+    for found_readings in (nothing, {}):
+        data = gather(
+            problem(), name="pairs", identity=IDENTITY, resolution=replace(ended, readings=found_readings)
+        )
+        assert "What these readings go by" not in render(data)
 
 
 def test_a_scan_alone_asks_for_no_answers() -> None:

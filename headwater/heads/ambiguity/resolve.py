@@ -15,6 +15,7 @@ from headwater.heads.ambiguity.beliefs import Beliefs, Hypothesis, consensus, di
 from headwater.heads.ambiguity.dialogue import Dialogue, Exchange
 from headwater.heads.ambiguity.final_head import Spread, final_head, probabilities, tempered
 from headwater.heads.ambiguity.forecast import calibrated, forecast
+from headwater.heads.ambiguity.meaning import Meaning, meanings
 from headwater.heads.ambiguity.problem import Problem, Reading
 from headwater.heads.specs.head import LinearHead
 from headwater.printable import counted
@@ -32,7 +33,7 @@ class Resolution:
     `unexplained` is the belief that none of them is meant. `expected_accuracy` on target rows lies in
     `interval` with 90 % probability. `sentences` say it in words, `seconds` where the time went. `head` is
     what the labels were spread to, for the features that readings were made of, side by side; None where
-    nothing was answered. `readings` are class codes (t,) by the names of readings.
+    nothing was answered. `readings` are what the readings say and go by, by their names.
     """
 
     probabilities: NDArray[np.float64]
@@ -48,7 +49,7 @@ class Resolution:
     before: NDArray[np.float64]
     seconds: Mapping[str, float]
     head: LinearHead | None = None
-    readings: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
+    readings: Mapping[str, Meaning] = field(default_factory=dict)
 
     @property
     def answers(self) -> dict[int, int]:
@@ -82,11 +83,12 @@ def resolve(
     labels = np.asarray(shares.argmax(axis=1), dtype=np.int64)
     expected = forecast(labels, state, seed)
     settled = is_settled(state)
+    found = meanings(problem, {each.name: each.target.argmax(axis=1) for each in state.found})
     return Resolution(
         probabilities=shares,
         labels=labels,
         settled=settled,
-        sentences=in_words(state, settled, expected.accuracy),
+        sentences=in_words(state, settled, expected.accuracy, found),
         exchanges=tuple(state.exchanges),
         beliefs={
             each.name: float(share) for each, share in zip(state.found, state.beliefs.held, strict=True)
@@ -98,7 +100,7 @@ def resolve(
         before=before.target.astype(np.float64),
         seconds=seconds,
         head=None if head is None else tempered(head, features, expected.accuracy),
-        readings={each.name: each.target.argmax(axis=1) for each in state.found},
+        readings=found,
     )
 
 
@@ -161,16 +163,22 @@ def crossed_share(state: Dialogue, rows: str = "unlabeled") -> float:
     return float((said[0] != said[1]).mean())
 
 
-def in_words(state: Dialogue, settled: bool, accuracy: float) -> tuple[str, ...]:
-    """What came of the questions, one sentence each."""
+def in_words(
+    state: Dialogue, settled: bool, accuracy: float, found: Mapping[str, Meaning] | None = None
+) -> tuple[str, ...]:
+    """What came of the questions, one sentence each; `found` says what readings go by."""
     asked = counted(len(state.answers), "answer")
     if len(state.found) == 1 and not state.answers:
         said = ["All readings of the labels say the same of the target rows, so nothing had to be asked."]
     elif settled:
         share = 100 * state.beliefs.held.max()
+        name = state.found[state.beliefs.best].name
+        about = found[name].about if found is not None else ""
+        goes_by = f", which goes by {about}," if about else ""
         said = [
-            f"Settled by {asked}: one of {len(state.found)} readings of the labels is believed to {share:.0f}"
-            f" %, and {100 * accuracy:.0f} % of the target rows are expected to be right."
+            f"Settled by {asked}: of {counted(len(state.found), 'reading')} of the labels, {name}{goes_by} is"
+            f" believed to {share:.0f} %, and {100 * accuracy:.0f} % of the target rows are expected to be"
+            " right."
         ]
     else:
         said = [

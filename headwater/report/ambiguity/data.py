@@ -49,6 +49,25 @@ class ReadingShown:
 
 
 @dataclass(frozen=True)
+class MeantShown:
+    """A reading that questions were about, how far it is believed in the end, and what it goes by.
+
+    `about` names that where it lies in one place. `goes_by`, `low` and `high` are as of `ReadingShown`;
+    `calls` are labels with target rows that it calls so and its strongest rival does not. `scanned` is the
+    name of the reading of the scan that says the same, if there is one.
+    """
+
+    name: str
+    belief: float
+    about: str
+    goes_by: Picture | None
+    low: str
+    high: str
+    calls: tuple[tuple[str, tuple[Picture, ...]], ...]
+    scanned: str = ""
+
+
+@dataclass(frozen=True)
 class Dots:
     """Places (x, y) in [0, 1] of rows of one kind, by its place among the kinds; None for ordinary rows."""
 
@@ -88,12 +107,17 @@ class Noticed:
 
 @dataclass(frozen=True)
 class OpinionShown:
-    """What readings of one mind said of a row before it was asked about, and how far they were believed."""
+    """What readings of one mind said of a row before it was asked about, and how far they were believed.
+
+    `goes_by` and `about` are as of `MeantShown`.
+    """
 
     name: str
     label: str
     belief: float
     is_right: bool
+    goes_by: Picture | None = None
+    about: str = ""
 
 
 @dataclass(frozen=True)
@@ -126,6 +150,7 @@ class Outcome:
     accuracy: float | None = None
     before: float | None = None
     seconds: float | None = None
+    readings: tuple[MeantShown, ...] = ()
 
 
 @dataclass(frozen=True)

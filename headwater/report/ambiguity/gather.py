@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
 
 from headwater._version import __version__
 from headwater.heads.ambiguity.evidence import Kind
+from headwater.heads.ambiguity.meaning import Meaning
 from headwater.heads.ambiguity.mix_rate import MixRate
 from headwater.heads.ambiguity.problem import Problem
 from headwater.heads.ambiguity.questions import Question
@@ -22,6 +23,7 @@ from headwater.report.ambiguity.data import (
     ClusterShown,
     Dots,
     KindShown,
+    MeantShown,
     Noticed,
     OpinionShown,
     Outcome,
@@ -37,6 +39,7 @@ RowPicture = Callable[[int], "NDArray[np.uint8] | None"]
 
 _MOST_READINGS = 4
 _TYPICAL = 4
+_SAME = 0.9  # of the rows that the scan calls unseen: readings that agree on more are one
 
 
 class Answered(Protocol):
@@ -74,6 +77,7 @@ def gather(
     classes = tuple(shown(each) for each in problem.classes)
     pictured = _Pictured(problem, row_picture)
     given = exchanges if exchanges is not None else resolution.exchanges if resolution is not None else ()
+    meant = {} if resolution is None else _meant(resolution, scan, classes, pictured)
     return AmbiguityData(
         identity=identity,
         name=shown(name),
@@ -81,9 +85,9 @@ def gather(
         rows=(len(problem.labeled), len(problem.unlabeled), len(problem.target)),
         shape=problem.labeled.shape[1:],
         noticed=None if scan is None else _noticed(scan, problem, pictured),
-        asked=tuple(_asked(number, each, classes, pictured) for number, each in enumerate(given, 1)),
+        asked=tuple(_asked(number, each, classes, pictured, meant) for number, each in enumerate(given, 1)),
         budget=budget,
-        outcome=None if resolution is None else _outcome(resolution, advice, accuracies),
+        outcome=None if resolution is None else _outcome(resolution, advice, accuracies, meant),
         notes=tuple(shown(each) for each in notes),
         version=__version__,
     )
@@ -95,6 +99,10 @@ class _Pictured:
     def __init__(self, problem: Problem, row_picture: RowPicture | None) -> None:
         self._problem, self._row_picture = problem, row_picture
         self._ends = visible_range(problem.target) if problem.are_images else (0.0, 1.0)
+
+    def shows(self, difference: NDArray[np.float32] | None) -> TypeGuard[NDArray[np.float32]]:
+        """Whether a difference of rows is one of images."""
+        return difference is not None and self._problem.are_images
 
     def of(self, image: NDArray[np.float32] | None, text: str) -> Picture | None:
         """Of values (channels, h, w)."""
@@ -195,7 +203,62 @@ def _map(scan: Scan, kinds: int) -> tuple[Dots, ...]:
     return tuple(each for each in out if each.places)
 
 
-def _asked(number: int, exchange: Answered, classes: Sequence[str], pictured: _Pictured) -> Asked:
+def _meant(
+    resolution: Resolution, scan: Scan | None, classes: Sequence[str], pictured: _Pictured
+) -> dict[str, MeantShown]:
+    """The readings in the end by their names, the most believed one first, then the foremost."""
+    found = resolution.readings
+    full = strongest([each.difference for each in found.values() if pictured.shows(each.difference)])
+    best = max(found, key=lambda name: resolution.beliefs[name], default="")
+    names = sorted(found, key=lambda name: name != best)
+    out = {}
+    for name in names:
+        each = found[name]
+        text = f"what reading {name} tells {classes[each.high]} from {classes[each.low]} by"
+        seen = each.difference if pictured.shows(each.difference) else None
+        out[name] = MeantShown(
+            name=shown(name),
+            belief=resolution.beliefs[name],
+            about=each.about,
+            goes_by=None if seen is None else difference_picture(seen, full, text),
+            low=classes[each.low],
+            high=classes[each.high],
+            calls=_called(each, name, classes, pictured),
+            scanned="" if scan is None else _scanned(each, scan),
+        )
+    return out
+
+
+def _called(
+    meaning: Meaning, name: str, classes: Sequence[str], pictured: _Pictured
+) -> tuple[tuple[str, tuple[Picture, ...]], ...]:
+    """Rows that a reading and its rival call otherwise, by what it calls them, drawn evenly from all."""
+    out = []
+    for code, label in enumerate(classes):
+        rows = meaning.rows[meaning.codes[meaning.rows] == code]
+        rows = rows[np.linspace(0, len(rows) - 1, min(_TYPICAL, len(rows))).astype(int)]
+        out.append((label, pictured.target(rows.tolist(), f"called {label} by reading {name}")))
+    return tuple(each for each in out if each[1])
+
+
+def _scanned(meaning: Meaning, scan: Scan) -> str:
+    """The reading of the scan that says the same of the rows that it calls unseen."""
+    agreed = {
+        each.name: float((each.target == meaning.codes[scan.unseen_target]).mean())
+        for each in scan.readings
+        if len(each.target)
+    }
+    best = max(agreed, key=lambda name: agreed[name], default="")
+    return best if best and agreed[best] > _SAME else ""
+
+
+def _asked(
+    number: int,
+    exchange: Answered,
+    classes: Sequence[str],
+    pictured: _Pictured,
+    meant: Mapping[str, MeantShown],
+) -> Asked:
     question = exchange.question
     text = f"target row {question.item}"
     seen = None if question.picture is None else picture(question.picture, text)
@@ -204,7 +267,14 @@ def _asked(number: int, exchange: Answered, classes: Sequence[str], pictured: _P
         item=question.item,
         picture=seen,
         opinions=tuple(
-            OpinionShown(shown(each.name), classes[each.code], each.belief, each.code == exchange.answer)
+            OpinionShown(
+                shown(each.name),
+                classes[each.code],
+                each.belief,
+                each.code == exchange.answer,
+                meant[each.name].goes_by if each.name in meant else None,
+                meant[each.name].about if each.name in meant else "",
+            )
             for each in question.opinions
         ),
         speaks_for=question.speaks_for,
@@ -217,6 +287,7 @@ def _outcome(
     resolution: Resolution,
     advice: tuple[bool, str] | None,
     accuracies: tuple[float, float] | None,
+    meant: Mapping[str, MeantShown],
 ) -> Outcome:
     known = accuracies is not None and bool(np.isfinite(accuracies).all())
     return Outcome(
@@ -230,6 +301,7 @@ def _outcome(
         accuracy=accuracies[0] if accuracies is not None and known else None,
         before=accuracies[1] if accuracies is not None and known else None,
         seconds=float(sum(resolution.seconds.values())),
+        readings=tuple(meant.values())[:_MOST_READINGS],
     )
 
 

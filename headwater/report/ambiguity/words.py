@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from headwater.printable import counted
-from headwater.report.ambiguity.data import AmbiguityData, Noticed, Outcome
+from headwater.report.ambiguity.data import AmbiguityData, MeantShown, Noticed, Outcome
 from headwater.report.words import listed, percent
 
 _SURE = 0.99
@@ -97,3 +97,16 @@ def beliefs(outcome: Outcome) -> str:
     rest = f"; that none of them is right, {percent(outcome.unexplained, 0)}"
     sure = "all but sure" if share >= _SURE else f"believed with {percent(share, 0)}"
     return f"Of {counted(len(outcome.beliefs), 'reading')}, {name} is {sure}{rest}."
+
+
+def known(outcome: Outcome) -> list[MeantShown]:
+    """The readings of which anything is known that they go by."""
+    return [each for each in outcome.readings if each.about or each.goes_by is not None or each.calls]
+
+
+def meant(reading: MeantShown) -> str:
+    """How far a reading is believed, and what is known of it."""
+    said = f"believed to {percent(reading.belief, 0)}"
+    if reading.about:
+        said += f"; goes by {reading.about}"
+    return f"{said}; reading {reading.scanned} of the scan" if reading.scanned else said

@@ -67,11 +67,11 @@ def test_the_head_that_is_kept_gives_the_labels_and_is_as_sure_as_it_is_expected
 def test_readings_are_told_by_the_names_that_questions_had():
     told = Told(meant=1)
     best = max(told.found.beliefs, key=lambda name: told.found.beliefs[name])
-    assert (told.found.readings[best] == told.cells[ROWS:, 1]).mean() > 0.9
+    assert (told.found.readings[best].codes == told.cells[ROWS:, 1]).mean() > 0.9
     assert set(told.found.readings) == set(told.found.beliefs)
     for exchange in told.found.exchanges:
         for opinion in exchange.question.opinions:
-            assert told.found.readings[opinion.name][exchange.question.item] == opinion.code
+            assert told.found.readings[opinion.name].codes[exchange.question.item] == opinion.code
 
 
 def test_without_an_answer_there_is_no_head_and_the_readings_are_mixed():
