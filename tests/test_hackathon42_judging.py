@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks.hackathon42 import medoids
 from benchmarks.hackathon42.judging import claims, tables
-from benchmarks.hackathon42.trials import BESIDE, OURS, Asked, Trial, attempt, methods
+from benchmarks.hackathon42.trials import BESIDE, OURS, Asked, Features, Trial, attempt, methods
 from headwater.heads.ambiguity.problem import Problem
 
 
@@ -116,6 +116,6 @@ def test_clusters_are_tried_as_any_method_is():
     trial = Trial("sets", 0, 0, size=0.15)
     made = trial.generate()
     for method in ("clusters", "clusters + readings"):
-        found = attempt(trial, method, made)
+        found = attempt(trial, method, made, Features(made, trial.seed))
         assert 0.7 < found["accuracy"] <= 1
         assert found["labels"] <= 5

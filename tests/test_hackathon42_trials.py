@@ -87,7 +87,7 @@ def test_a_run_that_was_stopped_goes_on(monkeypatch, tmp_path):
     kept = tmp_path / "records.jsonl"
     tried = []
 
-    def attempt(trial, method, made):
+    def attempt(trial, method, made, features):
         tried.append((trial.seed, method))
         return {"accuracy": 1.0}
 
@@ -171,7 +171,7 @@ def test_every_seed_tries_every_set_and_family():
 def test_parts_and_sets_are_chosen_in_the_environment(monkeypatch, tmp_path, capsys):
     seen = []
 
-    def attempt(trial, method, made):
+    def attempt(trial, method, made, features):
         seen.append((trial.part, trial.id, trial.seed, method))
         return {
             name: _record(method)[name] for name in ("accuracy", "crossed", "worst", "labels", "seconds")

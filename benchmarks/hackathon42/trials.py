@@ -90,11 +90,29 @@ def methods(trial: Trial, peers: Sequence[str]) -> list[str]:
     return [OURS, *known]
 
 
-def attempt(trial: Trial, method: str, made: Generated) -> dict[str, Any]:
-    """The figures of one method on the trial's set."""
+class Features:
+    """What `headwater ambiguity` makes of a set's images, once for all methods that want it."""
+
+    def __init__(self, made: Generated, seed: int) -> None:
+        self._made, self._seed = made, seed
+        self._views: Views = {}
+        self.seconds = 0.0
+
+    def views(self) -> Views:
+        """Features by name; none of vectors, which are features themselves."""
+        if self._made.problem.are_images and not self._views:
+            start = time.perf_counter()
+            self._views = image_views(self._made.problem, seed=self._seed)
+            self.seconds = time.perf_counter() - start
+        return self._views
+
+
+def attempt(trial: Trial, method: str, made: Generated, features: Features) -> dict[str, Any]:
+    """The figures of one method on the trial's set; its seconds hold those of the features that it takes."""
     asked = Asked(made.target_labels)
     more: dict[str, Any] = dict.fromkeys(("noticed", "settled", "expected", "advised"))
-    start = time.perf_counter()
+    views = features.views() if method in {CLUSTERS, JOINED} else {}
+    start = time.perf_counter() - (features.seconds if views else 0)
     if method == OURS:
         found = solve(
             as_dataset(trial, made), oracle=asked, budget=BUDGET, seed=trial.seed, exercise=trial.id
@@ -107,7 +125,6 @@ def attempt(trial: Trial, method: str, made: Generated) -> dict[str, Any]:
             "advised": found.advice.submit,
         }
     elif method in {CLUSTERS, JOINED}:
-        views = _views(trial, made)
         spread = medoids.solve(made.problem, views, asked, budget=BUDGET, seed=trial.seed)
         labels = spread.labels
         if method == JOINED:
@@ -144,11 +161,6 @@ def as_dataset(trial: Trial, made: Generated) -> Dataset:
     )
 
 
-def _views(trial: Trial, made: Generated) -> Views:
-    """The features that `headwater ambiguity` takes where it is asked for none."""
-    return image_views(made.problem, seed=trial.seed) if made.problem.are_images else {}
-
-
 def judge(made: Generated, labels: NDArray[np.int64]) -> dict[str, float]:
     """Accuracy over all target rows, over crossed ones, and in the worst cell of features."""
     right = labels == made.target_labels
@@ -180,7 +192,8 @@ def perform(trial: Trial, names: Sequence[str], threads: int | None = None) -> l
         told = {**asdict(trial), "name": made.name, "meant": made.features[made.meant]}
         if trial.part == "scan":
             return [{**told, "method": OURS, **scanned(trial, made)}]
-        return [{**told, "method": name, **attempt(trial, name, made)} for name in names]
+        features = Features(made, trial.seed)
+        return [{**told, "method": name, **attempt(trial, name, made, features)} for name in names]
     finally:
         torch.set_num_threads(usual)
 
