@@ -32,23 +32,28 @@ def right(readings: list[Reading], truth: np.ndarray) -> float:
     return float((said == truth[500:]).mean())
 
 
-@pytest.mark.parametrize("lean", [15])
-def test_lines_that_lean_towards_each_other_are_set_upright_without_an_answer(lean: float) -> None:
+Sharpened = tuple[Problem, np.ndarray, np.ndarray, list[Reading]]
+
+
+@pytest.fixture(scope="module")
+def sharpened() -> Sharpened:
+    """The square, and the readings that lines leaning towards each other become on its own values."""
     problem, rest, truth = square()
-    pair = tilted(rest, lean), tilted(rest, 90 - lean)
-    assert right([pair[0]], truth[:, 0]) < 0.96
     values = np.concatenate([problem.labeled, problem.unlabeled, problem.target])
-    readings = refined(problem, {"values": values}, pair)
+    return problem, rest, truth, refined(problem, {"values": values}, (tilted(rest, 15), tilted(rest, 75)))
+
+
+def test_lines_that_lean_towards_each_other_are_set_upright_without_an_answer(sharpened: Sharpened) -> None:
+    _, rest, truth, readings = sharpened
+    assert right([tilted(rest, 15)], truth[:, 0]) < 0.96
     assert right(readings[::2], truth[:, 0]) > 0.97
     assert right(readings[1::2], truth[:, 1]) > 0.97
 
 
-def test_features_that_tell_nothing_are_left_aside() -> None:
-    problem, rest, truth = square()
+def test_features_that_tell_nothing_are_left_aside(sharpened: Sharpened) -> None:
+    problem, rest, truth, alone = sharpened
     noise = np.random.default_rng(1).standard_normal((1100, 4)).astype(np.float32)
     values = np.concatenate([problem.labeled, problem.unlabeled, problem.target])
-    pair = tilted(rest, 15), tilted(rest, 75)
-    alone = refined(problem, {"values": values}, pair)
-    both = refined(problem, {"noise": noise, "values": values}, pair)
+    both = refined(problem, {"noise": noise, "values": values}, (tilted(rest, 15), tilted(rest, 75)))
     assert [each.origin for each in both] == [each.origin for each in alone]
     assert right(both[::2], truth[:, 0]) > 0.97
