@@ -16,7 +16,8 @@ $(STAMP): setup.cfg pyproject.toml
 	  { echo "headwater needs Python 3.10 or newer, $(PYTHON) is older: make PYTHON=python3.11 $(MAKECMDGOALS)" >&2; exit 2; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable '.[cpu,hub,demo,bench,dev]'
+	PYTHONWARNINGS='ignore:Editable installation' \
+	  $(BIN)/python -m pip install --quiet --editable '.[cpu,hub,demo,bench,dev]'
 	touch $(STAMP)
 
 test: setup

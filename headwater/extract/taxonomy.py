@@ -19,8 +19,17 @@ SPLITS = {
     "validation": "val",
     "test": "test",
     "testing": "test",
+    "labeled": "labeled",
+    "labelled": "labeled",
+    "unlabeled": "unlabeled",
+    "unlabelled": "unlabeled",
+    "target": "target",
 }
-"""Folder names, in lower case, that mean a part of a split, and what the `split` column calls it."""
+"""Folder names, in lower case, that mean a part of a split, and what the `split` column calls it.
+
+Train, val and test are what heads are trained, chosen and judged on; labeled, unlabeled and target are what
+`headwater ambiguity` reads of a store.
+"""
 
 Columns = dict[str, list[str | None]]
 

@@ -45,6 +45,10 @@ APPLE = "09999_Plantae_Tracheophyta_Magnoliopsida_Rosales_Rosaceae_Malus_\u00d7d
         ),
         (["train/cat/1.jpg", "train/dog/1.jpg"], {"split": ["train", "train"], "class": ["cat", "dog"]}),
         (["train/1.jpg", "test/1.jpg"], {"split": ["train", "test"]}),
+        (
+            ["labeled/cat/1.jpg", "Unlabelled/1.jpg", "target/1.jpg"],
+            {"split": ["labeled", "unlabeled", "target"], "class": ["cat", None, None]},
+        ),
         (["test/1.jpg", "exam/1.jpg"], {"class": ["test", "exam"]}),  # not all are splits: a class named test
         (["train/cat/1.jpg", "stray.jpg"], {"split": ["train", None], "class": ["cat", None]}),
         ([], {}),
