@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy.stats import hypergeom
 
 from headwater.heads.ambiguity.bounds import FEWEST, WORSE
+from headwater.heads.ambiguity.leftover import leftover
 from headwater.heads.ambiguity.partitions import Partition, self_consistent
 
 Floats = NDArray[np.float32]
@@ -27,6 +28,7 @@ Where rows are merely new, readings that call them all one class, each another, 
 _PARTS = (1.0, 0.3, 0.1)  # of the rows, the most doubtful ones, among which contradictions are sought
 _FOLDS = 2
 _STARTS = 48
+_LEVEL = 0.05
 _SETTLED = 1e-6  # from this chance on nothing is left to look for
 _ANCHORS = 0.1  # of the rows at most have their class given, where readings of all rows are sought
 _FIXED = 30  # rows of a class may, however few rows there are
@@ -102,8 +104,9 @@ def contradiction(views: Mapping[str, Floats], labels: Codes, *, seed: int = 0) 
     time are kept apart, and taken for other rows in all that follows: readings are found, and the two that
     contradict each other on most rows. If labeled rows are a fair sample of all, those kept apart are among
     the rows in dispute as often as any, which a hypergeometric test judges. Doubtful rows are looked at by
-    themselves only where all rows together do not settle it. None where there are too few rows, or no two
-    readings contradict each other.
+    themselves only where all rows together do not settle it. Where no two readings stand by themselves, what
+    one leaves of the labels may be a second, too faint for that. None where there are too few rows, or no
+    two readings contradict each other.
     """
     n = len(labels)
     random = np.random.default_rng(seed)
@@ -117,6 +120,17 @@ def contradiction(views: Mapping[str, Floats], labels: Codes, *, seed: int = 0) 
     rest = _some(np.arange(n, len(known[0].rows)), _REST, random)
     folds = _dealt(labels[ours], random)
     kept = [(ours[folds != fold], ours[folds == fold]) for fold in range(_FOLDS)]
+    stands = _standing(known, ours, kept, rest, seed)
+    if stands is not None and stands.chance <= _LEVEL:
+        return stands
+    return _faint(known, seed) or stands
+
+
+def _standing(
+    known: Sequence[_View], ours: Codes, kept: Sequence[tuple[Codes, Codes]], rest: Codes, seed: int
+) -> Contradiction | None:
+    """Readings each of which foretells itself."""
+    n = len(known[0].labels)
     found: list[_Dispute] = []
     for part in _PARTS:
         found += [each for view in known if (each := _dispute(view, kept, rest, part, seed)) is not None]
@@ -134,6 +148,22 @@ def contradiction(views: Mapping[str, Floats], labels: Codes, *, seed: int = 0) 
             said, fits = _distinct(pair)
             chance = min(1.0, best.chance * tests)
             return Contradiction(chance, pair.balance, is_taken, is_rest[n:], said, fits, best.view.name)
+    return None
+
+
+def _faint(known: Sequence[_View], seed: int) -> Contradiction | None:
+    """A reading that foretells itself, and one that is left of the labels when it is taken away."""
+    found = [
+        (left, view) for view in known if (left := leftover(view.rows, view.labels, seed=seed)) is not None
+    ]
+    for left, view in sorted(found, key=lambda each: each[0].chance):
+        said = np.stack([left.first[left.rest], left.second[left.rest]])
+        balance = _balance(said[0], said[1])
+        if said.shape[1] >= FEWEST and balance >= BALANCED:
+            chance = min(1.0, left.chance * len(known))
+            return Contradiction(
+                chance, balance, left.labeled, left.rest, said, 1 - np.array(left.errors), view.name
+            )
     return None
 
 
@@ -183,14 +213,20 @@ def _opposed(view: _View, fixed: Codes, free: Codes, seed: int) -> _Pair | None:
         differ = said[i] != said[j]
         if differ.sum() < FEWEST:
             continue
-        shares = [np.bincount(each[differ], minlength=int(labels.max()) + 1) for each in (said[i], said[j])]
-        balance = float(np.minimum(*shares).sum() / differ.sum())
+        balance = _balance(said[i][differ], said[j][differ])
         lead = np.minimum(leads[i], leads[j])
         mass = float(balance * lead[len(fixed) :][differ].sum())
         sure = float(lead[len(fixed) :][differ].mean() / max(lead[: len(fixed)].mean(), 1e-9))
         if balance >= BALANCED and sure >= _SURE and (best is None or mass > best.mass):
             best = _Pair(free[differ], balance, mass, found[j], found[i], found, free)
     return best
+
+
+def _balance(first: Codes, second: Codes) -> float:
+    """How much two readings' shares of the classes overlap on rows (rows,) that they differ on."""
+    most = 1 + max(first.max(initial=0), second.max(initial=0))
+    shares = [np.bincount(each, minlength=most) for each in (first, second)]
+    return float(np.minimum(*shares).sum() / max(len(first), 1))
 
 
 def _doubtful(view: _View, fixed: Codes, free: Codes, part: float) -> Codes:
