@@ -6,16 +6,19 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from headwater.ambiguity.dataset import Dataset
 from headwater.ambiguity.datasets import open_dataset
 from headwater.ambiguity.features import Extraction, features_of
 from headwater.ambiguity.reporting import check_report, write_scan
 from headwater.ambiguity.views import Views
+from headwater.errors import RequestError
+from headwater.printable import nearest
 
 if TYPE_CHECKING:
     from headwater.extract import Progress
+    from headwater.heads.ambiguity.clustering import Clusterer
     from headwater.heads.ambiguity.problem import Problem
     from headwater.heads.ambiguity.scan import Scan
 
@@ -52,6 +55,7 @@ def scan(
     features: Extraction | str | None = None,
     cache: str | os.PathLike[str] | None = None,
     seed: int = 0,
+    clusterer: Clusterer = "kmeans",
     extracting: Callable[[Progress], None] | None = None,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Scanned:
@@ -63,12 +67,15 @@ def scan(
         features: of which backbone, for images alone; None: patches that are learned from the images.
         cache: a folder where patches that were learned are kept for another time; None: nowhere.
         seed: decides everything random; the same seed gives the same result.
+        clusterer: how rows are clustered for the table of clusters: by `kmeans`, Gaussian mixtures (`gmm`) or
+            their `density`. Whether labels are ambiguous is told without clusters.
         extracting: told how far the extraction of a backbone's features is.
         progress: told of a step's name, how many parts of it are done, and of how many.
 
     Raises:
         RequestError: the data set cannot be read, or cannot be meant.
     """
+    _check_clusterer(clusterer)
     opened = dataset if isinstance(dataset, Dataset) else open_dataset(dataset)
     page = None if report is None else Path(report)
     if page is not None:
@@ -81,16 +88,24 @@ def scan(
         extracting=extracting,
         progress=progress,
     )
-    found = look_for_ambiguity(opened.problem, views, seed)
+    found = look_for_ambiguity(opened.problem, views, seed, clusterer)
     if page is not None:
         write_scan(page, opened, found, opened.notes)
     return Scanned(opened, found, page, opened.notes)
 
 
-def look_for_ambiguity(problem: Problem, views: Views, seed: int) -> Scan:
+def look_for_ambiguity(problem: Problem, views: Views, seed: int, clusterer: Clusterer = "kmeans") -> Scan:
     """The scan of a problem by the views of it, or by its own values where it has none."""
     from headwater.heads.ambiguity.feature_rows import FeatureRows  # noqa: PLC0415
     from headwater.heads.ambiguity.scan import scan as look  # noqa: PLC0415
 
     kinds = [FeatureRows.split(name, rows, problem) for name, rows in views.items()]
-    return look(problem, kinds or None, seed=seed)
+    return look(problem, kinds or None, seed=seed, clusterer=clusterer)
+
+
+def _check_clusterer(name: str) -> None:
+    from headwater.heads.ambiguity.clustering import Clusterer  # noqa: PLC0415
+
+    known = get_args(Clusterer)
+    if name not in known:
+        raise RequestError(f"rows cannot be clustered by {name!r}{nearest(name, known)}")

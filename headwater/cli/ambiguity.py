@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -21,6 +21,9 @@ from headwater.cli.ambiguity_shown import (
 from headwater.cli.console import AsJson, print_json
 from headwater.errors import RequestError
 
+if TYPE_CHECKING:
+    from headwater.heads.ambiguity.clustering import Clusterer
+
 app = typer.Typer(
     help="Notice labels that do not say which feature is meant, and settle them by a few questions.",
     no_args_is_help=True,
@@ -34,7 +37,13 @@ def register(parent: typer.Typer) -> None:
 
 @app.command()
 @with_given
-def scan(given: Given) -> None:
+def scan(
+    given: Given,
+    *,
+    clusterer: Annotated[
+        str, typer.Option(help="How rows are clustered: kmeans, gmm or density.")
+    ] = "kmeans",
+) -> None:
     """Say whether the labels are ambiguous: whether they fit several readings that differ on other rows."""
     from headwater.ambiguity.features import user_cache  # noqa: PLC0415
     from headwater.ambiguity.scanning import scan as look  # noqa: PLC0415
@@ -50,6 +59,7 @@ def scan(given: Given) -> None:
             features=given.extraction(),
             cache=user_cache(),
             seed=given.seed,
+            clusterer=cast("Clusterer", clusterer),
             extracting=telling.extracting,
             progress=telling.now,
         )

@@ -13,22 +13,23 @@ import headwater.heads.ambiguity.solve as solver
 from headwater.ambiguity import scanning, solving
 from headwater.ambiguity.scanning import look_for_ambiguity
 from headwater.ambiguity.views import Views
+from headwater.heads.ambiguity.clustering import Clusterer
 from headwater.heads.ambiguity.problem import Problem
 from headwater.heads.ambiguity.questions import BudgetSpent, Question
 from headwater.heads.ambiguity.resolve import Resolution
 from headwater.heads.ambiguity.scan import Scan
 
-_scans: dict[tuple[bytes, int], Scan] = {}
+_scans: dict[tuple[bytes, int, str], Scan] = {}
 
 
-def scanned_once(problem: Problem, views: Views, seed: int) -> Scan:
+def scanned_once(problem: Problem, views: Views, seed: int, clusterer: Clusterer = "kmeans") -> Scan:
     """The real scan of a problem's own values, made once for all tests that have the same problem."""
     told = hashlib.sha256(problem.labels.tobytes())
     for part in (problem.labeled, problem.unlabeled, problem.target):
         told.update(part.tobytes())
-    key = told.digest(), seed
+    key = told.digest(), seed, clusterer
     if key not in _scans:
-        _scans[key] = look_for_ambiguity(problem, views, seed)
+        _scans[key] = look_for_ambiguity(problem, views, seed, clusterer)
     return _scans[key]
 
 
