@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from sklearn.metrics import mutual_info_score
 
 from benchmarks import __main__ as command
 from benchmarks.hackathon42 import judging, measuring, peers, trials
+from benchmarks.hackathon42.bound import bound
 from benchmarks.hackathon42.sets import make
 from benchmarks.hackathon42.trials import OURS, Asked, Trial, judge, perform_all
 
@@ -69,6 +71,13 @@ def test_a_second_head_disagrees_only_where_it_is_told_to():
         peers.dbat(made.problem, lambda item: 0, budget=5, seed=0)
     first, second = found[0].argmax(axis=2).T
     assert (first != second).mean() > 0.9
+
+
+def test_the_bound_knows_all_labels_but_those_of_the_target():
+    made = make(0, 0)
+    assert (bound(made, {}) == made.target_labels).mean() > 0.98
+    hidden = replace(made, unlabeled_cells=made.unlabeled_cells[:, ::-1])  # the other feature's labels
+    assert (bound(hidden, {}) == made.target_labels).mean() < 0.8
 
 
 def test_figures_of_a_trial():

@@ -95,6 +95,7 @@ def _notes(seeds: int, workers: int) -> list[str]:
         f"{seeds} seeds; digits: {digits}; five labels at most for each that asks.",
         "Clusters asks about medoids of clusters that labels never show and spreads the answers; clusters +"
         " readings gives the same answers to our readings.",
+        "Linear on all labels knows the true label of every unlabeled row, too: a bound, not a peer.",
         "Seconds are of one solve by wall clock, features, scan and all"
         + ("." if workers == 1 else f", while {workers} were running, one thread each."),
         "Sets 6 and 7 as published cannot be settled: their line is right if the advice is not to hand in.",

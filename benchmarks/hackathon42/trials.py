@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.hackathon42 import medoids
+from benchmarks.hackathon42.bound import bound
 from benchmarks.hackathon42.generated import Generated
 from benchmarks.hackathon42.peers import PEERS, dbat, divdis
 from benchmarks.hackathon42.photographs import correlated
@@ -30,8 +31,8 @@ from headwater.heads.ambiguity.questions import Question
 from headwater.heads.ambiguity.solve import solve as settle
 
 OURS = "headwater"
-CLUSTERS, JOINED = "clusters", "clusters + readings"
-BESIDE = (*PEERS, CLUSTERS, JOINED)
+CLUSTERS, JOINED, BOUND = "clusters", "clusters + readings", "linear on all labels"
+BESIDE = (*PEERS, CLUSTERS, JOINED, BOUND)
 BUDGET = 5
 # On features of a pretrained backbone the peers' heads are also trained as those of their papers: linear.
 LINEAR_PEERS = {"DivDis linear": divdis, "D-BAT linear": dbat}
@@ -111,7 +112,7 @@ def attempt(trial: Trial, method: str, made: Generated, features: Features) -> d
     """The figures of one method on the trial's set; its seconds hold those of the features that it takes."""
     asked = Asked(made.target_labels)
     more: dict[str, Any] = dict.fromkeys(("noticed", "settled", "expected", "advised"))
-    views = features.views() if method in {CLUSTERS, JOINED} else {}
+    views = features.views() if method in {CLUSTERS, JOINED, BOUND} else {}
     start = time.perf_counter() - (features.seconds if views else 0)
     if method == OURS:
         found = solve(
@@ -138,6 +139,8 @@ def attempt(trial: Trial, method: str, made: Generated, features: Features) -> d
             )
             labels = joined.labels
             more |= {"settled": joined.settled, "expected": joined.expected_accuracy}
+    elif method == BOUND:
+        labels = bound(made, views)
     elif method in LINEAR_PEERS:
         said = LINEAR_PEERS[method](made.problem, asked, budget=BUDGET, seed=trial.seed, has_trunk=False)
         labels = said.labels
