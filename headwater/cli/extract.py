@@ -38,7 +38,7 @@ def register(app: typer.Typer) -> None:
 
 def extract(  # noqa: PLR0917 - the command's options
     source: str = typer.Argument(
-        help="A folder of images (in folders of their classes, and these in train, val and test, or in labeled,"
+        help="A folder of images (in folders of classes, and these in train, val and test, or in labeled,"
         " unlabeled and target), a tar or zip of one, a .csv or .parquet manifest, an .npy/.npz file, or"
         " hf://datasets/owner/repo/file."
     ),
