@@ -81,15 +81,16 @@ def principal_directions(centred: Tensor, dim: int) -> Tensor:
     directions of very many are found to the precision of float32, and the last of them about (`_leading`).
     """
     tall = len(centred) > centred.shape[1]
-    rows = centred.double()
+    rows = centred
     if min(centred.shape) > _MANY * (dim + _SPARE):
         values, vectors = _leading(centred.T @ centred if tall else centred @ centred.T, dim)
     else:
+        rows = centred.double()
         values, vectors = torch.linalg.eigh(rows.T @ rows if tall else rows @ rows.T)
     values, vectors = values.flip(0)[:dim], vectors.flip(1)[:, :dim]
     if not tall:
         vectors = rows.T @ (vectors / values.clamp(min=torch.finfo(values.dtype).tiny).sqrt())
-    vectors = vectors * (values > 1e-10 * values[0])
+    vectors = vectors * (values > (1e-10 if values.dtype == torch.float64 else 1e-6) * values[0])
     directions = rows.new_zeros(rows.shape[1], dim)
     directions[:, : vectors.shape[1]] = vectors
     largest = directions.abs().argmax(dim=0)
@@ -107,7 +108,7 @@ def _leading(product: Tensor, dim: int) -> tuple[Tensor, Tensor]:
     for _ in range(_ITERATIONS):
         basis, _ = torch.linalg.qr(product @ basis)
     values, turn = torch.linalg.eigh((basis.T @ (product @ basis)).double())
-    return values, basis.double() @ turn
+    return values.to(product), basis @ turn.to(product)
 
 
 def some_images(images: Images, random: np.random.Generator) -> Images:

@@ -139,7 +139,8 @@ class PatchNetwork(nn.Module):
         positions = len(self._centres(images.shape[2])) * len(self._centres(images.shape[3]))
         most = _CHUNK // (positions * self.settings.atoms)
         chunk = max(1, most) if images.device.type == "cpu" else len(images)
-        products = torch.cat([self._products(part) for part in torch.split(images, chunk)])
+        pools = self._pool(images.shape[2], self.tiles[0]), self._pool(images.shape[3], self.tiles[1])
+        products = torch.cat([self._products(part, pools) for part in torch.split(images, chunk)])
         return products, self._pixels(images), self._energies(images)
 
     def gathered(self, blocks: Blocks) -> Tensor:
@@ -151,37 +152,34 @@ class PatchNetwork(nn.Module):
         size, stride, count = self.settings.size, self.settings.stride, self.filters.shape[0]
         # Around each image's own mean, E[x²] - E[x]² loses no figures that matter, and is soon computed.
         centred = images - images.mean(dim=(1, 2, 3), keepdim=True)
-        level = functional.avg_pool2d(centred, size, stride).mean(dim=1)
-        square = functional.avg_pool2d(centred.square(), size, stride).mean(dim=1)
+        level, square = (_means(each, size, stride).mean(dim=1) for each in (centred, centred.square()))
         scale = ((square - level.square()).clamp(min=0) + self.contrast).rsqrt()
         windows = centred.unfold(2, size, stride).unfold(3, size, stride).permute(0, 2, 3, 1, 4, 5)
         return (windows * scale[:, :, :, None, None, None]).reshape(len(images), -1, count)
 
-    def _products(self, images: Tensor) -> Tensor:
+    def _products(self, images: Tensor, pools: tuple[Tensor, Tensor]) -> Tensor:
         """(n, tiles, numbers): positive parts beyond the threshold, then negative ones, region by region."""
         patches = self.normalised_patches(images)
-        count, positions, inputs = patches.shape
-        values = torch.addmm(-self.offset, patches.reshape(-1, inputs), self.filters)
-        values = values.view(count, positions, -1)
-        pool = self._pool(images)
+        values = torch.addmm(-self.offset, patches.reshape(-1, patches.shape[2]), self.filters)
         # The mean of max(v, t) - t is that of the positive part of v - t, and costs a pass less.
-        above = torch.matmul(pool, values.clamp(min=self.threshold)) - self.threshold
-        below = -torch.matmul(pool, values.clamp_(max=-self.threshold)) - self.threshold
-        return torch.stack([above, below], dim=2).view(count, self.tiles[0] * self.tiles[1], -1)
+        above = self._by_region(values.clamp(min=self.threshold), pools) - self.threshold
+        below = -self._by_region(values.clamp_(max=-self.threshold), pools) - self.threshold
+        return torch.stack([above, below], dim=2).view(len(images), self.tiles[0] * self.tiles[1], -1)
 
-    def _pool(self, images: Tensor) -> Tensor:
-        """Which share of which region each patch is, (regions, positions); a region's rows sum to one."""
-        cells = self.settings.cells
-        regions = []
-        for axis, tiles in ((2, self.tiles[0]), (3, self.tiles[1])):
-            length = images.shape[axis]
-            centres = torch.tensor(self._centres(length), device=images.device) / length
-            regions.append((centres * tiles * cells).long().clamp(max=tiles * cells - 1))
-        rows, columns = (each[:, None] if k == 0 else each[None] for k, each in enumerate(regions))
-        tile = rows // cells * self.tiles[1] + columns // cells
-        index = (tile * cells**2 + rows % cells * cells + columns % cells).flatten()
-        count = self.tiles[0] * self.tiles[1] * cells**2
-        chosen = functional.one_hot(index, count).T.to(images.dtype)
+    def _by_region(self, values: Tensor, pools: tuple[Tensor, Tensor]) -> Tensor:
+        """Means (n, regions, atoms) of every patch's values, tile by tile."""
+        (down, across), cells, atoms = pools, self.settings.cells, values.shape[1]
+        along = torch.matmul(across, values.view(-1, across.shape[1], atoms))
+        both = torch.matmul(down, along.view(-1, down.shape[1], len(across) * atoms))
+        split = both.view(-1, self.tiles[0], cells, self.tiles[1], cells, atoms).transpose(2, 3)
+        return split.reshape(len(both), -1, atoms)
+
+    def _pool(self, length: int, tiles: int) -> Tensor:
+        """Which share of which region patches along a side are, (regions, places); regions sum to one."""
+        count = tiles * self.settings.cells
+        centres = torch.tensor(self._centres(length), device=self.filters.device) / length
+        index = (centres * count).long().clamp(max=count - 1)
+        chosen = functional.one_hot(index, count).T.to(self.filters.dtype)
         return chosen / chosen.sum(dim=1, keepdim=True).clamp(min=1)
 
     def _centres(self, length: int) -> list[float]:
@@ -217,6 +215,13 @@ class PatchNetwork(nn.Module):
         if block.shape[1] == 1:
             return block[:, 0]
         return torch.cat([block.sum(dim=1), block.amax(dim=1)], dim=1)
+
+
+def _means(images: Tensor, size: int, stride: int) -> Tensor:
+    """Means over squares, one side after the other."""
+    return functional.avg_pool2d(
+        functional.avg_pool2d(images, (size, 1), (stride, 1)), (1, size), (1, stride)
+    )
 
 
 def patch_features(

@@ -95,6 +95,8 @@ def test_few_directions_of_many_are_those_of_all() -> None:
         kept = (given.double() @ ours).square().sum(dim=0)
         values = torch.linalg.svdvals(given.double())[:40] ** 2
         torch.testing.assert_close(kept, values, rtol=1e-2, atol=0)
+    flat = rows[:, :20] @ rows[:20, :]
+    assert not principal_directions(flat - flat.mean(dim=0), 40)[:, 21:].any()
 
 
 def test_pixels_and_energies_are_means_over_squares() -> None:
