@@ -74,17 +74,6 @@ class _View:
 
 
 @dataclass(frozen=True, eq=False)
-class _Dispute:
-    """How often chance would make rows in dispute seem as new, and labeled rows, `taken`, that are in it."""
-
-    view: _View
-    part: float
-    chance: float
-    mass: float
-    taken: Codes
-
-
-@dataclass(frozen=True, eq=False)
 class _Pair:
     """Two readings of the `free` rows: those that `differ`, by number, and all readings found with them."""
 
@@ -95,6 +84,21 @@ class _Pair:
     second: Partition
     found: list[Partition]
     free: Codes
+
+
+@dataclass(frozen=True, eq=False)
+class _Dispute:
+    """How often chance would make rows in dispute seem as new.
+
+    `taken` are labeled rows in dispute; `pair` are readings that know half of the labels.
+    """
+
+    view: _View
+    part: float
+    chance: float
+    mass: float
+    taken: Codes
+    pair: _Pair
 
 
 def contradiction(views: Mapping[str, Floats], labels: Codes, *, seed: int = 0) -> Contradiction | None:
@@ -136,19 +140,24 @@ def _standing(
         found += [each for view in known if (each := _dispute(view, kept, rest, part, seed)) is not None]
         if found and min(each.chance for each in found) < _SETTLED:
             break
+    if not found:
+        return None
     tests = len(known) * len(_PARTS)
-    least = min((each.chance for each in found), default=1.0)
-    for best in sorted(found, key=lambda each: (each.chance > max(0.01 / tests, least), -each.mass)):
-        pair = _sought(best.view, ours, rest, best.part, seed)
-        if pair is not None:
-            is_rest = np.zeros(len(best.view.rows), dtype=bool)
-            is_rest[pair.differ] = True
-            is_taken = np.zeros(n, dtype=bool)
-            is_taken[best.taken] = True
-            said, fits = _distinct(pair)
-            chance = min(1.0, best.chance * tests)
-            return Contradiction(chance, pair.balance, is_taken, is_rest[n:], said, fits, best.view.name)
-    return None
+    least = max(0.01 / tests, min(each.chance for each in found))
+    best = max((each for each in found if each.chance <= least), key=lambda each: each.mass)
+    # All labels together may show less than half of them did.
+    pair = _sought(best.view, ours, rest, best.part, seed) or best.pair
+    differ = pair.differ[pair.differ >= n]
+    said, fits = _distinct(pair, differ)
+    return Contradiction(
+        chance=min(1.0, best.chance * tests),
+        balance=pair.balance,
+        labeled=np.isin(np.arange(n), best.taken),
+        rest=np.isin(np.arange(n, len(best.view.rows)), differ),
+        said=said,
+        fits=fits,
+        view=best.view.name,
+    )
 
 
 def _faint(known: Sequence[_View], seed: int) -> Contradiction | None:
@@ -185,7 +194,7 @@ def _dispute(
     others = int(np.mean([(pair.differ >= n).sum() for pair in seen]))
     chance = float(hypergeom.cdf(len(taken), held + len(some), held, len(taken) + others))
     mass = float(np.mean([pair.mass for pair in seen])) * len(rest) / len(some)
-    return _Dispute(view, part, chance, mass, taken)
+    return _Dispute(view, part, chance, mass, taken, max(seen, key=lambda pair: pair.mass))
 
 
 def _sought(view: _View, fixed: Codes, free: Codes, part: float, seed: int) -> _Pair | None:
@@ -253,9 +262,9 @@ def _lead(scores: NDArray[np.floating]) -> NDArray[np.float64]:
     return np.asarray(np.minimum(ordered[:, -1] - ordered[:, -2], 1), dtype=np.float64)
 
 
-def _distinct(pair: _Pair) -> tuple[Codes, NDArray[np.float64]]:
+def _distinct(pair: _Pair, differ: Codes) -> tuple[Codes, NDArray[np.float64]]:
     """Readings of the rows in dispute that differ: the pair's own, then others, those foretold best first."""
-    place = np.searchsorted(pair.free, pair.differ)
+    place = np.searchsorted(pair.free, differ)
     kept: list[tuple[Codes, float]] = []
     for reading in [pair.first, pair.second, *sorted(pair.found, key=lambda each: each.spread)]:
         codes = reading.scores[len(reading.scores) - len(pair.free) :].argmax(axis=1)[place]
