@@ -152,7 +152,8 @@ class PatchNetwork(nn.Module):
         size, stride, count = self.settings.size, self.settings.stride, self.filters.shape[0]
         # Around each image's own mean, E[x²] - E[x]² loses no figures that matter, and is soon computed.
         centred = images - images.mean(dim=(1, 2, 3), keepdim=True)
-        level, square = (_means(each, size, stride).mean(dim=1) for each in (centred, centred.square()))
+        level = functional.avg_pool2d(centred, size, stride).mean(dim=1)
+        square = functional.avg_pool2d(centred.square(), size, stride).mean(dim=1)
         scale = ((square - level.square()).clamp(min=0) + self.contrast).rsqrt()
         windows = centred.unfold(2, size, stride).unfold(3, size, stride).permute(0, 2, 3, 1, 4, 5)
         return (windows * scale[:, :, :, None, None, None]).reshape(len(images), -1, count)
@@ -215,13 +216,6 @@ class PatchNetwork(nn.Module):
         if block.shape[1] == 1:
             return block[:, 0]
         return torch.cat([block.sum(dim=1), block.amax(dim=1)], dim=1)
-
-
-def _means(images: Tensor, size: int, stride: int) -> Tensor:
-    """Means over squares, one side after the other."""
-    return functional.avg_pool2d(
-        functional.avg_pool2d(images, (size, 1), (stride, 1)), (1, size), (1, stride)
-    )
 
 
 def patch_features(
