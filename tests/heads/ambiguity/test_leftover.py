@@ -57,7 +57,6 @@ def test_it_is_a_contradiction_where_no_two_readings_stand() -> None:
 
 
 @pytest.mark.parametrize("change", ["none", "tell", "light", "noise", "weaker"])
-@pytest.mark.parametrize("seed", [1, 2])
-def test_there_is_none_where_rows_are_alike_or_only_moved(change: str, seed: int) -> None:
-    rows, labels, _ = faint(change, seed)
+def test_there_is_none_where_rows_are_alike_or_only_moved(change: str) -> None:
+    rows, labels, _ = faint(change, 1)
     assert leftover(rows, labels) is None
