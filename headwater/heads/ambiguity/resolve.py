@@ -20,6 +20,9 @@ from headwater.heads.ambiguity.problem import Problem, Reading
 from headwater.heads.specs.head import LinearHead
 from headwater.printable import counted
 
+_KERNEL = "kernel head"
+"""How the origin of readings begins that `roles` makes."""
+
 # A reading that is believed less than this is not taken as settled.
 SETTLED = 0.9
 
@@ -33,7 +36,8 @@ class Resolution:
     `unexplained` is the belief that none of them is meant. `expected_accuracy` on target rows lies in
     `interval` with 90 % probability. `sentences` say it in words, `seconds` where the time went. `head` is
     what the labels were spread to, for the features that readings were made of, side by side; None where
-    nothing was answered. `readings` are what the readings say and go by, by their names.
+    nothing was answered, or where the surviving readings are of kernel heads, of which it would be a poor
+    copy. `readings` are what the readings say and go by, by their names.
     """
 
     probabilities: NDArray[np.float64]
@@ -70,6 +74,7 @@ def resolve(
 
     The most believed hypothesis labels the rows that its readings are sure of, and a head learns from these
     and all labels there are: `views` hold the features (n + m + t, dim) of all rows that it is for. Where
+    its readings are of kernel heads, which no linear head is as good as, they have the last word. Where
     nothing was answered, all hypotheses are mixed by belief. `before` is what labeled rows alone say.
     """
     head = None
@@ -77,8 +82,9 @@ def resolve(
     wanted = [rows[len(rows) - len(problem.target) :] for rows in views.values()]
     features = wanted[0] if len(wanted) == 1 else np.column_stack(wanted)
     if state.answers:
-        head = final_head(problem, views, _spread(state))
-        shares = probabilities(head, features)
+        if not _by_kernels(state):
+            head = final_head(problem, views, _spread(state))
+        shares = last_word(state) if head is None else probabilities(head, features)
     shares = with_answers(calibrated(shares, state), state.answers)
     labels = np.asarray(shares.argmax(axis=1), dtype=np.int64)
     expected = forecast(labels, state, seed)
@@ -116,14 +122,24 @@ def last_word(state: Dialogue, rows: str = "target") -> NDArray[np.float64]:
 
     By all its readings where none of them does.
     """
-    best = state.found[state.beliefs.best]
-    known = frozenset(state.answers)
-    told = [place for place in best.members if place < len(state.knows) and state.knows[place] == known]
-    if not told:
-        return np.asarray(getattr(best, rows), dtype=np.float64)
-    mine = [state.readings[place] for place in told]
+    mine = _told(state)
+    if not mine:
+        return np.asarray(getattr(state.found[state.beliefs.best], rows), dtype=np.float64)
     weights = consensus(mine, disputed(state.readings))
     return np.asarray(np.tensordot(weights, [getattr(each, rows) for each in mine], 1), dtype=np.float64)
+
+
+def _told(state: Dialogue) -> list[Reading]:
+    """Readings of the most believed hypothesis that know all answers."""
+    known = frozenset(state.answers)
+    members = [place for place in state.found[state.beliefs.best].members if place < len(state.knows)]
+    return [state.readings[place] for place in members if state.knows[place] == known]
+
+
+def _by_kernels(state: Dialogue) -> bool:
+    """Whether most of those are of kernel heads."""
+    mine = _told(state)
+    return 2 * sum(each.origin.startswith(_KERNEL) for each in mine) > len(mine)
 
 
 def _spread(state: Dialogue) -> Spread:

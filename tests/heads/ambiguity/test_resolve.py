@@ -1,5 +1,7 @@
 """From a dialogue to classes: the head that carries the surviving reading on, and what is said of it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -33,8 +35,8 @@ class Told:
             budget=budget,
         )
         nothing = np.full((ROWS, 2), 0.5, dtype=np.float32)
-        before = Reading(nothing, nothing, float("nan"), "nothing")
-        self.found = resolve(self.problem, self.state, {"x": self.rows}, before, {"all": 1.0})
+        self.before = Reading(nothing, nothing, float("nan"), "nothing")
+        self.found = resolve(self.problem, self.state, {"x": self.rows}, self.before, {"all": 1.0})
 
     def reading(self, random, column):
         codes = np.where(random.random(2 * ROWS) < 0.05, 1 - self.cells[:, column], self.cells[:, column])
@@ -72,6 +74,19 @@ def test_readings_are_told_by_the_names_that_questions_had():
     for exchange in told.found.exchanges:
         for opinion in exchange.question.opinions:
             assert told.found.readings[opinion.name].codes[exchange.question.item] == opinion.code
+
+
+def test_kernel_heads_have_the_last_word_themselves():
+    told = Told()
+    by_kernels = replace(told.state, knows=[frozenset(told.state.answers)] * len(told.state.readings))
+    for origin, has_head in (("linear head on x", True), ("kernel head on tiles of one role", False)):
+        by_kernels.readings = [replace(each, origin=origin) for each in told.state.readings]
+        found = resolve(told.problem, by_kernels, {"x": told.rows}, told.before, {})
+        assert (found.head is not None) is has_head
+        if not has_head:
+            others = np.setdiff1d(np.arange(ROWS), list(found.answers))
+            expected = last_word(by_kernels).argmax(axis=1)
+            np.testing.assert_array_equal(found.labels[others], expected[others])
 
 
 def test_without_an_answer_there_is_no_head_and_the_readings_are_mixed():
