@@ -95,7 +95,7 @@ def role_readings(
         if name in views:
             rows = _evened(views[name])
             known = np.concatenate([np.arange(len(labels)), len(rows) - targets + items])
-            kinds = _kinds(rows[:, :_LEADING], len(labels), targets)
+            kinds = _kinds(rows, len(labels), targets)
             kinds = np.concatenate([kinds, kinds.max() + 1 + np.arange(len(items))])
             head = _KernelHead(rows, known, np.random.default_rng(seed))
             shares, error = head.foretell(codes, kinds)
