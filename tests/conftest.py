@@ -1,4 +1,4 @@
-"""The command line as a user gives it, and interrupts that are heard."""
+"""The command line as a user gives it, and tests that no busy machine fails."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 
 import pytest
+from hypothesis import settings
 
 from headwater.cli import main as entry
 
@@ -15,6 +16,9 @@ def pytest_configure() -> None:
     """A shell's background job ignores the interrupts that some tests send; its tests are to hear them."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    # How long an example takes is the machine's business; hypothesis would call a busy one's tests failed.
+    settings.register_profile("any machine", deadline=None)
+    settings.load_profile("any machine")
 
 
 @pytest.fixture
