@@ -102,6 +102,7 @@ def solve(
     username: str | None = None,
     password: str | None = None,
     timeout: float | None = None,
+    at_once: bool = False,
     telling: Telling | None = None,
 ) -> Solved:
     """Settle what a data set's labels mean by at most `budget` questions, and write the target's labels.
@@ -127,6 +128,8 @@ def solve(
         password: likewise (`HEADWATER_REVEAL_PASSWORD`).
         timeout: how many seconds one answer is waited for, of a person or a service; None: an hour for a
             person, half a minute for a service.
+        at_once: choose all rows before the first answer, for what they tell together, so that no question
+            waits for another's answer; else each is chosen by the answers before it, which tells a bit more.
         telling: where it is told what is going on.
 
     Raises:
@@ -169,7 +172,7 @@ def solve(
     told.scanned(seen)
     outcome = ""
     try:
-        resolution = _resolved(asking, views, seed, told.now)
+        resolution = _resolved(asking, views, seed, at_once, told.now)
         outcome = " ".join(resolution.sentences)
     except StoppedError as stopped:
         raise HeadwaterError(stopped.sentence) from stopped
@@ -243,6 +246,7 @@ def _resolved(
     asking: Asking,
     views: Mapping[str, NDArray[np.float32]],
     seed: int,
+    at_once: bool,
     progress: Callable[[str, int, int], None],
 ) -> Resolution:
     from headwater.heads.ambiguity.solve import solve as settle  # noqa: PLC0415
@@ -257,6 +261,7 @@ def _resolved(
                 budget=asking.limited.limit,
                 seed=seed,
                 known=asking.known,
+                at_once=at_once,
                 progress=progress,
             )
         except MoreKnownError:

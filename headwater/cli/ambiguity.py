@@ -101,6 +101,9 @@ def solve(
             help="How long an answer is waited for. \\[default: 3600 of a person, 30 of a service]",
         ),
     ] = None,
+    at_once: Annotated[
+        bool, typer.Option("--at-once", help="Choose all rows to ask about before the first answer.")
+    ] = False,
     head: Annotated[
         Path | None,
         typer.Option(
@@ -137,6 +140,7 @@ def solve(
             username=username,
             password=password,
             timeout=timeout,
+            at_once=at_once,
             telling=telling,
         )
     if given.as_json:

@@ -102,6 +102,15 @@ def test_a_smaller_budget_asks_nothing_more_and_a_larger_one_the_rest(folder: Pa
     assert any("more than the 5" in note for note in found.notes)
 
 
+def test_the_solver_is_told_to_choose_all_rows_at_once_where_that_is_wanted(
+    folder: Path, plain_solver: dict[str, Any]
+) -> None:
+    solve(folder, oracle=Truth(), budget=1)
+    assert plain_solver["at_once"] is False
+    solve(folder, oracle=Truth(), at_once=True)
+    assert plain_solver["at_once"] is True
+
+
 def test_a_budget_of_none_asks_nothing_and_a_negative_one_is_refused(folder: Path) -> None:
     oracle = Truth()
     found = solve(folder, oracle=oracle, budget=0)

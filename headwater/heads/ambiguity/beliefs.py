@@ -46,7 +46,8 @@ class Hypothesis:
     The mean weighs them by how far they share the others' opinion. `members` are places in the list of
     readings. `error` is how often the hypothesis is taken to be wrong about a disputed row if it is the one
     that is meant. `foretold` is what members that were trained without its answer say of a row (classes,).
-    `plausible` is what a reading's share of the belief before any answer is multiplied by.
+    `plausible` is what a reading's share of the belief before any answer is multiplied by. `noise` is the
+    part of the error that its probabilities do not allow for themselves; None: all of it.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Hypothesis:
     error: float
     foretold: Mapping[int, NDArray[np.float64]] = field(default_factory=dict)
     plausible: float = 1.0
+    noise: float | None = None
 
     def expects(self) -> NDArray[np.float64]:
         """Probabilities (t, classes) of an oracle's answers if this is what the labels mean."""
@@ -70,7 +72,8 @@ class Hypothesis:
         return self._allowing(np.array(given, dtype=np.float64).reshape(len(items), self.target.shape[1]))
 
     def _allowing(self, shares: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.asarray((1 - self.error) * shares + self.error / shares.shape[1])
+        noise = self.error if self.noise is None else self.noise
+        return np.asarray((1 - noise) * shares + noise / shares.shape[1])
 
 
 def disputed(readings: Sequence[Reading]) -> NDArray[np.bool_]:
@@ -122,13 +125,15 @@ def hypotheses(
         split = _split(mine, shares, rows)
         known = [each.error for each in mine if np.isfinite(each.error)]
         error = max(float(np.mean(known)) if known else UNKNOWN_ERROR, split)
+        target = np.tensordot(shares, [each.target for each in mine], 1).astype(np.float32)
         found.append(
             Hypothesis(
                 name=f"{chr(ord('A') + len(found) % 26)}{len(found) // 26 or ''}",
                 members=tuple(members),
                 unlabeled=np.tensordot(shares, [each.unlabeled for each in mine], 1).astype(np.float32),
-                target=np.tensordot(shares, [each.target for each in mine], 1).astype(np.float32),
+                target=target,
                 error=float(np.clip(error, LEAST_ERROR, 0.5)),
+                noise=float(np.clip(_unsaid(target[rows], error), LEAST_ERROR, 0.5)),
                 foretold=_foretold(mine, [knows[place] for place in members]),
                 plausible=_whole(shares, mine)
                 * (1.0 if balance is None else _balanced(shares, mine, balance)),
@@ -168,6 +173,14 @@ def _split(mine: Sequence[Reading], shares: NDArray[np.float64], rows: NDArray[n
     given = np.stack([each.target[rows] for each in mine])
     together = np.tensordot(shares, given, 1).argmax(axis=1)
     return float(shares @ (given.argmax(axis=2) != together).mean(axis=1))
+
+
+def _unsaid(shares: NDArray[np.float32], error: float) -> float:
+    """The part of an error that probabilities (rows, classes) do not allow for themselves."""
+    if not len(shares):
+        return error
+    sure, chance = float(shares.max(axis=1).mean()), 1 / shares.shape[1]
+    return min(error, (sure - (1 - error)) / max(sure - chance, 1e-9))
 
 
 def _whole(weights: NDArray[np.float64], mine: Sequence[Reading]) -> float:

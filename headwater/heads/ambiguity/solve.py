@@ -14,21 +14,12 @@ from numpy.typing import NDArray
 
 from headwater.heads.ambiguity.beliefs import Hypothesis
 from headwater.heads.ambiguity.dialogue import Ask, Dialogue, converse
-from headwater.heads.ambiguity.forecast import calibrated, forecast
 from headwater.heads.ambiguity.hypotheses import hypotheses
 from headwater.heads.ambiguity.partitions import linear_readings
 from headwater.heads.ambiguity.problem import Problem, Reading
 from headwater.heads.ambiguity.questions import Question
 from headwater.heads.ambiguity.refinement import refined
-from headwater.heads.ambiguity.resolve import (
-    Resolution,
-    blend,
-    crossed_share,
-    in_words,
-    is_settled,
-    last_word,
-    with_answers,
-)
+from headwater.heads.ambiguity.resolve import Resolution, resolve
 from headwater.heads.ambiguity.roles import role_readings, whole
 from headwater.heads.bank.head_bank import HeadBank
 from headwater.heads.methods.clusters import principal
@@ -67,6 +58,7 @@ def solve(
     budget: int = 5,
     seed: int = 0,
     known: Mapping[int, int] | None = None,
+    at_once: bool = False,
     progress: Progress | None = None,
 ) -> Resolution:
     """Settle what the labels mean by at most `budget` questions, and class the target rows.
@@ -75,7 +67,7 @@ def solve(
     by name; None: their values, of images the principal components. `ask` gives the class code of the
     question's row, or raises HeadwaterError: what is known by then is made use of. It is never called more
     than `budget` times, nor twice about the same row. `known` answers (target row → class code) were paid for
-    earlier and count.
+    earlier and count. `at_once`: all rows are chosen before the first answer.
     """
     told = progress or (lambda step, done, of: None)
     clock = _Clock()
@@ -108,6 +100,7 @@ def solve(
         features=shown[-len(problem.target) :],
         budget=budget,
         known=known,
+        at_once=at_once,
         seed=seed,
     )
     told("questions", budget, budget)
@@ -116,28 +109,9 @@ def solve(
         told("readings that know the answers", 0, 1)
         state.learn(final_readings(problem, views, state, seed + _AGAIN), seed)
         told("readings that know the answers", 1, 1)
-    probabilities = last_word(state) if state.answers else blend(state.found, state.beliefs)
-    probabilities = with_answers(calibrated(probabilities, state), state.answers)
-    labels = np.asarray(probabilities.argmax(axis=1), dtype=np.int64)
-    expected = forecast(labels, state, seed)
-    settled = is_settled(state)
+    resolution = resolve(problem, state, views, before, clock.seconds, seed=seed)
     clock.done("resolution")
-    return Resolution(
-        probabilities=probabilities,
-        labels=labels,
-        settled=settled,
-        sentences=in_words(state, settled, expected.accuracy),
-        exchanges=tuple(state.exchanges),
-        beliefs={
-            each.name: float(share) for each, share in zip(state.found, state.beliefs.held, strict=True)
-        },
-        unexplained=state.beliefs.none,
-        mix_rate=crossed_share(state),
-        expected_accuracy=expected.accuracy,
-        interval=expected.interval,
-        before=before.target.astype(np.float64),
-        seconds=clock.seconds,
-    )
+    return resolution
 
 
 def first_readings(problem: Problem, views: Mapping[str, Floats], seed: int) -> list[Reading]:

@@ -53,6 +53,19 @@ def test_a_plain_problem_is_settled(meant):
     assert resolution.mix_rate == pytest.approx(0.5, abs=0.15)
 
 
+def test_rows_chosen_at_once_settle_it_too_and_do_not_depend_on_answers():
+    problem, cells = made()
+    asked = []
+    for meant in (0, 1):
+        ask = Counting(cells[:, meant])
+        resolution = solve(problem, ask, at_once=True)
+        assert (resolution.labels == cells[:, meant]).mean() > 0.97
+        assert resolution.settled
+        asked.append(ask.asked)
+    assert asked[0] == asked[1]
+    assert len(asked[0]) == 5
+
+
 def test_a_budget_of_nothing_asks_nothing_and_is_not_settled():
     problem, cells = made()
     ask = Counting(cells[:, 0])
