@@ -21,7 +21,7 @@ $(STAMP): setup.cfg pyproject.toml
 	touch $(STAMP)
 
 test: setup
-	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered --cov-report=
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=auto --dist=loadfile --cov --cov-report=term:skip-covered
 
 check: setup
 	$(BIN)/ruff check .
