@@ -180,7 +180,7 @@ def _unsaid(shares: NDArray[np.float32], error: float) -> float:
     if not len(shares):
         return error
     sure, chance = float(shares.max(axis=1).mean()), 1 / shares.shape[1]
-    return min(error, (sure - (1 - error)) / max(sure - chance, 1e-9))
+    return float(min(error, (sure - (1 - error)) / max(sure - chance, 1e-9)))
 
 
 def _whole(weights: NDArray[np.float64], mine: Sequence[Reading]) -> float:
