@@ -52,7 +52,8 @@ class Contradiction:
     much the readings' shares of the classes overlap on rows they differ on, from 0 to 1. `labeled` (n,) are
     labeled rows that, kept apart, readings differed on; `rest` (r,) the other rows that they do. `said`
     (readings, rows in `rest`) are class codes, the two that contradict each other most first; `fits`
-    (readings,) their accuracy on labeled rows. `view` says which features tell.
+    (readings,) their accuracy on labeled rows. `view` says which features tell. `is_whole`: all rows were
+    looked at; else readings may differ on further ones.
     """
 
     chance: float
@@ -62,6 +63,7 @@ class Contradiction:
     said: Codes
     fits: NDArray[np.float64]
     view: str
+    is_whole: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,6 +159,7 @@ def _standing(
         said=said,
         fits=fits,
         view=best.view.name,
+        is_whole=best.part == 1,
     )
 
 
@@ -171,7 +174,14 @@ def _faint(known: Sequence[_View], seed: int) -> Contradiction | None:
         if said.shape[1] >= FEWEST and balance >= BALANCED:
             chance = min(1.0, left.chance * len(known))
             return Contradiction(
-                chance, balance, left.labeled, left.rest, said, 1 - np.array(left.errors), view.name
+                chance=chance,
+                balance=balance,
+                labeled=left.labeled,
+                rest=left.rest,
+                said=said,
+                fits=1 - np.array(left.errors),
+                view=view.name,
+                is_whole=False,
             )
     return None
 

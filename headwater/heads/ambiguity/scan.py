@@ -142,21 +142,31 @@ def scan(
     told = {"all features": leading(whole)} if features is None else kinds
     opposed = contradiction(told, problem.labels, seed=seed)
     score = novelty = 0.0 if opposed is None else 1 - opposed.chance
-    if opposed is None or score < ALARM:
-        measures = _measures(kinds, whole, problem.labels, folds, seed=seed, device=device)
-        novelty = max(score, 1 - surprise(measures, strata, folds, seed=seed))
-        cut = best_cut(measures, strata)
-        beyond, told_by = (cut.labeled, cut.rest), cut.scores.name
     is_unlabeled = np.arange(len(rest)) < m
     readings: tuple[FoundReading, ...] = ()
+    counted: list[tuple[NDArray[np.bool_], NDArray[np.bool_]]] = []
     if opposed is not None and score >= ALARM:
         beyond, told_by = (opposed.labeled, opposed.rest), f"readings by {opposed.view}"
+        counted.append(beyond)
         readings = _readings(opposed, is_unlabeled)
+    if opposed is None or score < ALARM or not opposed.is_whole:
+        measures = _measures(kinds, whole, problem.labels, folds, seed=seed, device=device)
+        by_neighbours = 1 - surprise(measures, strata, folds, seed=seed)
+        cut = best_cut(measures, strata)
+        if not readings:
+            beyond, told_by = (cut.labeled, cut.rest), cut.scores.name
+        if not readings or by_neighbours >= ALARM:
+            counted.append((cut.labeled, cut.rest))
+        novelty = max(score, by_neighbours)
     unseen = beyond[1] & (novelty >= ALARM)
     found = find_clusters(leading(whole, _CLUSTERED), clusterer, seed=seed, device=device)
     clusters = _clusters(whole, found.codes, problem)
     unlabeled, target = np.flatnonzero(unseen & is_unlabeled), np.flatnonzero(unseen & ~is_unlabeled) - m
-    rates = [mix_rate(*beyond, strata, among=part) for part in (is_unlabeled, ~is_unlabeled)]
+    # Where readings were sought among some rows alone, neighbours may know of more.
+    rates = [
+        max((mix_rate(*each, strata, among=part) for each in counted), key=lambda rate: rate.share)
+        for part in (is_unlabeled, ~is_unlabeled)
+    ]
     if novelty < ALARM:
         rates = [MixRate(0.0, 0.0, each.high) for each in rates]
     return Scan(

@@ -8,6 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from headwater.heads.ambiguity import scan as scanning
+from headwater.heads.ambiguity.contradiction import Contradiction
 from headwater.heads.ambiguity.feature_rows import FeatureRows, joined, leading, plain_features
 from headwater.heads.ambiguity.problem import Problem
 from headwater.heads.ambiguity.scan import ALARM, Scan, scan
@@ -227,3 +229,24 @@ def test_sets_too_small_or_too_alike_are_no_alarm(rows: tuple[int, int, int]) ->
     found = scan(Problem(parts[0], np.arange(rows[0]) % 2, parts[1], parts[2], (0, 1)))
     assert not found.is_ambiguous
     assert found.mix_rate.share == 0
+
+
+def test_neighbours_count_the_rows_that_readings_of_a_part_leave_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    problem, cells, _ = two_features(0.5)
+    n, m = len(problem.labels), len(problem.unlabeled)
+    crossed = np.concatenate([cells[:, 0] != cells[:, 1], np.zeros(len(problem.target), dtype=bool)])
+    few = np.flatnonzero(crossed)[:20]
+    told = Contradiction(
+        chance=1e-9,
+        balance=1.0,
+        labeled=np.zeros(n, dtype=bool),
+        rest=np.isin(np.arange(m + len(problem.target)), few),
+        said=np.stack([cells[few, 0], cells[few, 1]]),
+        fits=np.ones(2),
+        view="a part",
+        is_whole=False,
+    )
+    monkeypatch.setattr(scanning, "contradiction", lambda *given, **more: told)
+    assert scan(problem).mix_rate.share == pytest.approx(0.5, abs=0.08)
+    monkeypatch.setattr(scanning, "contradiction", lambda *given, **more: replace(told, is_whole=True))
+    assert scan(problem).mix_rate.share == pytest.approx(20 / m, abs=0.02)
