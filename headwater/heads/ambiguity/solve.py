@@ -76,8 +76,11 @@ def solve(
     before = labeled_only(problem, shown)
     clock.done("features")
     told("readings", 0, 1)
-    # A head of the labeled rows alone goes by all that these show, of which no more than a part is meant.
-    readings = first_readings(problem, views, seed) or [before]
+    readings = first_readings(problem, views, seed)
+    if len(readings) < 2:
+        # A head of the labeled rows alone goes by all that these show, of which no more than a part is meant:
+        # it is a poor reading, but better than none to ask about.
+        readings.append(before)
     told("readings", 1, 1)
     clock.done("readings")
 
