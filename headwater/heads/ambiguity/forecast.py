@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from headwater.heads.ambiguity.beliefs import UNKNOWN_ERROR, disputed
+from headwater.heads.ambiguity.beliefs import UNKNOWN_ERROR, consensus, disputed
 from headwater.heads.ambiguity.dialogue import Dialogue
 
 # What is expected of accuracies is as sure as if it had been counted on so many rows.
@@ -31,15 +31,20 @@ class Forecast:
 
 
 def agreement_within(state: Dialogue, hypothesis: int) -> float:
-    """Share of pairs of a hypothesis' readings that say the same of a disputed row; NaN without pairs."""
+    """Share of pairs of a hypothesis' readings that say the same of a disputed row; NaN without pairs.
+
+    Pairs count by the weights that readings have in what the hypothesis says.
+    """
     members = state.found[hypothesis].members
     rows = disputed(state.readings)
     if len(members) < 2 or not rows.any():
         return float("nan")
-    said = np.stack([state.readings[place].target[rows].argmax(axis=1) for place in members])
-    votes = np.stack([(said == code).sum(axis=0) for code in range(state.found[0].target.shape[1])])
-    pairs = len(members) * (len(members) - 1)
-    return float(((votes * (votes - 1)).sum(axis=0) / pairs).mean())
+    mine = [state.readings[place] for place in members]
+    weights = consensus(mine, rows)
+    said = np.stack([each.target[rows].argmax(axis=1) for each in mine])
+    votes = np.stack([weights @ (said == code) for code in range(state.found[0].target.shape[1])])
+    same = float((weights**2).sum())  # a reading and itself are no pair
+    return float((((votes**2).sum(axis=0) - same) / max(1 - same, 1e-9)).mean())
 
 
 def accuracies(state: Dialogue, hypothesis: int) -> tuple[float, float]:

@@ -1,11 +1,12 @@
 """Forecasts against what comes true in worlds that are drawn as they assume."""
 
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
 import pytest
 
-from headwater.heads.ambiguity.beliefs import Beliefs, believe, hypotheses
+from headwater.heads.ambiguity.beliefs import Beliefs, believe, consensus, hypotheses
 from headwater.heads.ambiguity.dialogue import Dialogue
 from headwater.heads.ambiguity.forecast import accuracies, agreement_within, calibrated, forecast
 from headwater.heads.ambiguity.problem import Reading
@@ -37,11 +38,26 @@ def surely(state, hypothesis):
 
 def test_agreement_is_the_share_of_pairs_that_say_the_same():
     _, state = world(rows=200)
-    members = [state.readings[place].target.argmax(axis=1) for place in state.found[0].members]
+    mine = [state.readings[place] for place in state.found[0].members]
+    members = [each.target.argmax(axis=1) for each in mine]
     said = np.stack([reading.target.argmax(axis=1) for reading in state.readings])
     rows = (said != said[0]).any(axis=0)
-    pairs = [(a[rows] == b[rows]).mean() for a, b in combinations(members, 2)]
-    assert agreement_within(state, 0) == pytest.approx(np.mean(pairs))
+    weights = consensus(mine, rows)
+    pairs = [(members[a][rows] == members[b][rows]).mean() for a, b in combinations(range(len(mine)), 2)]
+    counts = [weights[a] * weights[b] for a, b in combinations(range(len(mine)), 2)]
+    assert agreement_within(state, 0) == pytest.approx(np.average(pairs, weights=counts))
+
+
+def test_a_reading_of_hardly_any_weight_hardly_counts_in_the_agreement():
+    _, state = world(rows=200, wrong=0.0)
+    plain = agreement_within(state, 0)
+    first, *others = state.found[0].members
+    for place in others:
+        state.readings[place] = replace(state.readings[place], spread=0.001)
+    state.readings[first] = replace(
+        state.readings[first], spread=0.5, target=0.5 + 0 * state.readings[first].target
+    )
+    assert agreement_within(state, 0) == pytest.approx(plain, abs=0.02)
 
 
 @pytest.mark.parametrize("wrong", [0.02, 0.1])
