@@ -8,8 +8,9 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
@@ -34,7 +35,15 @@ SECONDS = 30.0
 _log = logging.getLogger(__name__)
 _LONGEST = 1 << 20  # bytes of an answer that is read at all
 _HOPS = 4  # redirects within the service
-_SPENT = ("budget", "limit", "exceed", "used up", "no more", "too many", "maximum", "quota", "already asked")
+_SPENT = re.compile(
+    r"budget|already|used up|exhausted|no more|quota"
+    r"|\b(limit|maximum|exceed\w*|too many)\b.*\b(reveal|label|question|quer|dat(um|a)|row)"
+    r"|\b(reveal|label|question|quer|dat(um|a)|row).*\b(limit|maximum|exceed\w*|too many)\b"
+)
+# A service that is asked too fast gives more labels later, whatever else it says, and with whatever status.
+_TOO_FAST = re.compile(
+    r"\brates?\b|slow(er)? down|too many requests|\bper (second|minute|hour)\b|try again (later|in)"
+)
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _NEVER_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)
 
@@ -148,8 +157,8 @@ class RevealOracle:
         """One try."""
         answer = self._post(item)
         status, said = answer.status, _parsed(answer.content)
-        if status == HTTPStatus.TOO_MANY_REQUESTS and not _mentions_budget(self._words(said)):
-            raise _TryAgainError("it asks for patience (429)", sent=False, pause=answer.patience)
+        if _asks_for_patience(status, self._words(said)):
+            raise _TryAgainError(f"it asks for patience ({status})", sent=False, pause=answer.patience)
         if status >= 500 or (status < 400 and said is None):
             raise _TryAgainError(f"it answered {_named(status)} with {answer.kind or 'no text'}", sent=True)
         if said is not None and "label" in said and status < 400:
@@ -192,7 +201,7 @@ class RevealOracle:
                 f"{self._address} refused the user name or the password{told}; check {USERNAME} and"
                 f" {PASSWORD}"
             )
-        if _mentions_budget(words):
+        if _SPENT.search(words.lower()):
             return BudgetSpent(f"{self._address} gives no label for row {item}, and no further ones{told}")
         if status == HTTPStatus.NOT_FOUND and not words:
             return OracleError(f"there is no reveal service at {self._address} (404); check the address")
@@ -331,9 +340,9 @@ def _named(status: int) -> str:
         return str(status)
 
 
-def _mentions_budget(words: str) -> bool:
-    return _any_in(_SPENT, words.lower())
-
-
-def _any_in(parts: Iterable[str], text: str) -> bool:
-    return any(each in text for each in parts)
+def _asks_for_patience(status: int, words: str) -> bool:
+    """Whether a refusal is of this request alone, as one too soon, and not of all that may follow."""
+    said = words.lower()
+    if status == HTTPStatus.TOO_MANY_REQUESTS and not re.search("budget|already", said):
+        return True
+    return 400 <= status < 500 and _TOO_FAST.search(said) is not None

@@ -118,6 +118,27 @@ async def _patience(request: Request, faults: Faults) -> Response:
     return JSONResponse({"detail": "slow down"}, 429, headers={"Retry-After": "0"})
 
 
+async def _too_fast(request: Request, faults: Faults) -> Response:
+    said = {"error": "Rate limit exceeded: too many requests, 10 per minute at most"}
+    return JSONResponse(said, 429, headers={"Retry-After": "0"})
+
+
+async def _too_fast_forbidden(request: Request, faults: Faults) -> Response:
+    return JSONResponse({"error": "You have exceeded a secondary rate limit"}, 403)
+
+
+async def _too_fast_unsaid(request: Request, faults: Faults) -> Response:
+    return JSONResponse({"error": "Limit of data requests exceeded."}, 429)
+
+
+async def _spent(request: Request, faults: Faults) -> Response:
+    return JSONResponse({"error": "You have already revealed 5 labels"}, 429)
+
+
+async def _spent_limit(request: Request, faults: Faults) -> Response:
+    return JSONResponse({"error": "Maximum number of reveals reached"}, 400)
+
+
 async def _loop(request: Request, faults: Faults) -> Response:
     return RedirectResponse("/reveal/", 307)
 
@@ -138,6 +159,11 @@ _BEFORE = {
     "html": _html,
     "late": _late,
     "429": _patience,
+    "429 rate": _too_fast,
+    "429 limit": _too_fast_unsaid,
+    "403 rate": _too_fast_forbidden,
+    "429 spent": _spent,
+    "400 spent": _spent_limit,
     "loop": _loop,
     "away": _away,
     "see other": _see_other,

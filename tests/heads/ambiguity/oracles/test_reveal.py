@@ -101,7 +101,11 @@ def test_team_and_password_come_from_the_environment(
 
 
 @pytest.mark.parametrize(
-    "fault", ["late after", "500 after", "200 html", "half", "huge", "html", "late", "429"]
+    "fault",
+    [
+        *("late after", "500 after", "200 html", "half", "huge", "html", "late"),
+        *("429", "429 rate", "429 limit", "403 rate"),
+    ],
 )
 def test_the_same_row_is_asked_again_and_costs_once(service: SimpleNamespace, fault: str) -> None:
     service.faults.coming.extend([fault, fault])
@@ -202,6 +206,14 @@ def test_a_spent_service_is_a_spent_budget(service: SimpleNamespace, tmp_path: P
         budget.ask(question(7))
     assert (budget.left, budget.asked, budget.bought) == (0, (), (0, 1, 2, 3, 4))
     assert budget.ask(question(1)) == 1
+
+
+@pytest.mark.parametrize("fault", ["429 spent", "400 spent"])
+def test_a_service_that_says_so_in_other_words_is_spent_too(service: SimpleNamespace, fault: str) -> None:
+    service.faults.coming.append(fault)
+    with pytest.raises(BudgetSpent, match="no further ones"):
+        oracle(service).ask(question(7))
+    assert len(service.faults.seen) == 1
 
 
 @pytest.mark.parametrize(
