@@ -63,7 +63,7 @@ class StoppedError(Exception):
 
 
 class MoreKnownError(Exception):
-    """Rows turned out to be paid for elsewhere; their answers are free, and the solver should have them."""
+    """Rows turned out to be answered or paid for elsewhere, and the solver should have their answers."""
 
 
 @dataclass
@@ -78,6 +78,7 @@ class Asking:
     def __post_init__(self) -> None:
         self._place = {row: item for item, row in enumerate(self.dataset.items.tolist())}
         self._tried: set[int] = set()
+        self._given: set[int] = set(self.known)
 
     @property
     def known(self) -> dict[int, int]:
@@ -100,15 +101,18 @@ class Asking:
         for row in self._free():
             self._tried.add(row)
             self._ask(self._shown(Question(self._place[row], 1, None, (), 1)))
+        self._given.update(self.known)
 
     def ask(self, question: Question) -> int:
         """The class code of a row of the problem.
 
         BudgetSpent, StoppedError where the oracle fails, MoreKnownError where it tells of rows that were
-        bought elsewhere.
+        bought elsewhere, or the journal holds answers that another process has had in the meantime.
         """
         code = self._ask(self._shown(question))
-        if self._free():
+        if code is not None:
+            self._given.add(question.item)
+        if self._free() or self._from_elsewhere():
             raise MoreKnownError
         if code is None:
             raise BudgetSpent(f"all {counted(self.limited.limit, 'question')} of the budget are spent")
@@ -117,6 +121,14 @@ class Asking:
     def _free(self) -> list[int]:
         """Rows that were bought elsewhere and not asked about here."""
         return [row for row in self.limited.bought if row in self._place and row not in self._tried]
+
+    def _from_elsewhere(self) -> bool:
+        """Whether there are answers that the solver was not given, which are told now."""
+        more = [each for each in self.exchanges if self._place[each.question.item] not in self._given]
+        for each in more:
+            self._given.add(self._place[each.question.item])
+            self.answered(each.question, self.dataset.problem.classes[each.answer], True)
+        return bool(more)
 
     def _shown(self, question: Question) -> Question:
         item = question.item

@@ -198,6 +198,33 @@ def test_rows_bought_by_hand_are_asked_about_for_nothing_and_made_use_of(
     assert all(found.labels[row] == labels[row] for row in asked)
 
 
+@pytest.mark.parametrize("elsewhere", [2, 5])
+def test_answers_that_another_process_pays_for_meanwhile_are_made_use_of(
+    folder: Path, plain_solver: dict[str, Any], elsewhere: int
+) -> None:
+    """It spends a part of the budget, or all of it, while readings are trained here."""
+    other = Budget(Truth(), 5, folder.with_suffix(".journal"), open_dataset(folder).content)
+    rows = list(range(21, 21 + elsewhere))
+    told: list[tuple[int, bool]] = []
+
+    def now(step: str, done: int, of: int) -> None:
+        if step == "scan":
+            for row in rows:
+                other.ask(Question(row, 1, None, (), 1))
+
+    oracle = Truth()
+    telling = Telling(
+        now=now, answered=lambda question, label, earlier: told.append((question.item, earlier))
+    )
+    found = solve(folder, oracle=oracle, telling=telling)
+    mine = list(range(10, 15 - elsewhere))
+    assert oracle.asked == mine
+    assert plain_solver["known"] == {row: row % 2 for row in [*rows, *mine[:1]]}
+    assert [found.labels[row] for row in rows] == [(3, 8)[row % 2] for row in rows]
+    assert sorted(told) == sorted([*((row, True) for row in rows), *((row, False) for row in mine)])
+    assert found.resolution.settled
+
+
 def test_another_data_set_s_journal_is_refused(folder: Path, tmp_path: Path) -> None:
     solve(folder, oracle=Truth(), out=tmp_path / "sub.csv")
     (tmp_path / "sub.csv").unlink()
