@@ -48,7 +48,7 @@ def scan(
     from headwater.ambiguity.features import user_cache  # noqa: PLC0415
     from headwater.ambiguity.scanning import scan as look  # noqa: PLC0415
 
-    with told_live(quiet=given.as_json) as telling:
+    with told_live(quiet=given.as_json) as (telling, warned):
         telling.now("reading the data set", 0, 0)
         opened = given.opened()
         telling.opened(opened)
@@ -64,7 +64,8 @@ def scan(
             progress=telling.now,
         )
     if given.as_json:
-        print_json(found.summary())
+        plain = found.summary()
+        print_json({**plain, "notes": [*plain["notes"], *warned]})
     else:
         show_scan(found)
 
@@ -123,7 +124,7 @@ def solve(
 
     check_new(out, SUFFIX)
     password = _password() if is_service(oracle) else None
-    with told_live(quiet=given.as_json) as telling:
+    with told_live(quiet=given.as_json) as (telling, warned):
         telling.now("reading the data set", 0, 0)
         found = run(
             given.opened(),
@@ -144,7 +145,7 @@ def solve(
             telling=telling,
         )
     if given.as_json:
-        print_json(as_plain(found))
+        print_json(as_plain(found, warned))
     else:
         show_solved(found)
 

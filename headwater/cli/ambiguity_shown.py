@@ -45,8 +45,8 @@ _STEPS = {
 }
 
 
-def as_plain(found: Solved) -> dict[str, Any]:
-    """The result as JSON."""
+def as_plain(found: Solved, warned: Sequence[str] = ()) -> dict[str, Any]:
+    """The result as JSON, what was `warned` of on the way among its notes."""
     resolution = found.resolution
     classes = found.dataset.problem.classes
 
@@ -87,7 +87,7 @@ def as_plain(found: Solved) -> dict[str, Any]:
         "submit": found.advice.submit,
         "advice": found.advice.text,
         "seconds": dict(resolution.seconds),
-        "notes": list(found.notes),
+        "notes": [*found.notes, *warned],
     }
 
 
@@ -224,14 +224,19 @@ def _asked(found: Solved) -> str:
 
 
 @contextmanager
-def told_live(*, quiet: bool) -> Iterator[Telling]:
-    """A line for every question and answer and, on a terminal, a status line in between."""
+def told_live(*, quiet: bool) -> Iterator[tuple[Telling, list[str]]]:
+    """A line for every question and answer and, on a terminal, a status line in between.
+
+    Where that would be in the way of JSON, nothing is printed; the list that comes with it holds in the end
+    what was warned of.
+    """
     from headwater.ambiguity.solving import Telling  # noqa: PLC0415
 
+    warned: list[str] = []
     if quiet:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield Telling()
+        with _headwater_s_warnings() as caught:
+            yield Telling(), warned
+        warned += [str(each.message) for each in caught if issubclass(each.category, HeadwaterWarning)]
         return
     screen = progress_console()
     status = screen.status("") if screen.is_terminal else None
@@ -273,13 +278,19 @@ def told_live(*, quiet: bool) -> Iterator[Telling]:
         asking=asking,
         answered=answered,
     )
-    with warnings.catch_warnings(record=True) as caught:
-        # Libraries warn of sets that are too small or even for them; what matters of that is said elsewhere.
-        warnings.simplefilter("ignore")
-        warnings.simplefilter("always", HeadwaterWarning)
+    with _headwater_s_warnings() as caught:
         try:
-            yield told
+            yield told, warned
         finally:
             if status is not None:
                 status.stop()
     print_warnings(caught)
+
+
+@contextmanager
+def _headwater_s_warnings() -> Iterator[list[warnings.WarningMessage]]:
+    with warnings.catch_warnings(record=True) as caught:
+        # Libraries warn of sets that are too small or even for them; what matters of that is said elsewhere.
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("always", HeadwaterWarning)
+        yield caught

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from headwater.ambiguity import scanning
+from headwater.errors import HeadwaterWarning
 from headwater.store import open_store
 from tests.ambiguity.stand_in import stand_in
 from tests.heads.ambiguity.oracles.reveal_server import Faults, Reveals, application, serving
@@ -220,6 +223,37 @@ def test_scan_says_what_it_found_and_writes_a_page(
     assert 0.2 < found["mix_rate"]["share"] < 0.9
     assert sum(each["labeled"] for each in found["clusters"]) <= 80
     assert found["classes"] == [3, 8]
+
+
+def test_what_is_warned_of_is_in_the_json(
+    dataset: Path, tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand_in(monkeypatch)
+    np.save(dataset / "X_labeled.npy", np.load(dataset / "X_labeled.npy").reshape(80, -1))
+    np.save(dataset / "X_unlabeled.npy", np.load(dataset / "X_unlabeled.npy").reshape(80, -1))
+    np.save(dataset / "X_val.npy", np.load(dataset / "X_val.npy").reshape(80, -1))
+    asked = ["solve", dataset, "--oracle", tmp_path / "truth.npy", "--out", tmp_path / "s.csv"]
+    code, text, error = command(*asked, "--head", tmp_path / "head.safetensors", "--budget", 0, "--json")
+    assert (code, error) == (0, "")
+    found = json.loads(text)
+    assert found["head"] is None
+    assert [note for note in found["notes"] if note.startswith("there is no head, as nothing was answered")]
+
+
+def test_a_warning_of_a_scan_is_in_its_json(
+    dataset: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand_in(monkeypatch)
+
+    def features(*given: Any, **rest: Any) -> dict[str, Any]:
+        warnings.warn("it is lukewarm", HeadwaterWarning, stacklevel=2)
+        warnings.warn("a library's own", UserWarning, stacklevel=2)
+        return {}
+
+    monkeypatch.setattr(scanning, "features_of", features)
+    code, text, _ = command("scan", dataset, "--json")
+    assert code == 0
+    assert json.loads(text)["notes"][-1] == "it is lukewarm"
 
 
 def test_a_pointer_of_git_lfs_is_said(dataset: Path, tmp_path: Path, command: Command) -> None:
