@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks.hackathon42 import embeddings
+from benchmarks.hackathon42 import composed, embeddings
 from benchmarks.hackathon42.composition import Composition
 from benchmarks.hackathon42.digits import Deck, load_digits
 from benchmarks.hackathon42.generated import draw_cells
@@ -325,6 +325,39 @@ def test_photographs_side_by_side(monkeypatch, tmp_path):
     assert np.array_equal(animal > 30, made.target_cells[:, 0] == 1)
     assert np.array_equal(vehicle > 195, made.target_cells[:, 1] == 1)
     assert 0.3 < (halves.argmin(axis=1) == 0).mean() < 0.7
+
+
+def test_composed_pictures_are_a_subject_on_a_texture(monkeypatch):
+    random = np.random.default_rng(0)
+    photographs = random.integers(0, 256, (400, 3, 32, 32), dtype=np.uint8)
+    monkeypatch.setattr(composed, "load_photographs", lambda: (photographs, np.arange(400) % 4))
+    seen = []
+
+    def embed(pictures):
+        seen.append(pictures)
+        return pictures.mean(axis=(1, 2)).astype(np.float32)
+
+    monkeypatch.setattr(composed, "embed", embed)
+    made = make(999, 0, variant="composed", labeled_rate=0.0, size=0.05, meant=1)
+    assert [len(each) for each in (made.problem.labeled, made.problem.unlabeled, made.problem.target)] == [
+        30,
+        40,
+        30,
+    ]
+    assert made.crossed.mean() == 0.5
+    (pictures,) = seen
+    assert pictures.shape == (100, 96, 96, 3)
+    # Stripes are finer than clouds: most of what they vary by has more than three periods in 32 pixels.
+    textures = np.concatenate([made.problem.labels, made.unlabeled_cells[:, 1], made.target_cells[:, 1]])
+    down, across = np.meshgrid(np.fft.fftfreq(32) * 32, np.fft.rfftfreq(32) * 32, indexing="ij")
+    fine = np.hypot(down, across) > 3
+    shares = []
+    for texture in (0, 1):
+        plain = composed.compose(np.zeros((20, 3, 32, 32)), np.full(20, texture), random)
+        power = np.abs(np.fft.rfft2(plain[:, :32, :32, 0] - plain[:, :32, :32, 0].mean())) ** 2
+        shares.append(float(np.median(power[:, fine].sum(axis=1) / power.sum(axis=(1, 2)))))
+    assert shares[0] > 2 * shares[1]
+    assert set(textures) == {0, 1}
 
 
 def test_pictures_of_a_backbone(monkeypatch, tmp_path):

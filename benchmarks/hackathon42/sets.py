@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
+from benchmarks.hackathon42.composed import composed
 from benchmarks.hackathon42.composition import NOISE, Composition, beside
 from benchmarks.hackathon42.digits import Deck, Images, load_digits
 from benchmarks.hackathon42.embeddings import embed, train_embedding
@@ -134,16 +135,18 @@ def make(
     `mix_rate` is that of the unlabeled set; without it cells are equally many, and 0.1 are crossed in 5.
     `labeled_rate` and `target_rate` make sets that are not ambiguous: of labeled rows that tell the features
     apart, or of rows among which nothing is crossed. `family` names the hidden feature of 12 and 13; without
-    it the seed draws one. `variant="dimmed"` makes 6 and 7 identifiable. `digits` names an npz of digits.
+    it the seed draws one. `variant="dimmed"` makes 6 and 7 identifiable; `variant="composed"` makes 999 of
+    photographs on textures, not of pictures in two styles. `digits` names an npz of digits.
     `meant` is the number of the feature that labels are about, where the set leaves it to a coin. `size`
-    scales the numbers of rows (not of 999).
+    scales the numbers of rows (not of 999's pictures).
     """
     random = np.random.default_rng([42, id, seed])
     coin = float(random.random())
     low = LOW if id == 5 else None
     rates = labeled_rate, low if mix_rate is None else mix_rate, target_rate
     if id == 999:
-        return like_999(random, rates, int(coin * 2) if meant is None else meant)
+        which = int(coin * 2) if meant is None else meant
+        return composed(random, rates, which, size) if variant else like_999(random, rates, which)
     published = PUBLISHED[id]
     rows = [max(4, round(each * size)) for each in published.sizes]
     name = SETS[id].name
