@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -254,7 +254,7 @@ def _resolved(
     while True:
         asking.begin()
         try:
-            resolution = settle(
+            return settle(
                 asking.dataset.problem,
                 asking.ask,
                 features=views or None,
@@ -266,23 +266,6 @@ def _resolved(
             )
         except MoreKnownError:
             continue
-        return resolution if asking.known else _without_answers(resolution)
-
-
-def _without_answers(resolution: Resolution) -> Resolution:
-    """Where nothing was answered, the labels of a head trained on the labeled rows, whatever they mean."""
-    labels = resolution.before.argmax(axis=1)
-    if (labels == resolution.labels).all():
-        return resolution
-    believed = resolution.probabilities[np.arange(len(labels)), labels]
-    sentence = "Without an answer, the labels are those of a head trained on the labeled rows alone."
-    return replace(
-        resolution,
-        labels=labels,
-        probabilities=resolution.before,
-        expected_accuracy=float(believed.mean()),
-        sentences=(*resolution.sentences, sentence),
-    )
 
 
 def _accuracy(codes: NDArray[np.int64], truth: NDArray[np.int64] | None) -> float:

@@ -15,7 +15,7 @@ from headwater.heads.ambiguity.problem import Reading
 
 # Belief, before any answer, that none of the readings is the one that is meant.
 NONE_PRIOR = 0.2
-# With every widening, forced by answers that contradict all readings, the rest of the belief shrinks by this.
+# Whenever answers contradict all readings and new ones are trained, the rest of the belief shrinks by this.
 LOST_BELIEF = 0.6
 # No reading is taken to err less often than this on a row that is asked about: people who answer do, too.
 LEAST_ERROR = 0.04
@@ -248,11 +248,11 @@ def believe(
     answers: Mapping[int, int],
     start: NDArray[np.float64] | None = None,
     *,
-    widened: int = 0,
+    contradicted: int = 0,
 ) -> Beliefs:
     """Beliefs after answers (target row → class code), by Bayes' rule; `start` (hypotheses + 1,) before them.
 
-    Without `start` it is the `prior`, less sure the more often readings had to be widened.
+    Without `start` it is the `prior`, less sure the more often answers contradicted all there were.
     If no hypothesis is right, every answer is as likely as any other.
     """
     items = list(answers)
@@ -261,7 +261,7 @@ def believe(
     given = np.stack([each.expected(items)[np.arange(len(items)), codes] for each in found])
     log = np.append(np.log(given).sum(axis=1), -len(items) * np.log(n_classes))
     if start is None:
-        start = prior(found, 1 - (1 - NONE_PRIOR) * LOST_BELIEF**widened)
+        start = prior(found, 1 - (1 - NONE_PRIOR) * LOST_BELIEF**contradicted)
     log += np.log(start)
     shares = np.exp(log - log.max())
     shares /= shares.sum()

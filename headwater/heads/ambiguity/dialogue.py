@@ -47,9 +47,10 @@ class Exchange:
 class Dialogue:
     """What is known so far: readings, like-minded ones as hypotheses, answers, and what is believed.
 
-    `trouble` says why it ended early, if it did; `widened` counts how often answers
-    contradicted all readings and new ones were trained; `knows` are the answers each was trained on. `names`
-    are those that hypotheses had so far: each keeps its own for good.
+    `trouble` says why it ended early, if it did; `widened` counts how often new readings were trained, since
+    answers spoke against all there were, and `contradicted` how often they contradicted them all. `knows` are
+    the answers each reading was trained on. `names` are those that hypotheses had so far: each keeps its own
+    for good.
     """
 
     readings: list[Reading]
@@ -58,6 +59,7 @@ class Dialogue:
     answers: dict[int, int] = field(default_factory=dict)
     exchanges: list[Exchange] = field(default_factory=list)
     widened: int = 0
+    contradicted: int = 0
     trouble: str = ""
     knows: list[frozenset[int]] = field(default_factory=list)
     balance: NDArray[np.float64] | None = None
@@ -84,7 +86,7 @@ class Dialogue:
         self.readings.extend(readings)
         found = hypotheses(self.readings, knows=self.knows, balance=self.balance, seed=seed)
         self.found, self.names = named_alike(self.found, found, self.names)
-        self.beliefs = believe(self.found, self.answers, widened=self.widened)
+        self.beliefs = believe(self.found, self.answers, contradicted=self.contradicted)
 
 
 def converse(
@@ -115,6 +117,7 @@ def converse(
         if not planned and widen is not None and state.widened < _WIDENINGS and state.is_doubtful():
             new = widen(state)
             state.widened += 1
+            state.contradicted += state.is_contradicted()
             state.learn(new, seed)
             continue
         if len(state.answers) >= budget:
@@ -138,7 +141,7 @@ def converse(
             return state
         state.answers[question.item] = code
         state.exchanges.append(Exchange(question, code))
-        state.beliefs = believe(state.found, state.answers, widened=state.widened)
+        state.beliefs = believe(state.found, state.answers, contradicted=state.contradicted)
 
 
 def next_question(state: Dialogue, features: NDArray[np.float32], seed: int = 0) -> Question | None:

@@ -26,6 +26,8 @@ _KERNEL = "kernel head"
 # A reading that is believed less than this is not taken as settled.
 SETTLED = 0.9
 
+_ALONE = "Without an answer, the labels are those of a head trained on the labeled rows alone."
+
 
 @dataclass(frozen=True, eq=False)
 class Resolution:
@@ -75,7 +77,8 @@ def resolve(
     The most believed hypothesis labels the rows that its readings are sure of, and a head learns from these
     and all labels there are: `views` hold the features (n + m + t, dim) of all rows that it is for. Where
     its readings are of kernel heads, which no linear head is as good as, they have the last word. Where
-    nothing was answered, all hypotheses are mixed by belief. `before` is what labeled rows alone say.
+    nothing was answered, `before`, what labeled rows alone say, does; if all hypotheses mixed by belief say
+    the same, with their probabilities.
     """
     head = None
     shares = blend(state.found, state.beliefs)
@@ -87,6 +90,10 @@ def resolve(
         shares = last_word(state) if head is None else probabilities(head, features)
     shares = with_answers(calibrated(shares, state), state.answers)
     labels = np.asarray(shares.argmax(axis=1), dtype=np.int64)
+    said = np.asarray(before.target.argmax(axis=1), dtype=np.int64)
+    is_alone = not state.answers and bool((said != labels).any())
+    if is_alone:
+        shares, labels = before.target.astype(np.float64), said
     expected = forecast(labels, state, seed)
     settled = is_settled(state)
     found = meanings(problem, {each.name: each.target.argmax(axis=1) for each in state.found})
@@ -94,7 +101,7 @@ def resolve(
         probabilities=shares,
         labels=labels,
         settled=settled,
-        sentences=in_words(state, settled, expected.accuracy, found),
+        sentences=(*in_words(state, settled, expected.accuracy, found), *((_ALONE,) if is_alone else ())),
         exchanges=tuple(state.exchanges),
         beliefs={
             each.name: float(share) for each, share in zip(state.found, state.beliefs.held, strict=True)
@@ -202,8 +209,9 @@ def in_words(
             " to be right."
         ]
     if state.widened:
+        spoke = "contradicted" if state.contradicted else "were unlikely by"
         said.append(
-            "The answers contradicted all readings that there were, so new ones were trained that know them."
+            f"The answers {spoke} all readings that there were, so new ones were trained that know them."
         )
     if state.trouble:
         said.append(f"No more was asked, as {state.trouble}.")

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from headwater.errors import HeadwaterError
-from headwater.heads.ambiguity.dialogue import converse
+from headwater.heads.ambiguity.beliefs import LOST_BELIEF, NONE_PRIOR, believe, prior
+from headwater.heads.ambiguity.dialogue import Dialogue, converse
 from headwater.heads.ambiguity.problem import Problem, Reading
 from headwater.heads.ambiguity.questions import BudgetSpent
 
@@ -104,6 +105,24 @@ def test_answers_that_no_reading_gives_bring_new_readings_within_the_same_budget
             np.mean([world.cells[item, column] == code for item, code in said]) for column in (0, 1)
         ] + [np.mean([truth[item] == code for item, code in said])]
         assert max(agreed) > 0.9
+
+
+@pytest.mark.parametrize("is_contradicted", [False, True])
+def test_only_a_contradiction_costs_belief(monkeypatch, is_contradicted):
+    """New readings are due where answers are unlikely, too; of that they are told themselves."""
+    monkeypatch.setattr(Dialogue, "is_contradicted", lambda self: is_contradicted)
+    world = World()
+    truth = world.cells.max(axis=1)
+    state = world.converse(
+        world.readings([0, 1]),
+        world.oracle(truth),
+        widen=lambda state: [world.reading(truth) for _ in range(3)],
+    )
+    assert state.widened
+    assert state.contradicted == is_contradicted * state.widened
+    lost = 1 - (1 - NONE_PRIOR) * LOST_BELIEF**state.contradicted
+    start = prior(state.found, lost)
+    assert state.beliefs.none == believe(state.found, state.answers, start).none
 
 
 def test_a_contradictory_oracle_is_noticed():

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from headwater.heads.ambiguity.dialogue import converse
+from headwater.heads.ambiguity.forecast import forecast
 from headwater.heads.ambiguity.problem import Problem, Reading
-from headwater.heads.ambiguity.resolve import last_word, resolve
+from headwater.heads.ambiguity.resolve import blend, in_words, last_word, resolve
 
 ROWS = 300
 
@@ -96,6 +97,33 @@ def test_without_an_answer_there_is_no_head_and_the_readings_are_mixed():
     crossed = told.cells[ROWS:, 0] != told.cells[ROWS:, 1]
     assert told.found.probabilities[crossed].max(axis=1).mean() < 0.65
     assert "nothing was asked" in told.found.sentences[0]
+
+
+def test_without_an_answer_labeled_rows_alone_have_the_word_and_all_figures_are_of_what_they_say():
+    told = Told(budget=0)
+    before = told.reading(np.random.default_rng(3), 1)
+    found = resolve(told.problem, told.state, {"x": told.rows}, before, {})
+    said = before.target.argmax(axis=1)
+    np.testing.assert_array_equal(found.labels, said)
+    np.testing.assert_array_equal(found.probabilities.argmax(axis=1), said)
+    expected = forecast(said, told.state)
+    assert (found.expected_accuracy, found.interval) == (expected.accuracy, expected.interval)
+    assert f"{100 * expected.accuracy:.0f} % of the target rows" in found.sentences[0]
+    assert "a head trained on the labeled rows alone" in found.sentences[-1]
+    # Where it says what the readings say, too, nobody need be told.
+    mixed = blend(told.state.found, told.state.beliefs)
+    same = resolve(told.problem, told.state, {"x": told.rows}, replace(before, target=mixed), {})
+    assert len(same.sentences) == 1
+
+
+@pytest.mark.parametrize(
+    ("contradicted", "said"), [(0, "answers were unlikely by all"), (1, "answers contradicted all readings")]
+)
+def test_new_readings_are_told_with_their_reason(contradicted, said):
+    state = replace(Told().state, widened=1, contradicted=contradicted)
+    sentences = in_words(state, True, 0.9)
+    assert [sentence for sentence in sentences if f"The {said}" in sentence]
+    assert not [sentence for sentence in in_words(Told().state, True, 0.9) if "new ones" in sentence]
 
 
 def test_answers_that_no_reading_explains_are_not_called_settled():
