@@ -141,7 +141,7 @@ def test_what_was_used_longest_ago_makes_room(
     (first,) = cache.iterdir()
     size = sum(file.stat().st_size for file in first.rglob("*"))
     (cache / "notes.txt").write_text("not ours", encoding="ascii")
-    monkeypatch.setattr(cache_bound.make_room, "__defaults__", (round(2.5 * size),))
+    monkeypatch.setattr(cache_bound, "BYTES", round(2.5 * size))
     for seed in (1, 2):
         for age, place in enumerate(sorted(cache.glob("*.store"), key=lambda each: each.stat().st_mtime)):
             os.utime(place, (age, age))
@@ -154,7 +154,7 @@ def test_what_was_used_longest_ago_makes_room(
     assert len(list(cache.glob("*.store"))) == 2
     assert (cache / "notes.txt").exists()
     # One that is larger than the bound is kept: it is in use.
-    monkeypatch.setattr(cache_bound.make_room, "__defaults__", (1,))
+    monkeypatch.setattr(cache_bound, "BYTES", 1)
     kept_views(cache, dataset, 3, make)
     kept_views(cache, dataset, 3, make)
     assert make.calls == 4
