@@ -5,8 +5,10 @@ They are kept by `view_cache.py`; those of a backbone are `features.py`'s.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import asdict
+from importlib.resources import files
 from typing import Any
 
 import numpy as np
@@ -20,16 +22,35 @@ Views = dict[str, NDArray[np.float32]]
 
 PIXELS = "pixels"
 
+SOURCES = (
+    "ambiguity/views.py",
+    "extract/components.py",
+    "extract/patch_views.py",
+    "extract/patches.py",
+    "heads/ambiguity/roles.py",
+)
+"""The files of this package that decide what views are."""
+
 _SAMPLE = 8_000  # images that are looked at to learn from
 
 
 def views_recipe(seed: int) -> dict[str, Any]:
-    """What `image_views` depends on beside the images and this code, as plain JSON."""
+    """What `image_views` depends on beside the images, as plain JSON: settings, and the code's hash."""
     from headwater.extract.patch_views import PHOTOGRAPHS  # noqa: PLC0415
     from headwater.extract.patches import PatchSettings  # noqa: PLC0415
 
     settings = [asdict(each) for each in (PatchSettings(), PHOTOGRAPHS)]
-    return {"views": "patches", "settings": settings, "sample": _SAMPLE, "seed": seed}
+    return {"views": "patches", "settings": settings, "sample": _SAMPLE, "seed": seed, "code": _code()}
+
+
+def _code() -> str:
+    """Changes whenever one of the files changes that make views, as versions of this package need not."""
+    told = hashlib.sha256()
+    for name in SOURCES:
+        file = files("headwater").joinpath(name)
+        told.update(file.read_bytes() if file.is_file() else b"")
+        told.update(b"\0")
+    return told.hexdigest()
 
 
 def image_views(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import shutil
 from collections.abc import Callable
@@ -10,11 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import headwater
 from headwater.ambiguity import cache_bound, open_dataset
 from headwater.ambiguity.dataset import Dataset
 from headwater.ambiguity.features import features_of
 from headwater.ambiguity.view_cache import kept_views
-from headwater.ambiguity.views import Views
+from headwater.ambiguity.views import SOURCES, Views
 from headwater.store import open_store
 from tests.ambiguity.conftest import pictures, write
 
@@ -63,6 +65,41 @@ def test_views_are_made_once_for_the_same_images_and_seed(dataset: Dataset, tmp_
     assert other.calls == 2
     same(kept_views(cache, dataset, 0, make), make.views)
     assert make.calls == 1
+
+
+@pytest.mark.parametrize("changed", SOURCES)
+def test_views_of_other_code_are_made_again(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: str
+) -> None:
+    """As between two commits, which have the same version."""
+    make, other = Maker(), Maker(1)
+    kept_views(tmp_path / "cache", dataset, 0, make)
+    package = Path(headwater.__file__).parent
+    for name in SOURCES:
+        copy = tmp_path / "headwater" / name
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(package / name, copy)
+    monkeypatch.setattr("headwater.ambiguity.views.files", lambda name: tmp_path / name)
+    same(kept_views(tmp_path / "cache", dataset, 0, other), make.views)
+    with (tmp_path / "headwater" / changed).open("a") as source:
+        source.write("# changed\n")
+    same(kept_views(tmp_path / "cache", dataset, 0, other), other.views)
+    assert (make.calls, other.calls) == (1, 1)
+
+
+def test_the_code_that_views_are_told_apart_by_is_all_that_makes_them() -> None:
+    package = Path(headwater.__file__).parent
+    # What these say does not decide what views are.
+    known, waiting = {"errors.py", "heads/ambiguity/problem.py"}, ["ambiguity/views.py"]
+    while waiting:
+        name = waiting.pop()
+        known.add(name)
+        for node in ast.walk(ast.parse((package / name).read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("headwater."):
+                used = f"{node.module.partition('.')[2].replace('.', '/')}.py"
+                if used not in known:
+                    waiting.append(used)
+    assert known == {*SOURCES, "errors.py", "heads/ambiguity/problem.py"}
 
 
 def torn(place: Path) -> None:
