@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from headwater.ambiguity.labels import Label, codes_of, plain_labels
 from headwater.errors import HeadwaterError, RequestError
+from headwater.heads.ambiguity.oracles.label_file import labels_of_file
 from headwater.printable import counted, listed
-from headwater.store import read_arrays, show_key
+from headwater.store import show_key
 from headwater.store.files import explained, make_folder_of, refuse_unwritable, sync_file, sync_folder
 
 SUFFIX = ".csv"
@@ -102,34 +103,12 @@ def _write_anew(path: Path, text: str) -> None:
             raise
 
 
-def read_labels_file(path: Path) -> list[str]:
-    """Labels, one per row, of a submission's CSV or an .npy file, as text.
-
-    RequestError where it is neither, or holds more than one column.
-    """
-    shown = show_key(str(path))
-    if not path.is_file():
-        raise RequestError(f"there is no {shown}; give a CSV file or an .npy file of labels")
-    if path.suffix.lower() == ".npy":
-        values = read_arrays(path)
-        if not isinstance(values, np.ndarray):
-            raise RequestError(f"{shown} holds several arrays; give an .npy file of labels alone")
-        found = [str(value) for value in plain_labels(shown, values).tolist()]
-    else:
-        try:
-            lines = list(csv.reader(io.StringIO(path.read_text(encoding="utf-8-sig"))))
-        except (UnicodeDecodeError, csv.Error) as error:
-            raise RequestError(f"{shown} cannot be read as CSV ({error})") from error
-        odd = next((number for number, line in enumerate(lines, 1) if len(line) != 1), None)
-        if odd is not None:
-            raise RequestError(f"{shown} has not one label in line {odd}; write one label per line, no index")
-        found = [line[0].strip() for line in lines]
-    return found
-
-
 def accuracy_of(submission: Path, truth: Path) -> float:
     """The share of a submission's labels that are those of `truth`, a CSV or .npy file of as many rows."""
-    mine, theirs = read_labels_file(submission), read_labels_file(truth)
+    mine, theirs = (
+        [str(value) for value in plain_labels(show_key(str(path)), labels_of_file(path)).tolist()]
+        for path in (submission, truth)
+    )
     if len(mine) != len(theirs) or not mine:
         raise RequestError(
             f"{show_key(str(submission))} has {counted(len(mine), 'label')} and {show_key(str(truth))} has "

@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headwater.ambiguity import write_submission
-from headwater.ambiguity.submission import accuracy_of, read_labels_file, submission_text, write_new
+from headwater.ambiguity.submission import accuracy_of, submission_text, write_new
 from headwater.errors import HeadwaterError, RequestError
+from headwater.heads.ambiguity.oracles.label_file import labels_of_file
 
 
 def test_one_label_a_line_no_header_no_index(tmp_path: Path) -> None:
@@ -104,11 +105,11 @@ def test_several_arrays_are_no_labels(tmp_path: Path) -> None:
     with (tmp_path / "several.npy").open("wb") as file:
         np.savez(file, a=np.arange(2), b=np.arange(2))
     with pytest.raises(RequestError, match="several arrays"):
-        read_labels_file(tmp_path / "several.npy")
+        labels_of_file(tmp_path / "several.npy")
 
 
 @pytest.mark.parametrize("text", ["0,3\n1,8\n", "3\n\n8\n"])
 def test_a_submission_with_an_index_or_a_gap_is_told(tmp_path: Path, text: str) -> None:
     (tmp_path / "sub.csv").write_text(text, encoding="ascii")
     with pytest.raises(RequestError, match="not one label in line"):
-        read_labels_file(tmp_path / "sub.csv")
+        labels_of_file(tmp_path / "sub.csv")

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from headwater.errors import RequestError
 from headwater.heads.ambiguity.oracles.labels import Classes, code_of, shown
 from headwater.heads.ambiguity.questions import OracleError, Question
-from headwater.store.numpy_files import read_arrays
 
 
 class ArrayOracle:
@@ -57,30 +52,3 @@ class ArrayOracle:
                 " ask about one of them"
             )
         return int(self._codes[question.item])
-
-
-def labels_in(path: Path) -> NDArray[Any]:
-    """The labels of an .npy file, or of a .csv or .txt with one label a line and, maybe, one line of heading.
-
-    RequestError where the file is absent, holds something else, or is no text.
-    """
-    if not path.is_file():
-        raise RequestError(f"there is no file {path}; give one with the labels of the target rows")
-    if path.suffix.lower() == ".npy":
-        found = read_arrays(path)
-        if not isinstance(found, np.ndarray):
-            raise RequestError(f"{path} holds several arrays; give an .npy file of labels alone")
-        return found
-    try:
-        lines = path.read_text("utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise RequestError(f"{path} cannot be read as text ({error}); give one label a line") from None
-    return np.array([line.strip() for line in lines if line.strip()], dtype=object)
-
-
-def without_heading(labels: NDArray[Any], classes: Classes, target_rows: int) -> Sequence[Any]:
-    """The labels of a text without its first line, where that is one too many and no class."""
-    heading = (
-        labels.dtype == object and len(labels) == target_rows + 1 and code_of(labels[0], classes) is None
-    )
-    return list(labels[1:] if heading else labels)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from headwater.errors import RequestError
-from headwater.heads.ambiguity.oracles.array import ArrayOracle, labels_in, without_heading
+from headwater.heads.ambiguity.oracles.array import ArrayOracle
 from headwater.heads.ambiguity.oracles.browser import BrowserOracle
+from headwater.heads.ambiguity.oracles.label_file import labels_of_file, without_heading
 from headwater.heads.ambiguity.oracles.labels import Classes
 from headwater.heads.ambiguity.oracles.terminal import TerminalOracle
 from headwater.heads.ambiguity.questions import PATIENCE, Oracle
@@ -27,7 +28,7 @@ def open_oracle(text: str, *, classes: Classes, target_rows: int, timeout: float
         return BrowserOracle(classes, timeout=timeout)
     path = Path(text)
     if path.suffix.lower() in _FILES:
-        labels = without_heading(labels_in(path), classes, target_rows)
+        labels = without_heading(labels_of_file(path), classes, target_rows)
         return ArrayOracle(labels, classes=classes, target_rows=target_rows, name=str(path))
     raise RequestError(
         f"{escaped(text)!r} is no oracle; give a file of labels (.npy, .csv), terminal, browser, or the"

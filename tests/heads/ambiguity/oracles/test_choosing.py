@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from headwater.ambiguity.submission import write_submission
 from headwater.errors import HeadwaterError, RequestError
 from headwater.heads.ambiguity.oracles import open_oracle
 from headwater.heads.ambiguity.oracles.browser import BrowserOracle
@@ -57,8 +58,8 @@ def test_a_text_of_labels_answers(tmp_path: Path, text: str) -> None:
         ("a.npy", np.array([True, False, True]), "row 0 is True"),
         ("a.npy", b"no array", "cannot be read as a NumPy file"),
         ("a.csv", b"0\n2\n", r"the shape is \(2,\)"),
-        ("a.csv", b"0,1\n2,1\n2,0\n", "row 0 is '0,1'"),
-        ("a.csv", b"\xff\xfe\n", "cannot be read as text"),
+        ("a.csv", b"0,1\n2,1\n2,0\n", "not one label in line 1"),
+        ("a.csv", b"\xff\xfe\n", "cannot be read as CSV"),
         ("a.csv", None, "there is no file"),
         ("a.npy", None, "there is no file"),
     ],
@@ -73,6 +74,14 @@ def test_a_bad_file_of_labels_is_one_sentence(tmp_path: Path, name: str, content
         open_oracle(str(file), classes=(0, 2), target_rows=3)
     assert caught.value.exit_code == 2
     assert str(file) in str(caught.value)
+
+
+def test_what_a_solve_writes_answers_whatever_the_classes_are_called(tmp_path: Path) -> None:
+    classes = ("cat, big", 'the "dog"', "two\nlines", "plain")
+    codes = np.array([1, 0, 3, 2, 0])
+    write_submission(tmp_path / "sub.csv", codes, classes, 5)
+    oracle = open_oracle(str(tmp_path / "sub.csv"), classes=classes, target_rows=5)
+    assert [oracle.ask(question(item)) for item in range(5)] == codes.tolist()
 
 
 def test_a_row_beyond_the_target_is_refused(tmp_path: Path) -> None:
