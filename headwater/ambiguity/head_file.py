@@ -1,4 +1,4 @@
-"""The final head of a data set as a file that `headwater heads` and `load_head` read."""
+"""The final head of a data set as a file that `headwater heads evaluate` and `load_head` read."""
 
 from __future__ import annotations
 
@@ -79,9 +79,9 @@ def write_head(
 
 
 def _features(dataset: Dataset, features: Extraction | None) -> dict[str, Any]:
-    """Which features it is for: a store's, or the data set's own values."""
+    """Which features it is for: a store's, or the data set's own values, which any store of them has."""
     if features is None and dataset.recipe is None:
-        return {"store_path": str(dataset.place), "store_fingerprint": "", "store_recipe": {}}
+        return {"store_path": "", "store_fingerprint": "", "store_recipe": {}}
     store = open_store(dataset.place if features is None else store_of(dataset, features))
     return {
         "store_path": str(store.path),

@@ -119,7 +119,9 @@ def solve(
         report: an HTML page of what was found, asked and settled; replaces an earlier one of this data set. A
             HeadwaterWarning says if it could not be written in the end; the labels are, all the same.
         head: the file to write the final linear head to, as `load_head` reads it: for vectors, stores and
-            features of a backbone. A HeadwaterWarning says if there is none, as where nothing was answered.
+            features of a backbone. It can be measured on any store of the same features that has the columns
+            of labels and splits; of vectors `import_features` makes one. A HeadwaterWarning says if there is
+            none, as where nothing was answered.
         features: of which backbone, for images alone; None: patches that are learned from the images.
         cache: a folder where patches that were learned are kept for another time; None: nowhere.
         seed: decides everything random.

@@ -108,8 +108,9 @@ def solve(
     head: Annotated[
         Path | None,
         typer.Option(
-            help="The final head, as a file (.safetensors) that `headwater heads` reads; for vectors, stores "
-            "and features of a backbone."
+            help="The final head of vectors, a store's or a backbone's features, as a file (.safetensors). "
+            "`heads evaluate` takes it with a store of the same features that has the columns of labels and "
+            "splits: `store import` makes one of vectors, --features keeps a backbone's."
         ),
     ] = None,
 ) -> None:

@@ -16,7 +16,7 @@ from headwater.errors import HeadwaterError, HeadwaterWarning, RequestError
 from headwater.heads import evaluate, load_head
 from headwater.heads.ambiguity.resolve import Resolution
 from headwater.heads.specs.head import Convergence, LinearHead
-from headwater.store import Plan, ShardRows, StoreWriter, annotate
+from headwater.store import Plan, ShardRows, StoreWriter, annotate, import_features
 from tests.ambiguity.conftest import points, write
 
 ROWS = 60
@@ -82,8 +82,19 @@ def test_a_head_on_vectors_takes_them_as_they_are(tmp_path: Path) -> None:
     write_head(out, opened, None, resolved(60), answers=2, seed=0)
     head, info = load_head(out)
     assert (head.predict(opened.problem.target) == (opened.problem.target[:, 0] > 0)).all()
-    assert (info.classes, info.store_fingerprint) == (("0", "1"), "")
+    assert (info.classes, info.store_path, info.store_fingerprint) == (("0", "1"), "", "")
     assert info.train_counts == tuple(np.bincount(opened.problem.labels))
+
+
+def test_a_head_on_vectors_is_measured_on_a_store_of_them(tmp_path: Path) -> None:
+    made = points()
+    opened = open_dataset(write(tmp_path / "points", made))
+    out = tmp_path / "head.safetensors"
+    write_head(out, opened, None, resolved(60), answers=2, seed=0)
+    truth = np.where(np.arange(60) < 6, 1 - made["y_val"], made["y_val"])
+    np.savez(tmp_path / "val.npz", features=made["X_val"], split=np.repeat("test", 60), **{"class": truth})
+    import_features(tmp_path / "val.npz", tmp_path / "val.store")
+    assert evaluate(out, tmp_path / "val.store", "test").overall == pytest.approx(0.9)
 
 
 def test_what_could_not_be_used_again_is_refused(
