@@ -106,17 +106,6 @@ class Budget:
                 self._ask(question)
             return self._record.answers[question.item]
 
-    def resume(self) -> None:
-        """Ask again the question whose answer was lost, if there is one, so that `answers` has it, too.
-
-        `ask` does so by itself; a caller who decides by the answers wants to know before.
-        """
-        with self._held():
-            unanswered = self._record.open
-            if unanswered is not None:
-                self._recall()
-                self._ask(unanswered)
-
     def close(self, outcome: str = "") -> None:
         """Tell the oracle that no question follows, and what came of it, if it wants to know."""
         if isinstance(self._oracle, Closes):

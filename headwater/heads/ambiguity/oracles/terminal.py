@@ -1,4 +1,4 @@
-"""Asks the person at the terminal: the picture in half blocks, what the readings say, and a line to type."""
+"""Asks the person at the terminal: the picture in half blocks, what the readings say, and a key or a line."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ import select
 import sys
 import termios
 import time
+import tty
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import TextIO
 
 from rich.console import Console
@@ -22,13 +25,15 @@ from headwater.printable import counted, escaped
 _LEAST_SHOWN = 0.005  # belief that would be shown as 0 %
 _BAR = 12  # cells of a share of one
 _BESIDES = 16  # lines of the screen that are not the picture
+_END = b"\x04"  # Ctrl-D, which ends the input where a terminal gives lines
 _HEARS = 0.5  # seconds after which a Ctrl-C is heard that came just before the wait for a line began
 
 
 class TerminalOracle:
     """Shows each question on standard error and reads the answer, a key or a class's name, from `stdin`.
 
-    `timeout` is in seconds, for one question. Nothing is printed to standard output.
+    Where that is a terminal, and classes are called by one letter or digit each, the key is the answer;
+    elsewhere a line is. `timeout` is in seconds, for one question. Nothing is printed to standard output.
     """
 
     def __init__(
@@ -45,6 +50,8 @@ class TerminalOracle:
         self._console = console or Console(stderr=True, highlight=False)
         self._stdin = stdin
         self._typed = b""
+        names = {str(each) for each in classes}
+        self._one_key = len(names) == len(classes) and all(len(each) == 1 for each in names)
 
     def ask(self, question: Question) -> int:
         """The code that was typed; OracleError on Ctrl-C, at the end of input, and when time is up."""
@@ -61,14 +68,17 @@ class TerminalOracle:
         file = self._descriptor()
         self._forget_what_was_typed_early(file)
         deadline = time.monotonic() + self._timeout
-        while True:
-            self._console.print(self._choices(), end="", soft_wrap=True)
-            line = self._line(file, deadline, question)
-            code = typed(line, self._classes)
-            if code is not None:
-                return code
-            said = escaped(line.strip())
-            self._console.print(Text(f"{said!r} is none of the classes." if said else "Nothing was typed."))
+        by_key = self._one_key and os.isatty(file)
+        with _by_keys(file) if by_key else nullcontext():
+            while True:
+                self._console.print(self._choices(), end="", soft_wrap=True)
+                text = (self._key if by_key else self._line)(file, deadline, question)
+                code = typed(text, self._classes)
+                if code is not None:
+                    return code
+                said = escaped(text.strip())
+                told = f"{said!r} is none of the classes." if said else "Nothing was typed."
+                self._console.print(Text(told))
 
     def _show(self, question: Question) -> None:
         console = self._console
@@ -136,21 +146,45 @@ class TerminalOracle:
             self._typed = b""
             termios.tcflush(file, termios.TCIFLUSH)
 
+    def _key(self, file: int, deadline: float, question: Question) -> str:
+        """What one press of a key gave; the sequence of an arrow or a function key is one, too."""
+        key = self._read(file, deadline, question)
+        if key in (b"", _END):
+            self._console.print()
+            raise _unanswered(question, "the input ended")
+        said = key.decode("utf-8", "replace")
+        self._console.print(Text(escaped(said.strip())))  # which the terminal does not show by itself now
+        return said
+
     def _line(self, file: int, deadline: float, question: Question) -> str:
         while b"\n" not in self._typed:
-            left = deadline - time.monotonic()
-            if left <= 0:
-                self._console.print()
-                raise _unanswered(question, f"nothing was typed in {self._timeout:g} s")
-            if not select.select([file], [], [], min(left, _HEARS))[0]:
-                continue
-            read = os.read(file, 4096)
+            read = self._read(file, deadline, question)
             if not read and not self._typed.strip():
                 self._console.print()
                 raise _unanswered(question, "the input ended")
             self._typed += read or b"\n"
         line, _, self._typed = self._typed.partition(b"\n")
         return line.decode("utf-8", "replace")
+
+    def _read(self, file: int, deadline: float, question: Question) -> bytes:
+        while True:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                self._console.print()
+                raise _unanswered(question, f"nothing was typed in {self._timeout:g} s")
+            if select.select([file], [], [], min(left, _HEARS))[0]:
+                return os.read(file, 4096)
+
+
+@contextmanager
+def _by_keys(file: int) -> Iterator[None]:
+    """A terminal that gives every key at once, and does not show it; Ctrl-C still interrupts."""
+    before = termios.tcgetattr(file)
+    try:
+        tty.setcbreak(file, termios.TCSADRAIN)
+        yield
+    finally:
+        termios.tcsetattr(file, termios.TCSADRAIN, before)
 
 
 def _unanswered(question: Question, why: str) -> OracleError:

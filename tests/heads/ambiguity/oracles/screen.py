@@ -77,9 +77,11 @@ def under_terminal(
     rows: int = 50,
     environment: dict[str, str] | None = None,
     first: bytes = b"",
+    more: Sequence[bytes] = (),
 ) -> Shown:
     """Run `work` in a process with a terminal of that size; type `first` at once, and a key at every prompt.
 
+    `more` follows once the terminal has shown the last of these keys.
     Standard output is not the terminal: what `work` returns goes there, and must be all that does.
     """
     reading, writing = os.pipe()
@@ -89,6 +91,7 @@ def under_terminal(
     os.close(writing)
     if first:
         os.write(terminal, first)
+    rest = list(more)
     waiting, written, deadline = list(keys), b"", time.monotonic() + 120
     while time.monotonic() < deadline:
         if not select.select([terminal], [], [], 0.5)[0]:
@@ -102,6 +105,8 @@ def under_terminal(
         written += read
         if waiting and re.sub(rb"\x1b\[[0-9;]*m", b"", written).endswith(PROMPT.encode()):
             os.write(terminal, waiting.pop(0))
+        elif not waiting and rest and not written.endswith((PROMPT.encode(), b"\x1b[0m")):
+            os.write(terminal, rest.pop(0))
     os.waitpid(child, 0)
     with os.fdopen(reading) as pipe:
         returned = pipe.read()

@@ -122,17 +122,6 @@ def test_a_row_whose_answer_died_is_asked_again_first_and_counts_once(tmp_path: 
     assert set(service.asked) == {8, 5}
 
 
-def test_a_lost_answer_can_be_had_before_anything_is_decided(tmp_path: Path) -> None:
-    oracle = Scripted(OracleError("no answer", uncertain=True), 1)
-    with pytest.raises(OracleError):
-        Budget(oracle, 2, tmp_path / "journal", "data").ask(question(4))
-    budget = Budget(oracle, 2, tmp_path / "journal", "data")
-    budget.resume()
-    assert (dict(budget.answers), budget.left) == ({4: 1}, 1)
-    budget.resume()
-    assert [each.item for each in oracle.asked] == [4, 4]
-
-
 def test_kills_at_any_moment_never_cost_a_sixth_row(tmp_path: Path) -> None:
     journal, service = tmp_path / "journal", Service(tmp_path / "counted")
 

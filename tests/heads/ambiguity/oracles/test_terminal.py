@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import select
+import termios
 
 import numpy as np
 import pytest
@@ -107,6 +108,45 @@ def test_what_the_readings_say_is_told() -> None:
 )
 def test_a_key_or_a_name_answers(classes: tuple[int | str, ...], key: bytes, code: int) -> None:
     assert asked(question(1, picture=None, opinions=()), key, classes=classes).returned == code
+
+
+def modes() -> list[object]:
+    return termios.tcgetattr(0)[:4]
+
+
+def test_a_single_key_answers_where_classes_are_called_by_one_character() -> None:
+    """Without Enter; the terminal gives lines again afterwards, and a later Enter answers nothing."""
+
+    def work() -> object:
+        before = modes()
+        oracle = TerminalOracle((0, 3, "é"), timeout=60)
+        codes = [oracle.ask(question(item, picture=None)) for item in range(3)]
+        return codes, modes() == before
+
+    shown = under_terminal(work, [b"3", b"\x1b[A", "é".encode(), b"0"], columns=60)
+    assert shown.returned == [[1, 2, 0], True]
+    assert "0, 3, é > 3\n" in shown.text
+    assert "is none of the classes." in shown.text
+
+
+@pytest.mark.parametrize("key", [b"\x03", b"\x04"])
+def test_the_terminal_gives_lines_again_after_leaving(key: bytes) -> None:
+    def work() -> object:
+        before = modes()
+        with pytest.raises(OracleError):
+            TerminalOracle((0, 3), timeout=60).ask(question(1, picture=None))
+        return modes() == before
+
+    assert under_terminal(work, [key], columns=60).returned is True
+
+
+def test_names_of_several_characters_take_a_line() -> None:
+    def work() -> object:
+        return TerminalOracle((1, 10), timeout=60).ask(question(1, picture=None))
+
+    assert under_terminal(work, [b"10\n"], columns=60).returned == 1
+    slow = under_terminal(work, [b"1"], columns=60, more=(b"0\n",))
+    assert slow.returned == 1
 
 
 def test_it_asks_again_until_the_answer_is_a_class() -> None:
