@@ -165,24 +165,22 @@ def is_settled(state: Dialogue) -> bool:
     return len(state.found) == 1 or bool(state.beliefs.held.max() >= SETTLED)
 
 
-def with_answers(
-    probabilities: NDArray[np.float64], answers: Mapping[int, int], error: float = 0.0
-) -> NDArray[np.float64]:
+def with_answers(probabilities: NDArray[np.float64], answers: Mapping[int, int]) -> NDArray[np.float64]:
     """The same, where rows that were answered have the class that was answered."""
     out = np.array(probabilities, dtype=np.float64)
     for item, code in answers.items():
-        out[item] = error / out.shape[1]
-        out[item, code] += 1 - error
+        out[item] = 0
+        out[item, code] = 1
     return out
 
 
-def crossed_share(state: Dialogue, rows: str = "unlabeled") -> float:
-    """Share of rows that the most believed hypothesis and the largest other one read differently."""
+def crossed_share(state: Dialogue) -> float:
+    """Share of unlabeled rows that the most believed hypothesis and the largest other one read otherwise."""
     best = state.beliefs.best
     others = [h for h in range(len(state.found)) if h != best]
     if not others:
         return 0.0
-    said = [getattr(state.found[h], rows).argmax(axis=1) for h in (best, others[0])]
+    said = [state.found[h].unlabeled.argmax(axis=1) for h in (best, others[0])]
     return float((said[0] != said[1]).mean())
 
 
