@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from headwater.heads.ambiguity.dealing import dealt
 from headwater.heads.ambiguity.problem import Problem
 from headwater.heads.bank.head_bank import HeadBank
 from headwater.heads.specs.hashed import Rows, Weights
@@ -25,7 +26,9 @@ _SURE = 0.8
 _L2 = 1e-2
 # A row of a rare cell counts as much as this many rows of cells that are equally large, at most.
 _MOST = 10.0
-_APART = 5  # one in so many rows is kept apart to tell which features the labels can be foretold by
+_APART = (
+    5  # one in so many rows of each class is kept apart to tell which features the labels can be foretold by
+)
 _COOLEST, _HOTTEST = -6.0, 6.0  # log temperatures
 _HALVINGS = 40
 
@@ -54,7 +57,11 @@ def final_head(problem: Problem, views: Mapping[str, Floats], spread: Spread) ->
     """
     codes, weights = _taught(problem, spread)
     rows = np.flatnonzero(weights > 0)
-    apart = np.arange(len(rows)) % _APART == _APART - 1
+    if len(views) == 1:
+        (features,) = views.values()
+        (only,) = HeadBank(features, codes, len(problem.classes)).train([_spec(rows, weights, rows)])
+        return only
+    apart = dealt(codes[rows], _APART, np.random.default_rng(0)) == 0
     heads, losses = [], []
     for features in views.values():
         bank = HeadBank(features, codes, len(problem.classes))
@@ -131,8 +138,6 @@ def _as_good(losses: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArr
 
 def _side_by_side(heads: list[LinearHead], kept: NDArray[np.int64]) -> LinearHead:
     """The mean of the heads that are kept, as one head on all features side by side."""
-    if len(heads) == 1:
-        return heads[0]
     shares = np.isin(np.arange(len(heads)), kept) / np.float32(len(kept))
     parts = [head.weight * share for head, share in zip(heads, shares, strict=True)]
     used = [heads[place].convergence for place in kept]

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from scipy.linalg import eigh
 
 from headwater.errors import RequestError
+from headwater.heads.ambiguity.dealing import dealt
 from headwater.heads.ambiguity.problem import Reading
 from headwater.heads.bank.head_bank import HeadBank
 from headwater.heads.specs.coupling import (
@@ -53,6 +54,8 @@ _ANSWER = 0.05
 _MORE_DIRECTIONS = 3
 # What labeled rows vary in every direction at least, as a share of their mean variance.
 _RIDGE = 0.05
+# And at least this, where the mean square of all rows is 1: all labeled rows may be the same.
+_LEAST_VARIANCE = 1e-6
 # What is non-convex need not be solved to many digits.
 _TOLERANCE, _ITERATIONS = 1e-3, 200
 # DivDis' and D-BAT's are published; without a trunk to shape, ACE and cells have to be strong.
@@ -222,11 +225,7 @@ class _Sets:
         first = rows.labeled + rows.unlabeled
         self._answered = first + np.array(sorted(answers), dtype=np.int64)
         self.target[self._answered] = [answers[item] for item in sorted(answers)]
-        random = np.random.default_rng(seed)
-        self._fold = np.empty(rows.labeled, dtype=np.int64)
-        order = random.permutation(rows.labeled)
-        order = order[np.argsort(labels[order], kind="stable")]
-        self._fold[order] = np.arange(rows.labeled) % _HELD_OUT
+        self._fold = dealt(labels, _HELD_OUT, np.random.default_rng(seed))
 
     def plain(self, l2: float, number: int) -> _Set:
         """A head on the labels alone."""
@@ -284,7 +283,7 @@ class _Sets:
         """Directions (d, d), first those in which other rows vary most beside labeled ones."""
         labeled, rest = np.split(self._rows.x.astype(np.float64), [self._rows.labeled])
         inner = np.atleast_2d(np.cov(labeled.T))
-        inner += _RIDGE * np.trace(inner) / len(inner) * np.eye(len(inner))
+        inner += max(_RIDGE * np.trace(inner) / len(inner), _LEAST_VARIANCE) * np.eye(len(inner))
         outer = np.atleast_2d(np.cov(rest.T))
         _, vectors = eigh(outer, inner)
         sizes = np.sqrt(np.einsum("dr,de,er->r", vectors, outer, vectors))
@@ -325,6 +324,7 @@ class _Sets:
     def readings(self, made: _Set, head: LinearHead) -> Iterator[Reading]:
         """What each member says of unlabeled and target rows, and its error on labeled rows held out."""
         first = self._rows.labeled + self._rows.unlabeled
+        setting = f"{made.kind}, l2 {made.spec.penalty.l2:g}"
         for place, member in enumerate(members_of(head, made.members)):
             p = _softmax(member.logits(self._rows.x))
             wrong = p[made.held_out].argmax(1) != self._labels[made.held_out]
@@ -332,7 +332,8 @@ class _Sets:
                 p[self._rows.labeled : first],
                 p[first:],
                 float(wrong.mean()) if len(wrong) else float("nan"),
-                f"{made.kind}, l2 {made.spec.penalty.l2:g}, start {made.number}, head {place + 1}",
+                f"{setting}, start {made.number}, head {place + 1}",
+                setting=setting,
             )
 
 

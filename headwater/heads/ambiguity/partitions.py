@@ -7,7 +7,7 @@ once, since a ridge head on fixed features is a product with one matrix. Which a
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,10 +25,13 @@ _CLUSTERS = 40
 _PER_CLUSTER = 256  # rows that a cluster's centre is learned from
 _SOFT_ROUNDS = 12
 _HARD_ROUNDS = 8
-_SHARPNESS = 6.0
+_SHARPNESS = 6.0  # for two classes; two that are as likely as each other outweigh all others as much
+_FEW_CLASSES = 3  # with more, clusters of a class at random hardly ever lean to one feature
+_WEIGHED = 0.1  # penalty, of the mean eigenvalue, of heads on weighed features
 _SAME = 0.97  # partitions that agree on more of the rows whose class is not known are one
 _RARE = 0.03  # of the starts: partitions that fewer of them end in are mixtures of others, mostly
 _TORN = 0.3  # rows whose foremost class leads by less lie between classes
+_MOST_ROWS = 20_000  # that self-training is on; the head it ends with foretells the others
 _STRAY = 0.02  # of rows may be of any class, whatever a head says
 
 
@@ -83,12 +86,16 @@ def linear_readings(
 
     `features` holds, by name, matrices (n + m + t, dim) of labeled, unlabeled and target rows; `labels` (n,)
     are class codes, `targets` is t. `answers` (target row → class code) count as labels. Readings that agree
-    on nearly all rows are given once, whichever features they are from.
+    on nearly all rows are given once, whichever features they are from. Of more rows than `_MOST_ROWS`, a
+    sample is trained on: all answered rows, and labeled ones as far as they are no more than half of it.
     """
     found: list[tuple[str, Partition]] = []
     for name, rows in features.items():
         fixed = _fixed(labels, answers or {}, len(rows) - targets)
-        ends = self_consistent(rows, fixed, starts=starts, seed=seed)
+        if len(rows) > _MOST_ROWS:
+            ends = _of_a_sample(rows, fixed, len(labels), starts=starts, seed=seed)
+        else:
+            ends = self_consistent(rows, fixed, starts=starts, seed=seed)
         common = [each for each in ends if each.found >= _RARE * starts]
         found += [(name, each) for each in common or [max(ends, key=lambda each: each.found)]]
     found.sort(key=lambda pair: pair[1].spread)
@@ -110,9 +117,10 @@ def _reading(name: str, found: Partition, first: int, targets: int, in_dispute: 
     differ, agree = np.flatnonzero(in_dispute), np.flatnonzero(~in_dispute)
     if not len(differ):
         differ = agree
+    shares = found.probabilities
     return Reading(
-        unlabeled=found.probabilities[first : len(found.codes) - targets],
-        target=found.probabilities[len(found.codes) - targets :],
+        unlabeled=shares[first : len(shares) - targets],
+        target=shares[len(shares) - targets :],
         error=found.error,
         origin=f"linear head on {name}",
         spread=found.spread_among(differ),
@@ -132,8 +140,9 @@ def self_consistent(
 
     `fixed` is (row numbers, class codes) of rows whose class is known; every code of 0..K-1 must be there.
     A start gives every cluster of the other rows a class at random, more or less mixed with what a head of
-    the known rows says. Then every row takes the class that a ridge head of all others foretells: softly at
-    first, and by the leading features. Partitions that agree on more than `same` of the other rows are one.
+    the known rows says; of many classes, it is a head of the known rows on features weighed at random. Then
+    every row takes the class that a ridge head of all others foretells: softly at first, and by the leading
+    features. Partitions that agree on more than `same` of the other rows are one.
     """
     rows, codes = fixed
     corners = np.eye(int(codes.max()) + 1, dtype=np.float32)[codes]
@@ -143,8 +152,10 @@ def self_consistent(
     nothing = np.full((len(leading), corners.shape[1], 1), 1 / corners.shape[1], dtype=np.float32)
     plain = _hard(head.foretell(_told(nothing, rows, corners)))
     others = np.setdiff1d(np.arange(len(leading)), rows)
-    clusters = _clustered(leading, others, random)
-    beliefs = _starts(clusters, plain, starts, random)
+    if corners.shape[1] > _FEW_CLASSES:
+        beliefs = _leaning(leading, rows, corners, starts, random)
+    else:
+        beliefs = _starts(_clustered(leading, others, random), plain, starts, random)
     for step in range(_SOFT_ROUNDS + 3):
         scores = head.foretell(_told(beliefs, rows, corners))
         beliefs = _softmax(scores) if step < _SOFT_ROUNDS else _hard(scores)
@@ -173,13 +184,42 @@ def self_consistent(
     ]
 
 
+def _of_a_sample(
+    rows: Floats, fixed: tuple[Codes, Codes], labeled: int, *, starts: int, seed: int
+) -> list[Partition]:
+    """`self_consistent` partitions of a sample of the rows, and of all others by the head of each."""
+    random = np.random.default_rng([seed, len(rows)])
+    known, codes = fixed
+    order = random.permutation(labeled)
+    firsts = np.unique(codes[order], return_index=True)[1]  # so that every class is there
+    shown = np.concatenate([order[firsts], np.delete(order, firsts)])[: _MOST_ROWS // 2]
+    rest = random.permutation(np.setdiff1d(np.arange(len(rows)), known))
+    left = max(0, _MOST_ROWS - len(shown) - len(known) + labeled)
+    sample = np.sort(np.concatenate([shown, known[labeled:], rest[:left]]))
+    place = np.isin(known, sample)
+    taken = np.searchsorted(sample, known[place]), codes[place]
+    ends = self_consistent(rows[sample], taken, starts=starts, seed=seed)
+    head = _Ridge(rows[sample])
+    others = np.setdiff1d(np.arange(len(rows)), sample)
+    found = []
+    for each in ends:
+        scores = np.empty((len(rows), each.scores.shape[1]), dtype=np.float32)
+        scores[sample] = each.scores
+        scores[others] = head.say(np.eye(scores.shape[1], dtype=np.float32)[each.codes], rows[others])
+        said = scores.argmax(axis=1)
+        said[sample], said[known] = each.codes, codes
+        found.append(replace(each, codes=said, scores=scores))
+    return found
+
+
 class _Ridge:
     """A ridge head on all rows with a bias: for any targets, what the head of all other rows says of each."""
 
     def __init__(self, features: Floats) -> None:
-        centred = (features - features.mean(axis=0)).astype(np.float32)
-        bias = np.full((len(centred), 1), np.sqrt(np.mean(centred**2, dtype=np.float64) + 1e-30))
-        self._rows = np.column_stack([centred, bias.astype(np.float32)])
+        self._centre = features.mean(axis=0)
+        centred = (features - self._centre).astype(np.float32)
+        self._bias = np.float32(np.sqrt(np.mean(centred**2, dtype=np.float64) + 1e-30))
+        self._rows = np.column_stack([centred, np.full(len(centred), self._bias)])
         product = (self._rows.T @ self._rows).astype(np.float64)
         product[np.diag_indices(len(product))] += _PENALTY * np.trace(product) / len(product)
         self._solved = np.linalg.solve(product, self._rows.T.astype(np.float64)).astype(np.float32)
@@ -194,6 +234,12 @@ class _Ridge:
         foretold: Floats = scores.reshape(targets.shape)
         return foretold
 
+    def say(self, targets: Floats, others: Floats) -> Floats:
+        """Scores (others, classes) of other rows (others, dim) by the head of targets (rows, classes)."""
+        weights = self._solved @ targets
+        scores: Floats = (others - self._centre).astype(np.float32) @ weights[:-1] + self._bias * weights[-1]
+        return scores
+
 
 def _starts(clusters: Codes, plain: Floats, starts: int, random: np.random.Generator) -> Floats:
     """Beliefs (rows, classes, starts) to begin with, where a plain head says `plain` (rows, classes, 1)."""
@@ -205,6 +251,30 @@ def _starts(clusters: Codes, plain: Floats, starts: int, random: np.random.Gener
     mixed: Floats = strength * drawn + plainly * plain
     mixed /= mixed.sum(axis=1, keepdims=True)
     return mixed
+
+
+def _leaning(
+    leading: Floats, known: Codes, corners: Floats, starts: int, random: np.random.Generator
+) -> Floats:
+    """Beliefs (rows, classes, starts) of heads of the known rows, each on features weighed at random.
+
+    Each leans to another of the features that known rows agree on, if only a little.
+    """
+    centred = leading - leading.mean(axis=0)
+    shown = centred[known].astype(np.float64)
+    axes = np.linalg.eigh(shown.T @ shown)[1].astype(np.float32)
+    turned = centred @ axes
+    turned /= turned.std(axis=0) + np.float32(1e-6)
+    mean, dim = corners.mean(axis=0), turned.shape[1]
+    beliefs = np.empty((len(leading), corners.shape[1], starts), dtype=np.float32)
+    for start in range(starts):
+        weighed = np.linalg.qr(random.normal(size=(dim, dim)))[0] * np.exp(random.normal(size=dim))
+        x = turned[known] @ weighed
+        product = x.T @ x
+        product[np.diag_indices(dim)] += _WEIGHED * np.trace(product) / dim + 1e-12
+        head = weighed @ np.linalg.solve(product, x.T @ (corners - mean))
+        beliefs[:, :, start] = turned @ head.astype(np.float32) + mean
+    return _softmax(beliefs)
 
 
 def _clustered(leading: Floats, others: Codes, random: np.random.Generator) -> Codes:
@@ -223,7 +293,7 @@ def _told(beliefs: Floats, rows: Codes, corners: Floats) -> Floats:
 def _softmax(scores: Floats) -> Floats:
     """Beliefs from scores, in place."""
     scores -= scores.max(axis=1, keepdims=True)
-    scores *= _SHARPNESS
+    scores *= _SHARPNESS + 2 * np.log(scores.shape[1] - 1)
     np.exp(scores, out=scores)
     scores /= scores.sum(axis=1, keepdims=True)
     return scores

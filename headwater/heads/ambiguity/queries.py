@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 # Rows scored at least this share of the best score are as good; among them the most typical is asked about.
 _AS_GOOD = 0.9
-# Rows among which similarity is measured.
+# Rows among which similarity is measured, and of how many at most.
 _COMPARED = 2000
+_MEASURED = 5000
 # So many rows are compared when a batch is chosen.
 _CANDIDATES = 200
 # Rows that add less than this to a batch's information, in nats, add about as much as each other.
@@ -83,6 +84,13 @@ def typicality(features: NDArray[np.float32], among: NDArray[np.int64], seed: in
     return np.asarray(np.exp(-square / (2 * width)).mean(axis=1))
 
 
+def _some(rows: NDArray[np.int64], seed: int = 0) -> NDArray[np.int64]:
+    """All of the rows (r,), or as many drawn as are measured."""
+    if len(rows) <= _MEASURED:
+        return rows
+    return np.sort(np.random.default_rng(seed).choice(rows, _MEASURED, replace=False))
+
+
 def choose(
     scores: NDArray[np.float64],
     features: NDArray[np.float32],
@@ -98,7 +106,7 @@ def choose(
     best = float(scores[open_rows].max(initial=0.0))
     if best <= 1e-12:
         return None
-    good = np.flatnonzero(open_rows & (scores >= _AS_GOOD * best))
+    good = _some(np.flatnonzero(open_rows & (scores >= _AS_GOOD * best)), seed)
     return int(good[typicality(features, good, seed).argmax()])
 
 
@@ -124,7 +132,7 @@ def choose_batch(
     ranked: list[tuple[int, int]] = []
     for pattern in np.unique(patterns).tolist():
         mine = good[patterns == pattern]
-        mine = mine[scores[mine] >= _AS_GOOD * scores[mine].max()]
+        mine = _some(mine[scores[mine] >= _AS_GOOD * scores[mine].max()])
         ranked.extend((item, pattern) for item in mine[np.argsort(-typicality(features, mine))][:size])
     ranked = sorted(ranked, key=lambda each: -scores[each[0]])[:_CANDIDATES]
     seen: Counter[int] = Counter()

@@ -23,6 +23,7 @@ _LEAST_RATE = 0.02
 # Where a pair came to disagree on more rows by this, it may on even more, and is begun at once more.
 _WIDER = 1.05
 _PENALTIES = (1e-5, 1e-3)
+_MOST_ROUNDS = 8
 # Each setting is trained so many times, every time without another fifth of the labeled rows.
 _TIMES = 5
 
@@ -49,10 +50,11 @@ def refined(
 
     `views` are features (n + m + t, dim) by name. Kept are settings whose merit is within a standard error
     of the largest (Breiman et al. 1984), so that their mean is no worse by what can be told. The pair is
-    replaced by this mean as long as its disagreement grows.
+    replaced by this mean as long as its disagreement grows, a few times at most.
     """
     price = 2 * (1 - _crossed(*pair))
-    while True:
+    readings: list[Reading] = []
+    for _ in range(_MOST_ROUNDS):
         rate = _crossed(*pair)
         tried = [each for rows in views.values() for each in _settings(problem, rows, pair, price, seed)]
         best = max(tried, key=lambda each: each.merit - each.error)
@@ -60,7 +62,8 @@ def refined(
         readings = [one for each in tried if each.merit - each.error >= least for one in each.readings]
         pair = _mean(readings[::2]), _mean(readings[1::2])
         if _crossed(*pair) < _WIDER * rate:
-            return readings
+            break
+    return readings
 
 
 def _mean(readings: list[Reading]) -> Reading:
@@ -91,7 +94,7 @@ def _settings(
     )
     settings: dict[str, list[Reading]] = {}
     for each in readings:
-        settings.setdefault(each.origin.split(", start")[0], []).append(each)
+        settings.setdefault(each.setting, []).append(each)
     return [_judged(tuple(mine), price, n) for mine in settings.values()]
 
 

@@ -20,9 +20,6 @@ from headwater.heads.ambiguity.problem import Problem, Reading
 from headwater.heads.specs.head import LinearHead
 from headwater.printable import counted
 
-_KERNEL = "kernel head"
-"""How the origin of readings begins that `roles` makes."""
-
 # A reading that is believed less than this is not taken as settled.
 SETTLED = 0.9
 
@@ -144,9 +141,10 @@ def _told(state: Dialogue) -> list[Reading]:
 
 
 def _by_kernels(state: Dialogue) -> bool:
-    """Whether most of those are of kernel heads."""
-    mine = _told(state)
-    return 2 * sum(each.origin.startswith(_KERNEL) for each in mine) > len(mine)
+    """Whether most of those are of kernel heads; of all its readings where none knows the answers."""
+    members = [place for place in state.found[state.beliefs.best].members if place < len(state.readings)]
+    mine = _told(state) or [state.readings[place] for place in members]
+    return 2 * sum(each.by_kernels for each in mine) > len(mine)
 
 
 def _spread(state: Dialogue) -> Spread:

@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 from headwater.heads.ambiguity.beliefs import Hypothesis
 from headwater.heads.ambiguity.dialogue import Ask, Dialogue, converse
 from headwater.heads.ambiguity.hypotheses import hypotheses
+from headwater.heads.ambiguity.kernel_readings import role_readings
 from headwater.heads.ambiguity.partitions import linear_readings
 from headwater.heads.ambiguity.problem import Problem, Reading
 from headwater.heads.ambiguity.questions import Question
 from headwater.heads.ambiguity.refinement import refined
 from headwater.heads.ambiguity.resolve import Resolution, resolve
-from headwater.heads.ambiguity.roles import role_readings, whole
+from headwater.heads.ambiguity.roles import whole
 from headwater.heads.bank.head_bank import HeadBank
 from headwater.heads.methods.clusters import principal
 from headwater.heads.specs.hashed import Rows
@@ -37,6 +38,8 @@ _AGAIN = 1000
 _WORST = 0.5
 # Mix rates that heads are tied at before any is known.
 _MIX_RATES = (0.05, 0.2, 0.5, 0.9)
+# Sets of heads are tied by every pair of classes: with more classes than this that takes too long.
+_FEW_CLASSES = 3
 
 
 @dataclass
@@ -137,7 +140,7 @@ def final_readings(
     Rows of images fall apart into cells that a few more labels tell for good. Of vectors they may not, and
     then a few labels say less than what the readings' disagreement looks like.
     """
-    if problem.are_images:
+    if _are_partitions(problem):
         return informed_readings(problem, views, state, seed)
     best = state.beliefs.best
     rivals = [each for place, each in enumerate(state.found) if place != best]
@@ -153,8 +156,8 @@ def _as_one(found: Hypothesis) -> Reading:
 def _readings(
     problem: Problem, views: Mapping[str, Floats], seed: int, answers: Mapping[int, int]
 ) -> list[Reading]:
-    """Of images partitions of the rows; of vectors, which need not fall apart, sets of heads."""
-    if problem.are_images:
+    """Partitions of images and of rows of many classes; of others, which may have no gaps, sets of heads."""
+    if _are_partitions(problem):
         count = len(problem.target)
         readings = linear_readings(whole(views), problem.labels, count, answers=answers, seed=seed)
         readings += role_readings(views, problem.labels, count, answers=answers, seed=seed)
@@ -177,6 +180,10 @@ def _readings(
         ]
     worst = _WORST * (1 - 1 / len(problem.classes))
     return [each for each in readings if not each.error > worst]
+
+
+def _are_partitions(problem: Problem) -> bool:
+    return problem.are_images or len(problem.classes) > _FEW_CLASSES
 
 
 def labeled_only(problem: Problem, features: Floats) -> Reading:

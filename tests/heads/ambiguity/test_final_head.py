@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 
+from headwater.heads.ambiguity.dealing import dealt
 from headwater.heads.ambiguity.final_head import Spread, final_head, probabilities, tempered
 from headwater.heads.ambiguity.problem import Problem
+from headwater.heads.bank.head_bank import HeadBank
 
 ROWS = 400
 
@@ -111,3 +113,33 @@ def test_three_classes_and_no_unlabeled_rows_do():
     shares = 0.9 * np.eye(3)[codes[100:]] + 0.1 / 3
     head = final_head(problem, {"x": rows}, Spread(shares, None, {0: int(codes[100])}))
     assert (head.logits(problem.target).argmax(axis=1) == codes[100:]).mean() > 0.97
+
+
+def test_rows_kept_apart_are_of_all_classes_whatever_their_order():
+    """Of classes dealt in turns, every fifth row would be of one class, which no view is then judged by."""
+    random = np.random.default_rng(6)
+    codes = np.arange(1000) % 5
+    x = (4 * np.eye(5)[codes] + random.normal(0, 1, (1000, 5))).astype(np.float32)
+    noise = random.normal(size=(1000, 30)).astype(np.float32)
+    problem = Problem(x[:200], codes[:200], x[200:600], x[600:], tuple(range(5)))
+    spread = Spread(0.9 * np.eye(5)[codes[200:]] + 0.02, None, {})
+    head = final_head(problem, {"noise": noise, "x": x}, spread)
+    assert not head.weight[:, :30].any()
+
+
+def test_features_of_one_kind_are_trained_on_once(monkeypatch):
+    problem, rows, cells = made()
+    trained = []
+    train = HeadBank.train
+    monkeypatch.setattr(HeadBank, "train", lambda bank, specs: trained.extend(specs) or train(bank, specs))
+    final_head(problem, {"x": rows}, Spread(said(cells[:, 0]), cells[:, 1], {}))
+    assert len(trained) == 1
+
+
+def test_folds_hold_their_share_of_each_class():
+    codes = np.repeat([0, 1, 2], [50, 23, 7])
+    folds = dealt(codes, 5, np.random.default_rng(0))
+    for code in range(3):
+        counts = np.bincount(folds[codes == code], minlength=5)
+        assert counts.max() - counts.min() <= 1
+    assert (folds != dealt(codes, 5, np.random.default_rng(1))).any()

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from headwater.heads.ambiguity import partitions
 from headwater.heads.ambiguity.partitions import Partition, _Ridge, linear_readings, self_consistent
 
 Floats = NDArray[np.float32]
@@ -152,3 +153,35 @@ def test_without_faiss_there_are_the_same_readings(monkeypatch: pytest.MonkeyPat
     found = [each.target.argmax(axis=1) for each in linear_readings({"rows": rows}, labels, 200)]
     for feature in range(2):
         assert max((said == cells[-200:, feature]).mean() for said in found) > 0.97
+
+
+def test_of_many_rows_a_sample_is_trained_on_and_foretells_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rows, labels, cells = world(rest=2000)
+    usual = linear_readings({"rows": rows}, labels, 200, seed=1)
+    seen: list[int] = []
+    known: list[Floats] = []
+
+    def counted(features: Floats, fixed: tuple[Codes, Codes], **more: int) -> list[Partition]:
+        seen.append(len(features))
+        known.append(features[fixed[0]])
+        return self_consistent(features, fixed, starts=more["starts"], seed=more["seed"])
+
+    monkeypatch.setattr(partitions, "self_consistent", counted)
+    monkeypatch.setattr(partitions, "_MOST_ROWS", 2150)
+    same = linear_readings({"rows": rows}, labels, 200, seed=1)
+    for one, other in zip(usual, same, strict=True):
+        np.testing.assert_array_equal(one.target, other.target)
+    monkeypatch.setattr(partitions, "_MOST_ROWS", 400)
+    some = linear_readings({"rows": rows}, labels, 200, answers={7: int(cells[-193, 0])}, seed=1)
+    assert seen == [2150, 400]
+    np.testing.assert_array_equal(known[1], rows[[*range(150), 1957]])
+    for feature in range(2):
+        right = [(each.target.argmax(axis=1) == cells[-200:, feature]).mean() for each in some]
+        assert max(right) > 0.98
+    assert some[0].unlabeled.shape == (1800, 2)
+    monkeypatch.setattr(partitions, "_MOST_ROWS", 200)
+    labels[149] = 2  # of the only row of its class
+    assert linear_readings({"rows": rows}, labels, 200)[0].target.shape == (200, 3)
+    assert seen[-1] == 200

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from headwater.heads.ambiguity import queries
 from headwater.heads.ambiguity.queries import (
     choose,
     choose_batch,
@@ -130,3 +131,27 @@ def test_a_batch_splits_all_hypotheses_where_one_by_one_the_best_row_would_be_as
     pairs = [joint_information(committee, beliefs, [a, b]) for a in range(22) for b in range(a)]
     assert joint_information(committee, beliefs, batch) == pytest.approx(max(pairs))
     assert not set(choose_batch(committee, beliefs, features, 3, asked=batch)) & set(batch)
+
+
+def test_similarity_is_measured_of_some_rows_where_many_are_as_good(monkeypatch: pytest.MonkeyPatch) -> None:
+    measured: list[int] = []
+
+    def counted(features: np.ndarray, among: np.ndarray, seed: int = 0) -> np.ndarray:
+        measured.append(len(among))
+        return typicality(features, among, seed)
+
+    monkeypatch.setattr(queries, "typicality", counted)
+    features = np.random.default_rng(0).normal(size=(9000, 2)).astype(np.float32)
+    scores = np.full(9000, 0.5)
+    scores[4000:] = 0.1
+    chosen = choose(scores[:], features)
+    assert chosen is not None
+    assert chosen < 4000
+    scores[:] = 0.5
+    chosen = choose(scores, features)
+    assert chosen is not None
+    assert np.linalg.norm(features[chosen]) < 0.5
+    said = np.zeros((2, 9000, 2))
+    said[0, :, 0] = said[1, :, 1] = 1
+    choose_batch(said, np.array([0.5, 0.5]), features, 3)
+    assert measured == [4000, 5000, 5000]

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from headwater.heads.ambiguity import refinement
 from headwater.heads.ambiguity.problem import Problem, Reading
-from headwater.heads.ambiguity.refinement import refined
+from headwater.heads.ambiguity.refinement import Refined, refined
 
 
 def square(seed: int = 0) -> tuple[Problem, np.ndarray, np.ndarray]:
@@ -57,3 +58,21 @@ def test_features_that_tell_nothing_are_left_aside(sharpened: Sharpened) -> None
     both = refined(problem, {"noise": noise, "values": values}, (tilted(rest, 15), tilted(rest, 75)))
     assert [each.origin for each in both] == [each.origin for each in alone]
     assert right(both[::2], truth[:, 0]) > 0.97
+
+
+def test_a_pair_that_disagrees_ever_more_is_refined_a_few_times_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    problem, rest, _ = square()
+    values = np.concatenate([problem.labeled, problem.unlabeled, problem.target])
+    rounds: list[int] = []
+
+    def wider(problem: Problem, rows: np.ndarray, pair: tuple[Reading, Reading], *_: object) -> list[Refined]:
+        rounds.append(len(rounds))
+        assert len(rounds) < 50
+        readings = tilted(rest, 0), tilted(rest, 2 * 1.1 ** len(rounds))
+        return [Refined(readings, 1.0, 0.0)]
+
+    monkeypatch.setattr(refinement, "_settings", wider)
+    monkeypatch.setattr(refinement, "_WIDER", 0.0)
+    found = refined(problem, {"values": values}, (tilted(rest, 0), tilted(rest, 1)))
+    assert len(found) == 2
+    assert len(rounds) < 20

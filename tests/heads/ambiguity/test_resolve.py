@@ -80,17 +80,18 @@ def test_readings_are_told_by_the_names_that_questions_had():
 def test_kernel_heads_have_the_last_word_themselves():
     told = Told()
     by_kernels = replace(told.state, knows=[frozenset(told.state.answers)] * len(told.state.readings))
-    for origin, has_head in (("linear head on x", True), ("kernel head on tiles of one role", False)):
-        by_kernels.readings = [replace(each, origin=origin) for each in told.state.readings]
+    for kernels, knows in ((False, told.state.answers), (True, told.state.answers), (True, ())):
+        by_kernels = replace(by_kernels, knows=[frozenset(knows)] * len(told.state.readings))
+        by_kernels.readings = [replace(each, by_kernels=kernels) for each in told.state.readings]
         found = resolve(told.problem, by_kernels, {"x": told.rows}, told.before, {})
-        assert (found.head is not None) is has_head
-        if not has_head:
+        assert (found.head is None) is kernels
+        if kernels:
             others = np.setdiff1d(np.arange(ROWS), list(found.answers))
             expected = last_word(by_kernels).argmax(axis=1)
             np.testing.assert_array_equal(found.labels[others], expected[others])
 
 
-def test_without_an_answer_there_is_no_head_and_the_readings_are_mixed():
+def test_without_an_answer_there_is_no_head_and_crossed_rows_are_as_likely_either():
     told = Told(budget=0)
     assert told.found.head is None
     assert not told.found.settled

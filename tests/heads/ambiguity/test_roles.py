@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from headwater.heads.ambiguity.roles import ROLES, by_role, have_roles, role_readings, whole
+from headwater.heads.ambiguity.kernel_readings import role_readings
+from headwater.heads.ambiguity.roles import ROLES, by_role, have_roles, whole
 
 Floats = NDArray[np.float32]
 Codes = NDArray[np.int64]
@@ -82,3 +83,18 @@ def test_answers_count_as_labels_and_other_views_are_left_alone() -> None:
     (told,) = role_readings(views, labels, 10, answers={9: 0})
     assert told.target[9, 0] > plain.target[9, 0]
     assert list(whole(views)) == ["all"]
+
+
+@pytest.mark.parametrize("why", ["noisy target", "moved target"])
+def test_targets_further_off_than_labeled_rows_do_not_make_these_one_kind(why: str) -> None:
+    random = np.random.default_rng(4)
+    rows = random.standard_normal((700, 10)).astype(np.float32)
+    labels = (rows[:300, 0] > 0).astype(np.int64)
+    if why == "noisy target":
+        rows[:300, 1:] *= 0.1
+    else:
+        rows[300:, 1] += 12
+    (reading,) = role_readings({ROLES[0]: rows}, labels, 400)
+    assert reading.by_kernels
+    assert np.isfinite(reading.target).all()
+    assert reading.error < 0.15

@@ -1,5 +1,7 @@
 """The whole way on small made-up problems whose truth is known."""
 
+import time
+
 import numpy as np
 import pytest
 
@@ -119,3 +121,38 @@ def test_vectors_that_no_gap_parts_are_classed_by_either_coordinate(meant):
     assert (resolution.labels == codes[800:, meant]).mean() > 0.97
     said = resolution.before.argmax(axis=1)
     assert (said == codes[800:, meant]).mean() < 0.85
+
+
+@pytest.mark.parametrize(("classes", "meant"), [(5, 0), (10, 1), (20, 0), (20, 1)])
+def test_vectors_of_many_classes_and_few_labels_are_settled_in_seconds(classes, meant):
+    """Ties of sets of heads grow with the fourth power of the classes, and never ended from ten on."""
+    random = np.random.default_rng(classes)
+    centres = 3 * np.linalg.qr(random.normal(size=(2 * classes + 4, 2 * classes)))[0].T
+    n, rest = 10 * classes, 1500
+    one = np.arange(n + rest) % classes
+    crossed = (np.arange(n + rest) >= n) & (random.random(n + rest) < 0.5)
+    other = np.where(crossed, (one + random.integers(1, classes, n + rest)) % classes, one)
+    x = centres[one] + centres[classes + other] + 0.5 * random.normal(size=(n + rest, centres.shape[1]))
+    x, cells = x.astype(np.float32), np.stack([one, other], axis=1)
+    problem = Problem(x[:n], cells[:n, meant], x[n:-500], x[-500:], tuple(range(classes)))
+    start = time.process_time()
+    resolution = solve(problem, Counting(cells[-500:, meant]))
+    assert time.process_time() - start < 30
+    assert resolution.settled
+    assert (resolution.labels == cells[-500:, meant]).mean() > 0.97
+    assert (resolution.before.argmax(axis=1) == cells[-500:, meant]).mean() < 0.9
+
+
+def test_labeled_vectors_that_are_all_the_same_end_in_a_resolution():
+    random = np.random.default_rng(0)
+    problem = Problem(
+        np.ones((20, 3), dtype=np.float32),
+        np.arange(20) % 2,
+        random.normal(size=(60, 3)).astype(np.float32),
+        random.normal(size=(40, 3)).astype(np.float32),
+        (0, 1),
+    )
+    truth = (problem.target[:, 0] > 0).astype(np.int64)
+    resolution = solve(problem, Counting(truth))
+    assert np.isfinite(resolution.probabilities).all()
+    assert set(resolution.labels) <= {0, 1}
