@@ -7,6 +7,7 @@ import pytest
 
 from benchmarks.hackathon42 import medoids
 from benchmarks.hackathon42.judging import claims, tables
+from benchmarks.hackathon42.new_sorts import CHANGES
 from benchmarks.hackathon42.trials import BESIDE, OURS, Asked, Features, Trial, attempt, methods
 from headwater.heads.ambiguity.problem import Problem
 
@@ -38,6 +39,18 @@ def test_a_scan_that_never_warns_does_not_pass():
     assert all(_held([_scanned(0.0, 0.0, False), _scanned(0.1, 0.14), _scanned(0.02, 0.011)]).values())
     assert not _held([_scanned(0.02, 0.031)])["estimate of the mix rate 0.02 off by"]
     assert not _held([_scanned(0.0, 0.0, True)])["false alarms of the scan"]
+
+
+def test_new_subtypes_are_a_sort_of_their_own_that_is_not_to_be_called_ambiguous():
+    records = [
+        _scanned(0.0, 0.0, alarm) | {"variant": name, "id": 0}
+        for name, alarm in zip(CHANGES, (True, False, False, False, False, False), strict=True)
+    ]
+    by_sort, alarms = tables(records)
+    assert [row[:2] for row in by_sort.rows] == [("not ambiguous: new subtypes", pytest.approx(1 / 6))]
+    assert {row[0] for row in alarms.rows} == set(CHANGES)
+    assert not _held(records)["false alarms of the scan"]
+    assert _held(records[1:])["false alarms of the scan"]
 
 
 def test_one_bad_seed_is_not_hidden_by_the_mean():

@@ -14,6 +14,7 @@ from sklearn.metrics import mutual_info_score
 from benchmarks import __main__ as command
 from benchmarks.hackathon42 import judging, measuring, peers, trials
 from benchmarks.hackathon42.bound import bound
+from benchmarks.hackathon42.new_sorts import CHANGES
 from benchmarks.hackathon42.sets import make
 from benchmarks.hackathon42.trials import OURS, Asked, Trial, judge, perform_all
 
@@ -175,6 +176,32 @@ def test_every_seed_tries_every_set_and_family():
     assert {(one.family, one.id) for one in wanted if one.family} == {
         (family, number) for family in measuring.FAMILIES for number in (12, 13)
     }
+
+
+def test_the_scan_tries_every_change_of_plain_sets_with_each_seed():
+    wanted = [each for each in measuring.trials_of(("scan",), [0, 1], 2) if each.variant is not None]
+    assert [(each.variant, each.seed) for each in wanted] == [(n, s) for s in range(2) for n in CHANGES]
+    assert not [each for each in measuring.trials_of(("scan",), [1], 1) if each.variant is not None]
+
+
+@pytest.mark.parametrize("name", list(CHANGES))
+def test_a_change_is_of_other_rows_of_its_classes_and_crosses_nothing(name):
+    made = Trial("scan", 0, 3, variant=name).generate()
+    problem, change = made.problem, CHANGES[name]
+    assert made.mix_rate == 0
+    assert len(problem.labeled) == 400
+    codes = problem.labels, made.unlabeled_cells[:, 0]
+    for values, mine, part in zip(
+        (problem.labeled, problem.unlabeled), codes, ("labeled", "others"), strict=True
+    ):
+        for code in (0, 1):
+            if change is None:
+                moved = np.linalg.norm(values[mine == code, 1:].mean(axis=0)) > 0.8
+                assert moved == (code == 1 and part == "others")
+                continue
+            share = getattr(change, part) if code in change.classes else 0.0
+            assert values[mine == code, 1 + code].mean() == pytest.approx(3 * share, abs=0.45)
+        assert (mine == (values[:, 0] > 2.5)).mean() > 0.97
 
 
 def test_parts_and_sets_are_chosen_in_the_environment(monkeypatch, tmp_path, capsys):

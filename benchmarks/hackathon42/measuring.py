@@ -9,6 +9,7 @@ from pathlib import Path
 from benchmarks.common import Result
 from benchmarks.hackathon42.hidden import FAMILIES
 from benchmarks.hackathon42.judging import ALIKE, claims, tables
+from benchmarks.hackathon42.new_sorts import CHANGES
 from benchmarks.hackathon42.sets import PUBLISHED
 from benchmarks.hackathon42.trials import BESIDE, OURS, Record, Trial, perform, perform_all
 from benchmarks.pacs import PAIRS
@@ -49,6 +50,8 @@ def trials_of(parts: Sequence[str], ids: Sequence[int], seeds: int) -> list[Tria
                     found.append(_with(kind, mix_rate=0.0, target_rate=0.0))
                 kind = Trial("scan", each, seed)
                 found += [_with(kind, mix_rate=rate, target_rate=rate) for rate in SCANNED_RATES]
+            # Of vectors, as set 0 is, but sets of their own.
+            found += [Trial("scan", 0, seed, variant=change) for change in CHANGES if 0 in ids]
     return found
 
 

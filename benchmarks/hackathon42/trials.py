@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from benchmarks.hackathon42 import medoids
 from benchmarks.hackathon42.bound import bound
 from benchmarks.hackathon42.generated import Generated
+from benchmarks.hackathon42.new_sorts import CHANGES, with_new_sorts
 from benchmarks.hackathon42.peers import PEERS, dbat, divdis
 from benchmarks.hackathon42.photographs import correlated
 from benchmarks.hackathon42.sets import make
@@ -60,6 +61,8 @@ class Trial:
         """The set."""
         if self.task is not None:
             return correlated(self.task, self.seed)
+        if self.variant in CHANGES:
+            return with_new_sorts(self.variant, self.seed, self.size)
         given = {name: value for name, value in asdict(self).items() if name not in {"part", "task"}}
         return make(given.pop("id"), given.pop("seed"), **given)
 

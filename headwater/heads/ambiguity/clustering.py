@@ -1,17 +1,16 @@
 """Clusters of rows, as many as come out again when other rows are drawn; what they are good for is not asked.
 
-k-means runs in faiss where it is installed, on a GPU where one is asked for; Gaussian mixtures and clusters
-inside classes are shared with `heads.methods.clusters`.
+k-means runs in faiss where it is installed; Gaussian mixtures and clusters inside classes are shared with
+`heads.methods.clusters`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from headwater.heads.methods.clusters import fitted
@@ -48,7 +47,6 @@ def find_clusters(
     *,
     counts: Sequence[int] = COUNTS,
     seed: int = 0,
-    device: torch.device | None = None,
 ) -> Clusters:
     """Cluster rows (n, d) into the largest number of clusters that is about as stable as any.
 
@@ -59,12 +57,12 @@ def find_clusters(
     random = np.random.default_rng(seed)
     part = x[np.sort(random.permutation(len(x))[:_MEASURED])]
     tried = sorted({count for count in counts if 2 <= count <= len(part) // (2 * _FEWEST)})
-    stability = {count: agreement(part, clusterer, count, random, device) for count in tried}
+    stability = {count: agreement(part, clusterer, count, random) for count in tried}
     if not stability:
         return Clusters(np.zeros(len(x), dtype=np.int64), 1, {})
     best = max(stability.values())
     chosen = max(count for count, found in stability.items() if found >= best - _SLACK)
-    codes = _fit(x, clusterer, chosen, seed, device)(x)
+    codes = _fit(x, clusterer, chosen, seed)(x)
     return Clusters(codes, int(codes.max()) + 1, stability)
 
 
@@ -73,7 +71,6 @@ def agreement(
     clusterer: Clusterer,
     count: int,
     random: np.random.Generator,
-    device: torch.device | None = None,
 ) -> float:
     """Mean adjusted Rand index between fits on disjoint halves of rows (n, d), asked about all of them."""
     from sklearn.metrics import adjusted_rand_score  # noqa: PLC0415  (slow to import)
@@ -81,16 +78,12 @@ def agreement(
     found = []
     for _ in range(_REPEATS):
         order, seed = random.permutation(len(x)), int(random.integers(2**31))
-        said = [
-            _fit(x[half], clusterer, count, seed, device, starts=1)(x) for half in (order[::2], order[1::2])
-        ]
+        said = [_fit(x[half], clusterer, count, seed, starts=1)(x) for half in (order[::2], order[1::2])]
         found.append(float(adjusted_rand_score(*said)))
     return float(np.mean(found))
 
 
-def k_means(
-    x: Floats, count: int, seed: int, device: torch.device | None = None, *, starts: int = _STARTS
-) -> Floats:
+def k_means(x: Floats, count: int, seed: int, *, starts: int = _STARTS) -> Floats:
     """Centres (count, d) of rows (n, d); by faiss where it is installed, else by scikit-learn.
 
     Started from the best of some greedy k-means++ starts (Arthur and Vassilvitskii 2007).
@@ -112,7 +105,7 @@ def k_means(
     settings.min_points_per_centroid, settings.max_points_per_centroid = 1, len(data)
     clustering = faiss.Clustering(data.shape[1], count, settings)
     faiss.copy_array_to_vector(np.ascontiguousarray(start, dtype=np.float32).ravel(), clustering.centroids)
-    clustering.train(data, _index(faiss, data.shape[1], device))
+    clustering.train(data, faiss.IndexFlatL2(data.shape[1]))
     return np.asarray(faiss.vector_to_array(clustering.centroids).reshape(count, -1))
 
 
@@ -128,23 +121,11 @@ def nearest(x: Floats, centres: Floats) -> Codes:
     return np.asarray((squares - 2 * (x @ centres.T)).argmin(axis=1), dtype=np.int64)
 
 
-def _index(faiss: Any, dim: int, device: torch.device | None) -> Any:
-    """Where distances are taken: that one GPU, not all of them, as faiss' own switch would."""
-    flat = faiss.IndexFlatL2(dim)
-    if device is None or device.type != "cuda" or not hasattr(faiss, "StandardGpuResources"):
-        return flat
-    resources = faiss.StandardGpuResources()
-    found = faiss.index_cpu_to_gpu(resources, device.index or 0, flat)
-    found.resources = resources  # freed with the index, not before
-    return found
-
-
 def _fit(
     x: Floats,
     clusterer: Clusterer,
     count: int,
     seed: int,
-    device: torch.device | None,
     *,
     starts: int = _STARTS,
 ) -> Predict:
@@ -153,7 +134,7 @@ def _fit(
         return lambda rows: np.asarray(model.predict(rows), dtype=np.int64)
     if clusterer == "density":
         return _dense(x, count)
-    centres = k_means(x, count, seed, device, starts=starts)
+    centres = k_means(x, count, seed, starts=starts)
     return lambda rows: nearest(rows, centres)
 
 

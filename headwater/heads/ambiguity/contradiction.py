@@ -52,8 +52,9 @@ class Contradiction:
     much the readings' shares of the classes overlap on rows they differ on, from 0 to 1. `labeled` (n,) are
     labeled rows that, kept apart, readings differed on; `rest` (r,) the other rows that they do. `said`
     (readings, rows in `rest`) are class codes, the two that contradict each other most first; `fits`
-    (readings,) their accuracy on labeled rows. `view` says which features tell. `is_whole`: all rows were
-    looked at; else readings may differ on further ones.
+    (readings,) their accuracy on labeled rows. `view` says which features tell. `looked_at` (r,) are the
+    rows that it was sought among, a sample where there are many. `is_whole`: all of these were looked at
+    alike; else readings may differ on further ones.
     """
 
     chance: float
@@ -63,6 +64,7 @@ class Contradiction:
     said: Codes
     fits: NDArray[np.float64]
     view: str
+    looked_at: NDArray[np.bool_]
     is_whole: bool
 
 
@@ -129,7 +131,7 @@ def contradiction(views: Mapping[str, Floats], labels: Codes, *, seed: int = 0) 
     stands = _standing(known, ours, kept, rest, seed)
     if stands is not None and stands.chance <= _LEVEL:
         return stands
-    return _faint(known, seed) or stands
+    return _faint(known, ours, rest, seed) or stands
 
 
 def _standing(
@@ -159,14 +161,19 @@ def _standing(
         said=said,
         fits=fits,
         view=best.view.name,
+        looked_at=np.isin(np.arange(n, len(best.view.rows)), rest),
         is_whole=best.part == 1,
     )
 
 
-def _faint(known: Sequence[_View], seed: int) -> Contradiction | None:
+def _faint(known: Sequence[_View], ours: Codes, rest: Codes, seed: int) -> Contradiction | None:
     """A reading that foretells itself, and one that is left of the labels when it is taken away."""
+    n, used = len(known[0].labels), np.concatenate([ours, rest])
+    every = np.arange(len(known[0].rows))
     found = [
-        (left, view) for view in known if (left := leftover(view.rows, view.labels, seed=seed)) is not None
+        (left, view)
+        for view in known
+        if (left := leftover(view.rows[used], view.labels[ours], seed=seed)) is not None
     ]
     for left, view in sorted(found, key=lambda each: each[0].chance):
         said = np.stack([left.first[left.rest], left.second[left.rest]])
@@ -176,11 +183,12 @@ def _faint(known: Sequence[_View], seed: int) -> Contradiction | None:
             return Contradiction(
                 chance=chance,
                 balance=balance,
-                labeled=left.labeled,
-                rest=left.rest,
+                labeled=np.isin(every[:n], ours[left.labeled]),
+                rest=np.isin(every[n:], rest[left.rest]),
                 said=said,
                 fits=1 - np.array(left.errors),
                 view=view.name,
+                looked_at=np.isin(every[n:], rest),
                 is_whole=False,
             )
     return None

@@ -52,7 +52,6 @@ def neighbour_scores(
     folds: Folds,
     *,
     seed: int = 0,
-    device: torch.device | None = None,
 ) -> list[Scores]:
     """Logarithms of how much denser other rows lie around a row than labeled rows of any one class do.
 
@@ -69,7 +68,7 @@ def neighbour_scores(
         codes = np.concatenate([labels[ours], np.full(len(others), classes)])
         counts = np.maximum(np.bincount(codes, minlength=classes + 1), 1)
         for place, (rows, mine) in enumerate(((labeled, folds.labeled == fold), (rest, folds.rest == fold))):
-            found = codes[nearest_rows(rows[mine], pool, min(max(NEIGHBOURS), len(pool)), device)]
+            found = codes[nearest_rows(rows[mine], pool, min(max(NEIGHBOURS), len(pool)))]
             for scores, k in zip(out, NEIGHBOURS, strict=True):
                 near = np.stack([(found[:, :k] == code).sum(axis=1) for code in range(classes + 1)], axis=1)
                 shares = near / counts
@@ -81,33 +80,41 @@ def neighbour_scores(
 
 
 def likely_classes(
-    labeled: Floats, labels: Codes, rest: Floats, folds: Folds, *, device: torch.device | None = None
+    labeled: Floats,
+    labels: Codes,
+    rest: Floats,
+    folds: Folds,
+    *,
+    seed: int = 0,
 ) -> tuple[Codes, Codes]:
-    """The class of most of the 15 nearest labeled rows in other folds, of labeled and of other rows."""
+    """The class of most of the 15 nearest labeled rows in other folds, of labeled and of other rows.
+
+    Where labeled rows are many, neighbours are sought in a sample of them.
+    """
     classes = int(labels.max()) + 1
     out = np.zeros(len(labeled), dtype=np.int64), np.zeros(len(rest), dtype=np.int64)
     for fold in range(_FOLDS):
-        kept = folds.labeled != fold
+        kept, _ = _pool(folds, fold, seed)
         for place, (rows, mine) in enumerate(((labeled, folds.labeled == fold), (rest, folds.rest == fold))):
-            near = labels[kept][nearest_rows(rows[mine], labeled[kept], min(15, int(kept.sum())), device)]
+            near = labels[kept][nearest_rows(rows[mine], labeled[kept], min(15, len(kept)))]
             votes = np.stack([(near == code).sum(axis=1) for code in range(classes)], axis=1)
             out[place][mine] = votes.argmax(axis=1)
     return out
 
 
-def nearest_rows(rows: Floats, pool: Floats, count: int, device: torch.device | None = None) -> Codes:
+def nearest_rows(rows: Floats, pool: Floats, count: int) -> Codes:
     """Places in `pool` (p, d) of the `count` rows nearest to each of `rows` (r, d), nearest first.
 
-    An array (r, count). Searched exactly; on `device`, the CPU if None.
+    An array (r, count). Searched exactly.
     """
-    there = torch.from_numpy(np.ascontiguousarray(pool)).to(device or "cpu")
+    there = torch.from_numpy(np.ascontiguousarray(pool))
     squares = (there * there).sum(dim=1)
     out = np.empty((len(rows), count), dtype=np.int64)
     step = max(1, _BLOCK_VALUES // max(1, len(pool)))
     for start in range(0, len(rows), step):
-        block = torch.from_numpy(np.ascontiguousarray(rows[start : start + step])).to(there.device)
+        block = torch.from_numpy(np.ascontiguousarray(rows[start : start + step]))
         apart = torch.addmm(squares, block, there.T, alpha=-2)
-        out[start : start + step] = apart.topk(count, dim=1, largest=False).indices.cpu().numpy()
+        out[start : start + step] = apart.topk(count, dim=1, largest=False).indices.numpy()
     return out
 
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy import stats
 
@@ -124,12 +123,11 @@ def scan(
     *,
     seed: int = 0,
     clusterer: Clusterer = "kmeans",
-    device: torch.device | None = None,
 ) -> Scan:
     """Look for kinds of rows that labels never show, and for readings of the labels that differ on them.
 
-    `features`: any number of kinds of features of the rows, None for `plain_features`. `device` is where
-    neighbours and clusters are sought, the CPU if None. The same seed gives the same scan.
+    `features`: any number of kinds of features of the rows, None for `plain_features`. The same seed
+    gives the same scan.
     """
     given = plain_features(problem) if features is None else tuple(features)
     kinds = {each.name: leading(each.all) for each in given}
@@ -137,34 +135,37 @@ def scan(
     n, m = len(problem.labeled), len(problem.unlabeled)
     rest = whole[n:]
     folds = Folds.draw(problem.labels, len(rest), seed)
-    strata = Strata(*likely_classes(whole[:n], problem.labels, rest, folds, device=device))
+    strata = Strata(*likely_classes(whole[:n], problem.labels, rest, folds, seed=seed))
     # Plain features show one sort of feature each; those of a backbone or of patches show all there are.
     told = {"all features": leading(whole)} if features is None else kinds
     opposed = contradiction(told, problem.labels, seed=seed)
     score = novelty = 0.0 if opposed is None else 1 - opposed.chance
     is_unlabeled = np.arange(len(rest)) < m
     readings: tuple[FoundReading, ...] = ()
-    counted: list[tuple[NDArray[np.bool_], NDArray[np.bool_]]] = []
+    counted: list[tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]]] = []
     if opposed is not None and score >= ALARM:
         beyond, told_by = (opposed.labeled, opposed.rest), f"readings by {opposed.view}"
-        counted.append(beyond)
+        counted.append((*beyond, opposed.looked_at))
         readings = _readings(opposed, is_unlabeled)
     if opposed is None or score < ALARM or not opposed.is_whole:
-        measures = _measures(kinds, whole, problem.labels, folds, seed=seed, device=device)
+        measures = _measures(kinds, whole, problem.labels, folds, seed=seed)
         by_neighbours = 1 - surprise(measures, strata, folds, seed=seed)
         cut = best_cut(measures, strata)
         if not readings:
             beyond, told_by = (cut.labeled, cut.rest), cut.scores.name
         if not readings or by_neighbours >= ALARM:
-            counted.append((cut.labeled, cut.rest))
+            counted.append((cut.labeled, cut.rest, np.ones(len(rest), dtype=bool)))
         novelty = max(score, by_neighbours)
     unseen = beyond[1] & (novelty >= ALARM)
-    found = find_clusters(leading(whole, _CLUSTERED), clusterer, seed=seed, device=device)
+    found = find_clusters(leading(whole, _CLUSTERED), clusterer, seed=seed)
     clusters = _clusters(whole, found.codes, problem)
     unlabeled, target = np.flatnonzero(unseen & is_unlabeled), np.flatnonzero(unseen & ~is_unlabeled) - m
     # Where readings were sought among some rows alone, neighbours may know of more.
     rates = [
-        max((mix_rate(*each, strata, among=part) for each in counted), key=lambda rate: rate.share)
+        max(
+            (mix_rate(ours, others, strata, among=part & among) for ours, others, among in counted),
+            key=lambda rate: rate.share,
+        )
         for part in (is_unlabeled, ~is_unlabeled)
     ]
     if novelty < ALARM:
@@ -193,7 +194,6 @@ def _measures(
     folds: Folds,
     *,
     seed: int,
-    device: torch.device | None,
 ) -> list[Scores]:
     """How new rows are by their neighbours, in all features together and in every kind of several."""
     views = [("all features", whole)]
@@ -203,7 +203,7 @@ def _measures(
     return [
         scores
         for name, rows in views
-        for scores in neighbour_scores(name, rows[:n], labels, rows[n:], folds, seed=seed, device=device)
+        for scores in neighbour_scores(name, rows[:n], labels, rows[n:], folds, seed=seed)
     ]
 
 

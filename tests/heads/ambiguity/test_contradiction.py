@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from headwater.heads.ambiguity.contradiction import BALANCED, contradiction
+from headwater.heads.ambiguity.contradiction import BALANCED, _balance, contradiction
 
 
 def corners(cells: np.ndarray, seed: int) -> np.ndarray:
@@ -62,4 +62,11 @@ def test_rows_of_one_new_kind_are_no_contradiction() -> None:
 def test_too_few_rows_and_features_without_variance_say_nothing() -> None:
     assert contradiction({"none": np.ones((60, 3), np.float32)}, np.arange(20) % 2) is None
     assert contradiction({"few": corners(np.ones((9, 2)), 3)}, np.arange(4) % 2) is None
-    assert BALANCED <= 0.5
+
+
+def test_readings_that_merely_swap_a_share_of_the_rows_are_balanced_by_it() -> None:
+    first, second = np.array([0, 0, 0, 1]), np.array([1, 1, 1, 0])
+    assert _balance(first, second) == 0.5 == BALANCED
+    assert _balance(first, 1 - first[::-1]) == 0.5
+    assert _balance(np.zeros(4, np.int64), np.ones(4, np.int64)) == 0
+    assert _balance(np.array([0, 1]), np.array([1, 0])) == 1
