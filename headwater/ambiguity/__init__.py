@@ -17,10 +17,13 @@ if TYPE_CHECKING:
     from headwater.ambiguity.scoring import score
     from headwater.ambiguity.solving import Solved, Telling, solve
     from headwater.ambiguity.submission import write_submission
+    from headwater.heads.ambiguity.questions import Oracle, Question
 
 _HOMES = {
     "Dataset": "dataset",
     "Extraction": "features",
+    "Oracle": "solving",
+    "Question": "solving",
     "Scanned": "scanning",
     "Solved": "solving",
     "Telling": "solving",
@@ -34,6 +37,8 @@ _HOMES = {
 __all__ = [
     "Dataset",
     "Extraction",
+    "Oracle",
+    "Question",
     "Scanned",
     "Solved",
     "Telling",

@@ -48,6 +48,11 @@ def choose_oracle(
     if timeout is not None and not timeout > 0:
         raise RequestError(f"a timeout of {timeout:g} seconds leaves no time to answer; give more than 0")
     if not isinstance(oracle, str | os.PathLike):
+        if not callable(getattr(oracle, "ask", None)):
+            raise RequestError(
+                f"an oracle of one's own needs a method ask(question) that gives a class code, and"
+                f" {type(oracle).__name__} has none; see headwater.ambiguity.Oracle"
+            )
         return oracle, None
     text, classes = os.fspath(oracle), dataset.problem.classes
     if text == COLUMN:

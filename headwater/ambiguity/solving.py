@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -110,7 +110,8 @@ def solve(
     Args:
         dataset: an opened one, or what `open_dataset` opens: a folder of arrays, or a store.
         oracle: who answers: a file of labels (.npy, .csv), `terminal`, `browser`, the address of a reveal
-            service, `column` (a store's own labels), or an object of one's own.
+            service, `column` (a store's own labels), or an `Oracle`, which is any object that has
+            `ask(question) -> class code`.
         budget: how many different rows may be asked about, over all runs that share the journal.
         out: the CSV to write, never over a file that is there.
         journal: the file that keeps what was asked: the same call after a crash goes on from there and pays
@@ -159,6 +160,10 @@ def solve(
     limited = Budget(answering, budget, kept, opened.content, n_classes=len(classes))
     asking = Asking(opened, limited, told.asking, told.answered)
     earlier = len(limited.answers)
+    if truth is not None:
+        _check_earlier(
+            asking.exchanges, dict(zip(opened.items.tolist(), truth.tolist(), strict=True)), classes, kept
+        )
     for each in asking.exchanges:
         told.answered(each.question, classes[each.answer], True)
     views = features_of(
@@ -268,6 +273,22 @@ def _resolved(
             )
         except MoreKnownError:
             continue
+
+
+def _check_earlier(
+    exchanges: Sequence[Exchange],
+    truth: Mapping[int, int],
+    classes: Sequence[Label],
+    journal: Path | None,
+) -> None:
+    """RequestError where answers of earlier runs are not what the labels at hand say."""
+    for each in exchanges:
+        now = truth.get(each.question.item, -1)
+        if now not in (-1, each.answer):
+            raise RequestError(
+                f"row {each.question.item} was answered with {classes[each.answer]} in {journal}, and the"
+                f" labels given now say {classes[now]}; give those that were asked then, or another --journal"
+            )
 
 
 def _accuracy(codes: NDArray[np.int64], truth: NDArray[np.int64] | None) -> float:

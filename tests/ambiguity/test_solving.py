@@ -241,6 +241,18 @@ def test_a_file_of_labels_answers_and_gives_the_accuracy(folder: Path, tmp_path:
     assert (found.out, found.journal) == (None, folder.with_suffix(".journal"))
 
 
+def test_labels_that_contradict_earlier_answers_are_refused(folder: Path, tmp_path: Path) -> None:
+    file = folder.with_suffix(".labels.npy")
+    solve(folder, oracle=str(file))
+    labels = np.load(file)
+    labels[12] = 11 - labels[12]  # classes are 3 and 8
+    np.save(tmp_path / "others.npy", labels)
+    with pytest.raises(RequestError, match=r"row 12 was answered with \d in .*03.journal, and .* now say \d"):
+        solve(folder, oracle=str(tmp_path / "others.npy"), out=tmp_path / "sub.csv")
+    assert not (tmp_path / "sub.csv").exists()
+    solve(folder, oracle=str(tmp_path / "others.npy"), journal=tmp_path / "other.journal")
+
+
 def test_an_answer_outside_the_classes_is_not_taken(folder: Path, tmp_path: Path) -> None:
     oracle = Truth()
     oracle.ask = lambda question: 2  # type: ignore[method-assign]
@@ -289,10 +301,16 @@ def test_a_head_is_refused_before_anything_is_asked_and_missed_with_a_warning(
 
 @pytest.mark.parametrize(
     ("oracle", "said"),
-    [("column", "does not say its target rows' labels"), ("nonsense", "is no oracle"), ("no.npy", "no.npy")],
+    [
+        ("column", "does not say its target rows' labels"),
+        ("nonsense", "is no oracle"),
+        ("no.npy", "no.npy"),
+        (np.zeros(3), r"needs a method ask\(question\) .* ndarray has none"),
+        (None, "NoneType has none"),
+    ],
 )
 def test_what_is_no_oracle_is_said_before_anything_is_made(
-    folder: Path, tmp_path: Path, oracle: str, said: str
+    folder: Path, tmp_path: Path, oracle: Any, said: str
 ) -> None:
     with pytest.raises(RequestError, match=said):
         solve(folder, oracle=oracle, out=tmp_path / "sub.csv")
