@@ -25,7 +25,6 @@ from headwater.heads.specs.coupling import (
     Cells,
     Coupling,
     Independence,
-    Repulsion,
     SoftTargets,
     Tie,
     TopDisagreement,
@@ -40,7 +39,7 @@ log = logging.getLogger(__name__)
 
 Floats = NDArray[np.float32]
 
-KINDS = ("plain", "DivDis", "D-BAT", "ACE", "cells")
+KINDS = ("DivDis", "ACE", "cells")
 
 # Weight decay on features whose rows have a mean square of 1, beside the mean loss.
 _L2 = (1e-3,)
@@ -58,8 +57,8 @@ _RIDGE = 0.05
 _LEAST_VARIANCE = 1e-6
 # What is non-convex need not be solved to many digits.
 _TOLERANCE, _ITERATIONS = 1e-3, 200
-# DivDis' and D-BAT's are published; without a trunk to shape, ACE and cells have to be strong.
-_DIVDIS, _DBAT, _ACE, _CELLS = 10.0, 1.0, 10.0, 10.0
+# DivDis' is published; without a trunk to shape, ACE and cells have to be strong.
+_DIVDIS, _ACE, _CELLS = 10.0, 10.0, 10.0
 _TEMPERATURE = 0.5
 _MOST_RELABELED = 64
 
@@ -80,7 +79,6 @@ def hypotheses(
     l2: Sequence[float] = _L2,
     clusters: NDArray[np.int64] | None = None,
     near: tuple[Floats, Floats] | None = None,
-    device: str = "auto",
 ) -> list[Reading]:
     """Readings of the labels (n,), two from each set of heads.
 
@@ -88,7 +86,7 @@ def hypotheses(
     without. Target rows with known classes (`answers`, target row → class code) are fitted by the first head
     of every set, while the second may go its own way. Of every set several `starts` are made, on either side
     of a plain head, and those with the lowest objective `kept`. `mix_rates` are tried for the kinds that take
-    one, ACE and cells; DivDis is made for independent features and D-BAT for crossed rows alone. `clusters`
+    one, ACE and cells; DivDis is made for independent features. `clusters`
     (m + t,) of unlabeled and target rows, -1 for those that labeled rows explain, adds heads for each way to
     class the clusters. `near` are two readings (m + t, classes) that sets of two heads start from instead.
     Readings of heads that did not converge are given all the same, and counted in the log. RequestError for
@@ -99,7 +97,7 @@ def hypotheses(
             raise RequestError(f"there is no kind of hypothesis {kind!r}; there are {', '.join(KINDS)}")
     rows = _Rows.of(features_labeled, features_unlabeled, features_target, seed)
     sets = _Sets(rows, np.asarray(labels, dtype=np.int64), n_classes, dict(answers or {}), seed)
-    bank = HeadBank(rows.x, sets.target, n_classes, device=device)
+    bank = HeadBank(rows.x, sets.target, n_classes)
     plain = [sets.plain(strength, number) for strength, number in product(l2, range(starts))]
     first = bank.train([each.spec for each in plain])
     if near is None:
@@ -113,8 +111,6 @@ def hypotheses(
         for origin, tie in _ties(kinds, mix_rates)
         for each, start in zip(plain, begun, strict=True)
     ]
-    if "D-BAT" in kinds:
-        wanted += [sets.repelled(each, head) for each, head in zip(plain, first, strict=True)]
     if clusters is not None:
         ways = relabelings(clusters, n_classes, seed)
         wanted += [sets.relabeled(name, values, plain[0]) for name, values in ways.items()]
@@ -122,8 +118,6 @@ def hypotheses(
     left = sum(not head.convergence.converged for head in heads)
     log.debug("%d sets of heads trained, %d of which did not converge", len(heads), left)
     made = list(zip(wanted, heads, strict=True))
-    if "plain" in kinds:
-        made += zip(plain, first, strict=True)
     return [reading for each, head in _best(made, kept) for reading in sets.readings(each, head)]
 
 
@@ -236,12 +230,6 @@ class _Sets:
     def tied(self, kind: str, tie: Tie, plain: _Set, start: list[LinearHead]) -> _Set:
         """Two heads held apart by `tie`, begun as `start`."""
         return self._coupled(kind, tie, plain, start)
-
-    def repelled(self, plain: _Set, head: LinearHead) -> _Set:
-        """A head that disagrees with a plain one about other rows."""
-        against = Weights(_softmax(head.logits(self._rows.x[self._rows.tied.index])).ravel())
-        start = self.apart(head, plain.number)[:1]
-        return self._coupled("D-BAT", Repulsion(_DBAT, (against,)), plain, start)
 
     def relabeled(self, kind: str, values: NDArray[np.float64], plain: _Set) -> _Set:
         """A head for one way to class clusters."""
