@@ -13,21 +13,18 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 from sklearn.linear_model import LogisticRegression
 
 from headwater.heads.ambiguity.clustering import k_means, nearest
 from headwater.heads.ambiguity.feature_rows import joined, leading
 from headwater.heads.ambiguity.problem import Problem
+from headwater.heads.ambiguity.unseen import grouped, unseen_clusters
 
 Codes = NDArray[np.int64]
 Floats = NDArray[np.float32]
 
 CLUSTERS = 64
 ROWS = 20  # of each cluster at least, on average
-# A cluster is unseen where so few labeled rows come by chance this rarely, if labels showed half its share.
-RARE = 0.05
-SHOWN = 0.5
 STRENGTH = 0.1  # of the head: scikit-learn's C
 
 
@@ -71,23 +68,6 @@ def solve(
     features = np.column_stack([each / max(float(each.std()), 1e-6) for each in kinds])
     model = LogisticRegression(C=STRENGTH, max_iter=200).fit(features[labels >= 0], labels[labels >= 0])
     return Spread(np.asarray(model.predict(features[-t:]), dtype=np.int64), answers)
-
-
-def grouped(rows: Floats, codes: Codes, clusters: list[int], most: int, seed: int) -> list[list[int]]:
-    """The clusters in at most so many groups of near ones, by k-means of their centres."""
-    if not clusters or not most:
-        return []
-    centres = np.array([rows[codes == each].mean(axis=0) for each in clusters])
-    of = nearest(centres, k_means(centres, min(most, len(clusters)), seed))
-    return [[clusters[each] for each in np.flatnonzero(of == group)] for group in np.unique(of)]
-
-
-def unseen_clusters(codes: Codes, labeled: int, count: int) -> list[int]:
-    """Clusters of rows `codes` (labeled rows first) that labels do not show."""
-    shown = np.bincount(codes[:labeled], minlength=count)
-    rest = np.bincount(codes[labeled:], minlength=count)
-    fair = SHOWN * rest * labeled / max(1, len(codes) - labeled)
-    return [int(each) for each in np.flatnonzero(stats.poisson.cdf(shown, fair) < RARE)]
 
 
 def _values(problem: Problem) -> Floats:

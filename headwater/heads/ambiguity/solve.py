@@ -22,6 +22,7 @@ from headwater.heads.ambiguity.questions import Question
 from headwater.heads.ambiguity.refinement import refined
 from headwater.heads.ambiguity.resolve import Resolution, resolve
 from headwater.heads.ambiguity.roles import whole
+from headwater.heads.ambiguity.unseen import unseen_groups
 from headwater.heads.bank.head_bank import HeadBank
 from headwater.heads.methods.clusters import principal
 from headwater.heads.specs.hashed import Rows
@@ -163,6 +164,7 @@ def _readings(
         readings += role_readings(views, problem.labels, count, answers=answers, seed=seed)
     else:
         n, m = len(problem.labeled), len(problem.unlabeled)
+        clusters = unseen_groups(views, n, seed)
         readings = [
             reading
             for rows in views.values()
@@ -176,6 +178,7 @@ def _readings(
                 seed=seed,
                 answers=answers,
                 kinds=("DivDis", "ACE", "cells"),
+                clusters=clusters,
             )
         ]
     worst = _WORST * (1 - 1 / len(problem.classes))
