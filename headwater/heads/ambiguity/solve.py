@@ -17,16 +17,14 @@ from headwater.heads.ambiguity.dialogue import Ask, Dialogue, converse
 from headwater.heads.ambiguity.hypotheses import hypotheses
 from headwater.heads.ambiguity.kernel_readings import role_readings
 from headwater.heads.ambiguity.partitions import linear_readings
+from headwater.heads.ambiguity.plain_reading import PLAIN, labeled_only
 from headwater.heads.ambiguity.problem import Problem, Reading
 from headwater.heads.ambiguity.questions import Question
 from headwater.heads.ambiguity.refinement import refined
 from headwater.heads.ambiguity.resolve import Resolution, resolve
 from headwater.heads.ambiguity.roles import whole
 from headwater.heads.ambiguity.unseen import unseen_groups
-from headwater.heads.bank.head_bank import HeadBank
 from headwater.heads.methods.clusters import principal
-from headwater.heads.specs.hashed import Rows
-from headwater.heads.specs.spec import HeadSpec, Penalty
 
 Floats = NDArray[np.float32]
 Progress = Callable[[str, int, int], None]
@@ -37,6 +35,8 @@ _COMPONENTS = 128
 _AGAIN = 1000
 # Readings that err on labeled rows kept apart more than half as often as chance do not fit the labels.
 _WORST = 0.5
+# A head of the labeled rows alone is all that is needed where no larger a share of rows is torn by it.
+_LIKE_LABELED = 0.01
 # Mix rates that heads are tied at before any is known.
 _MIX_RATES = (0.05, 0.2, 0.5, 0.9)
 # Sets of heads are tied by every pair of classes: with more classes than this that takes too long.
@@ -77,14 +77,10 @@ def solve(
     clock = _Clock()
     views = _views(problem, features, seed)
     shown = _shown(views)
-    before = labeled_only(problem, shown)
+    before = labeled_only(problem, shown, seed)
     clock.done("features")
     told("readings", 0, 1)
-    readings = first_readings(problem, views, seed)
-    if len(readings) < 2:
-        # A head of the labeled rows alone goes by all that these show, of which no more than a part is meant:
-        # it is a poor reading, but better than none to ask about.
-        readings.append(before)
+    readings = [*first_readings(problem, views, seed), before]
     told("readings", 1, 1)
     clock.done("readings")
 
@@ -141,13 +137,22 @@ def final_readings(
     Rows of images fall apart into cells that a few more labels tell for good. Of vectors they may not, and
     then a few labels say less than what the readings' disagreement looks like.
     """
+    best = state.beliefs.best
+    for place in state.found[best].members:
+        plain = state.readings[place]
+        if plain.origin == PLAIN and plain.torn < _LIKE_LABELED and _says(plain, state.answers):
+            # Rows are like those that it learned from: nothing about them has to be found out.
+            return [plain]
     if _are_partitions(problem):
         return informed_readings(problem, views, state, seed)
-    best = state.beliefs.best
     rivals = [each for place, each in enumerate(state.found) if place != best]
     if not rivals or state.is_contradicted():
         return []
     return refined(problem, views, (_as_one(state.found[best]), _as_one(rivals[0])), seed)
+
+
+def _says(reading: Reading, answers: Mapping[int, int]) -> bool:
+    return all(int(reading.target[item].argmax()) == code for item, code in answers.items())
 
 
 def _as_one(found: Hypothesis) -> Reading:
@@ -187,18 +192,6 @@ def _readings(
 
 def _are_partitions(problem: Problem) -> bool:
     return problem.are_images or len(problem.classes) > _FEW_CLASSES
-
-
-def labeled_only(problem: Problem, features: Floats) -> Reading:
-    """A linear head trained on the labeled rows alone."""
-    n, m = len(problem.labeled), len(problem.unlabeled)
-    rows = Rows(np.arange(n))
-    bank = HeadBank(features[:n], problem.labels, len(problem.classes))
-    (head,) = bank.train([HeadSpec(rows, Penalty(l2=1e-3), scaler_rows=rows)])
-    logits = head.logits(features[n:])
-    shares = np.exp(logits - logits.max(axis=1, keepdims=True))
-    shares /= shares.sum(axis=1, keepdims=True)
-    return Reading(shares[:m], shares[m:], float("nan"), "labeled rows alone")
 
 
 def _views(problem: Problem, features: Mapping[str, Floats] | Floats | None, seed: int) -> dict[str, Floats]:

@@ -1,0 +1,57 @@
+"""The reading of a head of the labeled rows alone, and whether other rows are like what it learned from."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headwater.heads.ambiguity.dealing import dealt
+from headwater.heads.ambiguity.problem import Problem, Reading
+from headwater.heads.bank.head_bank import HeadBank
+from headwater.heads.specs.hashed import Rows
+from headwater.heads.specs.spec import HeadSpec, Penalty
+
+Floats = NDArray[np.float32]
+
+PLAIN = "labeled rows alone"
+"""What this reading's `origin` says."""
+
+_PENALTY = Penalty(l2=1e-3)
+_TORN = 0.3  # rows whose foremost class leads by less lie between classes
+_FOLDS = 2
+
+
+def labeled_only(problem: Problem, features: Floats, seed: int = 0) -> Reading:
+    """A linear head trained on the labeled rows of `features` (n + m + t, dim) alone.
+
+    It goes by all that labels show. Where rows without labels show these things apart, it falls between its
+    classes: `torn` is how much more often than on labeled rows that it was not trained on, which give its
+    `error`, too.
+    """
+    n, m = len(problem.labeled), len(problem.unlabeled)
+    bank = HeadBank(features[:n], problem.labels, len(problem.classes))
+    folds = dealt(problem.labels, _FOLDS, np.random.default_rng(seed))
+    kept = [Rows(np.flatnonzero(folds != fold)) for fold in range(_FOLDS)]
+    wanted = [HeadSpec(each, _PENALTY, scaler_rows=each) for each in (Rows(np.arange(n)), *kept)]
+    whole, *halves = bank.train(wanted)
+    rest = _softmax(whole.logits(features[n:]))
+    apart = np.empty((n, rest.shape[1]))
+    for fold, head in enumerate(halves):
+        apart[folds == fold] = _softmax(head.logits(features[:n][folds == fold]))
+    return Reading(
+        rest[:m],
+        rest[m:],
+        float((apart.argmax(axis=1) != problem.labels).mean()),
+        PLAIN,
+        torn=max(0.0, _torn(rest) - _torn(apart)),
+    )
+
+
+def _torn(shares: NDArray[np.floating]) -> float:
+    ordered = np.sort(shares, axis=1)
+    return float((ordered[:, -1] - ordered[:, -2] < _TORN).mean())
+
+
+def _softmax(logits: NDArray[np.floating]) -> Floats:
+    raised = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return np.asarray(raised / raised.sum(axis=1, keepdims=True), dtype=np.float32)
