@@ -32,6 +32,8 @@ def trials_of(parts: Sequence[str], ids: Sequence[int], seeds: int) -> list[Tria
                     found.append(Trial("sets", each, seed))
                 if each in ALIKE:
                     found.append(Trial("sets", each, seed, variant="dimmed"))
+                if each == 999 and _is_at_hand(888):
+                    found.append(Trial("sets", each, seed, variant="composed"))
             # A family meets one of the two pairs of digits with this seed and the other with the next.
             found += [
                 Trial("sets", HIDDEN[(seed + number) % 2], seed, family=family)

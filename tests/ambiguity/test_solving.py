@@ -247,7 +247,7 @@ def test_labels_that_contradict_earlier_answers_are_refused(folder: Path, tmp_pa
     labels = np.load(file)
     labels[12] = 11 - labels[12]  # classes are 3 and 8
     np.save(tmp_path / "others.npy", labels)
-    with pytest.raises(RequestError, match=r"row 12 was answered with \d in .*halves.journal, and .* now say \d"):
+    with pytest.raises(RequestError, match=r"row 12 was answered with \d in .*halves.journal, .* now say \d"):
         solve(folder, oracle=str(tmp_path / "others.npy"), out=tmp_path / "sub.csv")
     assert not (tmp_path / "sub.csv").exists()
     solve(folder, oracle=str(tmp_path / "others.npy"), journal=tmp_path / "other.journal")
