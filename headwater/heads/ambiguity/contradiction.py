@@ -14,6 +14,7 @@ from scipy.stats import hypergeom
 
 from headwater.heads.ambiguity.bounds import FEWEST, WORSE
 from headwater.heads.ambiguity.leftover import leftover
+from headwater.heads.ambiguity.margins import leads, ridge_scores
 from headwater.heads.ambiguity.partitions import Partition, self_consistent
 
 Floats = NDArray[np.float32]
@@ -37,8 +38,6 @@ _SAME = 0.995  # readings that agree on more of the rows are one
 _DOUBTFUL = 300  # rows at least: among fewer, heads read much into noise
 _SURE = 0.5  # of the lead that the classes of labeled rows have
 _COMPONENTS = 256
-_DOUBTED = 64  # leading components that a plain head tells doubtful rows by
-_RIDGE = 0.01
 _ALIKE = 0.75
 # Rows that are looked at: more make it no surer.
 _LABELED, _REST, _TESTED = 4_000, 20_000, 3_000
@@ -234,14 +233,14 @@ def _opposed(view: _View, fixed: Codes, free: Codes, seed: int) -> _Pair | None:
     least = min((each.error for each in found), default=0.0)
     found = [each for each in found if each.error <= least + WORSE]
     said = [each.scores[len(fixed) :].argmax(axis=1) for each in found]
-    leads = [_lead(each.scores) for each in found]
+    leading = [leads(each.scores).clip(max=1) for each in found]
     best: _Pair | None = None
     for i, j in np.argwhere(np.tri(len(found), k=-1, dtype=bool)).tolist():
         differ = said[i] != said[j]
         if differ.sum() < FEWEST:
             continue
         balance = _balance(said[i][differ], said[j][differ])
-        lead = np.minimum(leads[i], leads[j])
+        lead = np.minimum(leading[i], leading[j])
         mass = float(balance * lead[len(fixed) :][differ].sum())
         sure = float(lead[len(fixed) :][differ].mean() / max(lead[: len(fixed)].mean(), 1e-9))
         if balance >= BALANCED and sure >= _SURE and (best is None or mass > best.mass):
@@ -262,22 +261,10 @@ def _doubtful(view: _View, fixed: Codes, free: Codes, part: float) -> Codes:
     A row that one feature says one class of, and another another, is where such a head, which goes by both,
     leads least.
     """
-    labels = view.labels
-    leading = view.rows[:, :_DOUBTED].astype(np.float64)
-    leading -= leading[fixed].mean(axis=0)
-    ones = np.full((len(leading), 1), np.sqrt((leading[fixed] ** 2).mean() + 1e-30))
-    leading = np.column_stack([leading, ones])
-    square = leading[fixed].T @ leading[fixed]
-    square[np.diag_indices(len(square))] += _RIDGE * np.trace(square) / len(square)
-    head = np.linalg.solve(square, leading[fixed].T @ np.eye(int(labels.max()) + 1)[labels[fixed]])
-    order = np.argsort(_lead(leading[free] @ head), kind="stable")
+    used = np.concatenate([fixed, free])
+    scores = ridge_scores(view.rows[used], np.arange(len(fixed)), view.labels[fixed])
+    order = np.argsort(leads(scores[len(fixed) :]).clip(max=1), kind="stable")
     return np.sort(free[order[: max(_DOUBTFUL, round(part * len(free)))]])
-
-
-def _lead(scores: NDArray[np.floating]) -> NDArray[np.float64]:
-    """How far the foremost class leads the next, at most 1."""
-    ordered = np.sort(scores, axis=1)
-    return np.asarray(np.minimum(ordered[:, -1] - ordered[:, -2], 1), dtype=np.float64)
 
 
 def _distinct(pair: _Pair, differ: Codes) -> tuple[Codes, NDArray[np.float64]]:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import gamma
 
+from headwater.heads.ambiguity.margins import leads, ridge_scores
 from headwater.heads.ambiguity.partitions import self_consistent
 
 Floats = NDArray[np.float32]
@@ -19,7 +20,6 @@ Doubles = NDArray[np.float64]
 Codes = NDArray[np.int64]
 
 _COMPONENTS = 128
-_DOUBTED = 64
 _STARTS = 8
 _SAME = 0.995
 _DRAWS = 200
@@ -234,18 +234,7 @@ def _torn(rows: Floats, labels: Codes) -> NDArray[np.bool_]:
     Labeled rows are judged by the head of all others of them.
     """
     n = len(labels)
-    leading = rows[:, :_DOUBTED].astype(np.float64)
-    leading -= leading[:n].mean(axis=0)
-    leading = np.column_stack([leading, np.full(len(rows), np.sqrt((leading[:n] ** 2).mean() + 1e-30))])
-    square = leading[:n].T @ leading[:n]
-    square[np.diag_indices(len(square))] += _RIDGE * np.trace(square) / len(square)
-    corners = np.eye(int(labels.max()) + 1)[labels]
-    solved = np.linalg.solve(square, leading[:n].T)
-    scores = leading @ (solved @ corners)
-    own = np.einsum("nd,dn->n", leading[:n], solved)[:, None]
-    scores[:n] = (scores[:n] - own * corners) / (1 - own)
-    ordered = np.sort(scores, axis=1)
-    lead = ordered[:, -1] - ordered[:, -2]
+    lead = leads(ridge_scores(rows, np.arange(n), labels))
     return np.asarray(lead <= np.quantile(lead[:n], _BEYOND))
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from headwater.heads.ambiguity.bounds import WORSE
 from headwater.heads.ambiguity.clustering import k_means, nearest
+from headwater.heads.ambiguity.margins import torn_share
 from headwater.heads.ambiguity.problem import Reading
 
 Floats = NDArray[np.float32]
@@ -30,7 +31,6 @@ _FEW_CLASSES = 3  # with more, clusters of a class at random hardly ever lean to
 _WEIGHED = 0.1  # penalty, of the mean eigenvalue, of heads on weighed features
 _SAME = 0.97  # partitions that agree on more of the rows whose class is not known are one
 _RARE = 0.03  # of the starts: partitions that fewer of them end in are mixtures of others, mostly
-_TORN = 0.3  # rows whose foremost class leads by less lie between classes
 _MOST_ROWS = 20_000  # that self-training is on; the head it ends with foretells the others
 _STRAY = 0.02  # of rows may be of any class, whatever a head says
 
@@ -57,8 +57,7 @@ class Partition:
 
     def torn_among(self, rows: Codes) -> float:
         """The share of some of the rows that lie between classes."""
-        ordered = np.sort(self.scores[rows], axis=1)
-        return float((ordered[:, -1] - ordered[:, -2] < _TORN).mean())
+        return torn_share(self.scores[rows])
 
     @property
     def probabilities(self) -> Floats:

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headwater.heads.ambiguity.dealing import dealt
+from headwater.heads.ambiguity.margins import torn_share
 from headwater.heads.ambiguity.problem import Problem, Reading
 from headwater.heads.bank.head_bank import HeadBank
 from headwater.heads.specs.hashed import Rows
@@ -13,11 +14,7 @@ from headwater.heads.specs.spec import HeadSpec, Penalty
 
 Floats = NDArray[np.float32]
 
-PLAIN = "labeled rows alone"
-"""What this reading's `origin` says."""
-
 _PENALTY = Penalty(l2=1e-3)
-_TORN = 0.3  # rows whose foremost class leads by less lie between classes
 _FOLDS = 2
 
 
@@ -42,14 +39,9 @@ def labeled_only(problem: Problem, features: Floats, seed: int = 0) -> Reading:
         rest[:m],
         rest[m:],
         float((apart.argmax(axis=1) != problem.labels).mean()),
-        PLAIN,
-        torn=max(0.0, _torn(rest) - _torn(apart)),
+        "labeled rows alone",
+        torn=max(0.0, torn_share(rest) - torn_share(apart)),
     )
-
-
-def _torn(shares: NDArray[np.floating]) -> float:
-    ordered = np.sort(shares, axis=1)
-    return float((ordered[:, -1] - ordered[:, -2] < _TORN).mean())
 
 
 def _softmax(logits: NDArray[np.floating]) -> Floats:

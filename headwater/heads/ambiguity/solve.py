@@ -17,7 +17,7 @@ from headwater.heads.ambiguity.dialogue import Ask, Dialogue, converse
 from headwater.heads.ambiguity.hypotheses import hypotheses
 from headwater.heads.ambiguity.kernel_readings import role_readings
 from headwater.heads.ambiguity.partitions import linear_readings
-from headwater.heads.ambiguity.plain_reading import PLAIN, labeled_only
+from headwater.heads.ambiguity.plain_reading import labeled_only
 from headwater.heads.ambiguity.problem import Problem, Reading
 from headwater.heads.ambiguity.questions import Question
 from headwater.heads.ambiguity.refinement import refined
@@ -110,7 +110,7 @@ def solve(
     clock.done("questions")
     if state.answers and not state.knows_all():
         told("readings that know the answers", 0, 1)
-        state.learn(final_readings(problem, views, state, seed + _AGAIN), seed)
+        state.learn(final_readings(problem, views, state, before, seed + _AGAIN), seed)
         told("readings that know the answers", 1, 1)
     resolution = resolve(problem, state, views, before, clock.seconds, seed=seed)
     clock.done("resolution")
@@ -130,7 +130,7 @@ def informed_readings(
 
 
 def final_readings(
-    problem: Problem, views: Mapping[str, Floats], state: Dialogue, seed: int
+    problem: Problem, views: Mapping[str, Floats], state: Dialogue, before: Reading, seed: int
 ) -> list[Reading]:
     """Readings that are better than those that were asked about, and mean what the most believed ones do.
 
@@ -138,11 +138,10 @@ def final_readings(
     then a few labels say less than what the readings' disagreement looks like.
     """
     best = state.beliefs.best
-    for place in state.found[best].members:
-        plain = state.readings[place]
-        if plain.origin == PLAIN and plain.torn < _LIKE_LABELED and _says(plain, state.answers):
-            # Rows are like those that it learned from: nothing about them has to be found out.
-            return [plain]
+    is_believed = any(state.readings[place] is before for place in state.found[best].members)
+    if is_believed and before.torn < _LIKE_LABELED and _says(before, state.answers):
+        # Rows are like those that it learned from: nothing about them has to be found out.
+        return [before]
     if _are_partitions(problem):
         return informed_readings(problem, views, state, seed)
     rivals = [each for place, each in enumerate(state.found) if place != best]

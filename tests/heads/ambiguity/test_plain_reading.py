@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from headwater.heads.ambiguity.plain_reading import PLAIN, labeled_only
+from headwater.heads.ambiguity.plain_reading import labeled_only
 from headwater.heads.ambiguity.problem import Problem
 from headwater.heads.ambiguity.solve import solve
 
@@ -30,7 +30,6 @@ def test_rows_like_the_labeled_ones_are_not_torn_and_crossed_ones_are():
     assert plain.torn < 0.01
     assert plain.error == 0
     assert (plain.target.argmax(axis=1) == cells[:, 0]).all()
-    assert plain.origin == PLAIN
     assert plain.unlabeled.shape == (400, 3)
     assert labeled_only(*world(correlated=True)[:2]).torn > 0.1
 
