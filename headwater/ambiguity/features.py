@@ -22,6 +22,8 @@ from headwater.pixels import byte_range, image_bytes
 from headwater.store import open_store
 
 if TYPE_CHECKING:
+    import torch
+
     from headwater.extract import Progress
 
 
@@ -36,7 +38,6 @@ class Extraction:
     backbone: str
     weights: str | None = None
     store: Path | None = None
-    device: str = "auto"
 
 
 def features_of(
@@ -44,6 +45,7 @@ def features_of(
     asked: Extraction | str | None,
     *,
     seed: int,
+    device: torch.device,
     cache: Path | None = None,
     extracting: Callable[[Progress], None] | None = None,
     progress: Callable[[str, int, int], None] | None = None,
@@ -56,10 +58,10 @@ def features_of(
     if isinstance(asked, str):
         asked = Extraction(asked)
     if asked is not None:
-        return {asked.backbone: extract(dataset, asked, extracting)}
+        return {asked.backbone: extract(dataset, asked, device, extracting)}
     if not dataset.problem.are_images:
         return {}
-    make = partial(image_views, dataset.problem, seed=seed, progress=progress)
+    make = partial(image_views, dataset.problem, seed=seed, device=device, progress=progress)
     return make() if cache is None else kept_views(cache, dataset, seed, make)
 
 
@@ -71,7 +73,10 @@ def user_cache() -> Path:
 
 
 def extract(
-    dataset: Dataset, asked: Extraction, progress: Callable[[Progress], None] | None = None
+    dataset: Dataset,
+    asked: Extraction,
+    device: torch.device,
+    progress: Callable[[Progress], None] | None = None,
 ) -> NDArray[np.float32]:
     """Features (n + m + t, dim) of labeled, unlabeled and target images; those there are already are read.
 
@@ -88,7 +93,7 @@ def extract(
         place,
         backbone=asked.backbone,
         weights=asked.weights,
-        device=asked.device,
+        device=str(device),
         strict=True,
         progress=progress,
     )

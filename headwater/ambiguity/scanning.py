@@ -13,10 +13,13 @@ from headwater.ambiguity.datasets import open_dataset
 from headwater.ambiguity.features import Extraction, features_of
 from headwater.ambiguity.reporting import check_report, write_scan
 from headwater.ambiguity.views import Views
+from headwater.devices import choose_device
 from headwater.errors import RequestError
 from headwater.printable import nearest
 
 if TYPE_CHECKING:
+    import torch
+
     from headwater.extract import Progress
     from headwater.heads.ambiguity.clustering import Clusterer
     from headwater.heads.ambiguity.problem import Problem
@@ -56,6 +59,7 @@ def scan(
     cache: str | os.PathLike[str] | None = None,
     seed: int = 0,
     clusterer: Clusterer = "kmeans",
+    device: str = "auto",
     extracting: Callable[[Progress], None] | None = None,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Scanned:
@@ -69,6 +73,7 @@ def scan(
         seed: decides everything random; the same seed gives the same result.
         clusterer: how rows are clustered for the table of clusters: by `kmeans`, Gaussian mixtures (`gmm`) or
             their `density`. Whether labels are ambiguous is told without clusters.
+        device: `auto`, `cpu`, `cuda` or `cuda:N`: where features are made and k-means runs.
         extracting: told how far the extraction of a backbone's features is.
         progress: told of a step's name, how many parts of it are done, and of how many.
 
@@ -76,6 +81,7 @@ def scan(
         RequestError: the data set cannot be read, or cannot be meant.
     """
     _check_clusterer(clusterer)
+    where = choose_device(device)
     opened = dataset if isinstance(dataset, Dataset) else open_dataset(dataset)
     page = None if report is None else Path(report)
     if page is not None:
@@ -84,23 +90,30 @@ def scan(
         opened,
         features,
         seed=seed,
+        device=where,
         cache=None if cache is None else Path(cache),
         extracting=extracting,
         progress=progress,
     )
-    found = look_for_ambiguity(opened.problem, views, seed, clusterer)
+    found = look_for_ambiguity(opened.problem, views, seed, clusterer, where)
     if page is not None:
         write_scan(page, opened, found, opened.notes)
     return Scanned(opened, found, page, opened.notes)
 
 
-def look_for_ambiguity(problem: Problem, views: Views, seed: int, clusterer: Clusterer = "kmeans") -> Scan:
+def look_for_ambiguity(
+    problem: Problem,
+    views: Views,
+    seed: int,
+    clusterer: Clusterer = "kmeans",
+    device: torch.device | None = None,
+) -> Scan:
     """The scan of a problem by the views of it, or by its own values where it has none."""
     from headwater.heads.ambiguity.feature_rows import FeatureRows  # noqa: PLC0415
     from headwater.heads.ambiguity.scan import scan as look  # noqa: PLC0415
 
     kinds = [FeatureRows.split(name, rows, problem) for name, rows in views.items()]
-    return look(problem, kinds or None, seed=seed, clusterer=clusterer)
+    return look(problem, kinds or None, seed=seed, clusterer=clusterer, device=device)
 
 
 def _check_clusterer(name: str) -> None:

@@ -23,6 +23,7 @@ from headwater.ambiguity.reporting import check_report, write_solved
 from headwater.ambiguity.scanning import look_for_ambiguity
 from headwater.ambiguity.scoring import SETS, Advice, advise, set_named
 from headwater.ambiguity.submission import SUFFIX, check_new, submission_text, write_new
+from headwater.devices import choose_device
 from headwater.errors import HeadwaterError, HeadwaterWarning, RequestError
 from headwater.heads.ambiguity.budget import Budget
 from headwater.heads.ambiguity.dialogue import Exchange
@@ -98,6 +99,7 @@ def solve(
     features: Extraction | str | None = None,
     cache: str | os.PathLike[str] | None = None,
     seed: int = 0,
+    device: str = "auto",
     exercise: int | None = None,
     username: str | None = None,
     password: str | None = None,
@@ -126,6 +128,7 @@ def solve(
         features: of which backbone, for images alone; None: patches that are learned from the images.
         cache: a folder where patches that were learned are kept for another time; None: nowhere.
         seed: decides everything random.
+        device: `auto`, `cpu`, `cuda` or `cuda:N`: where features are made and the scan's k-means runs.
         exercise: the service's number of this data set; the contest's numbers are known to the advice, too.
         username: of the service; None: what the environment says (`HEADWATER_REVEAL_USERNAME`).
         password: likewise (`HEADWATER_REVEAL_PASSWORD`).
@@ -142,6 +145,7 @@ def solve(
     told = telling or Telling()
     if budget < 0:
         raise RequestError(f"a budget of {budget} questions cannot be; give 0 or more")
+    where = choose_device(device)
     place = None if out is None else Path(out)
     if place is not None:
         check_new(place, SUFFIX)
@@ -170,12 +174,13 @@ def solve(
         opened,
         kind,
         seed=seed,
+        device=where,
         cache=None if cache is None else Path(cache),
         extracting=told.extracting,
         progress=told.now,
     )
     told.now("scan", 0, 1)
-    seen = look_for_ambiguity(opened.problem, views, seed)
+    seen = look_for_ambiguity(opened.problem, views, seed, device=where)
     told.scanned(seen)
     outcome = ""
     try:

@@ -9,13 +9,16 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import asdict
 from importlib.resources import files
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from headwater.heads.ambiguity.problem import Problem
 from headwater.heads.ambiguity.roles import by_role, have_roles
+
+if TYPE_CHECKING:
+    import torch
 
 Views = dict[str, NDArray[np.float32]]
 """Kinds of features (n + m + t, dim) of labeled, unlabeled and target rows, by name."""
@@ -57,7 +60,7 @@ def image_views(
     problem: Problem,
     *,
     seed: int = 0,
-    device: str = "cpu",
+    device: str | torch.device = "cpu",
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Views:
     """Patches of the images, bound to their places and, where an image has several tiles, free of them.

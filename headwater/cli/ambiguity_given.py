@@ -51,7 +51,9 @@ class Given:
             "\\[default: one in the user's cache, which drops those used longest ago beyond 8 GiB]"
         ),
     ] = None
-    device: Annotated[str, typer.Option(help="What the backbone runs on: auto, cpu or cuda.")] = "auto"
+    device: Annotated[str, typer.Option(help="What makes features and clusters them: auto, cpu or cuda.")] = (
+        "auto"
+    )
     seed: Annotated[int, typer.Option(help="Decides everything random.")] = 0
     target: Annotated[str, typer.Option(help="A store's column of labels.")] = "class"
     split: Annotated[str, typer.Option(help="A store's column that says which rows are which.")] = "split"
@@ -88,11 +90,10 @@ class Given:
         from headwater.ambiguity.features import Extraction  # noqa: PLC0415
 
         if self.backbone:
-            return Extraction(self.backbone, self.weights, self.features, self.device)
+            return Extraction(self.backbone, self.weights, self.features)
         options = {
             "--weights": self.weights is not None,
             "--features": self.features is not None,
-            "--device": self.device != "auto",
         }
         given = next((option for option, is_given in options.items() if is_given), "")
         if given:

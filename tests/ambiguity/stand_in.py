@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import headwater.heads.ambiguity.solve as solver
 from headwater.ambiguity import scanning, solving
@@ -22,14 +23,20 @@ from headwater.heads.ambiguity.scan import Scan
 _scans: dict[tuple[bytes, int, str], Scan] = {}
 
 
-def scanned_once(problem: Problem, views: Views, seed: int, clusterer: Clusterer = "kmeans") -> Scan:
+def scanned_once(
+    problem: Problem,
+    views: Views,
+    seed: int,
+    clusterer: Clusterer = "kmeans",
+    device: torch.device | None = None,
+) -> Scan:
     """The real scan of a problem's own values, made once for all tests that have the same problem."""
     told = hashlib.sha256(problem.labels.tobytes())
     for part in (problem.labeled, problem.unlabeled, problem.target):
         told.update(part.tobytes())
     key = told.digest(), seed, clusterer
     if key not in _scans:
-        _scans[key] = look_for_ambiguity(problem, views, seed, clusterer)
+        _scans[key] = look_for_ambiguity(problem, views, seed, clusterer, device)
     return _scans[key]
 
 

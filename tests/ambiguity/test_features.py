@@ -8,12 +8,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 from headwater.ambiguity import Dataset, open_dataset
 from headwater.ambiguity.features import Extraction, ProblemImages, extract
 from headwater.errors import RequestError
 from headwater.heads.ambiguity.problem import Problem
+
+CPU = torch.device("cpu")
 
 
 def test_features_come_in_the_problem_s_order_and_are_kept(
@@ -23,7 +26,7 @@ def test_features_come_in_the_problem_s_order_and_are_kept(
     dataset = open_dataset(folder)
     told: list[tuple[int, int]] = []
     found = extract(
-        dataset, Extraction("pixels", device="cpu"), lambda now: told.append((now.rows_done, now.rows_total))
+        dataset, Extraction("pixels"), CPU, lambda now: told.append((now.rows_done, now.rows_total))
     )
     assert found.shape == (120, 3072)
     assert told[-1] == (120, 120)
@@ -33,11 +36,11 @@ def test_features_come_in_the_problem_s_order_and_are_kept(
     means = whole.mean(axis=(1, 2, 3))
     assert np.corrcoef(found.mean(axis=1), means)[0, 1] > 0.99
     told.clear()
-    again = extract(dataset, Extraction("pixels", device="cpu"), lambda now: told.append((1, 1)))
+    again = extract(dataset, Extraction("pixels"), CPU, lambda now: told.append((1, 1)))
     np.testing.assert_array_equal(again, found)
     assert not told  # nothing was left to do
-    elsewhere = Extraction("pixels", store=tmp_path / "mine.store", device="cpu")
-    np.testing.assert_array_equal(extract(dataset, elsewhere), found)
+    elsewhere = Extraction("pixels", store=tmp_path / "mine.store")
+    np.testing.assert_array_equal(extract(dataset, elsewhere, CPU), found)
 
 
 def test_weights_of_one_name_and_other_values_have_a_store_of_their_own(
@@ -57,7 +60,7 @@ def test_weights_of_one_name_and_other_values_have_a_store_of_their_own(
         weights.parent.mkdir(exist_ok=True)
         weights.write_bytes(bytes([number]))
         with pytest.raises(RequestError, match="seen"):
-            extract(dataset, Extraction("resnet18", str(weights)))
+            extract(dataset, Extraction("resnet18", str(weights)), CPU)
     assert asked[0] == asked[2] != asked[1]
 
 
@@ -66,7 +69,7 @@ def test_vectors_take_no_backbone(tmp_path: Path, made: Callable[..., dict[str, 
         flat = array.reshape(len(array), -1) if name.startswith("X") else array
         np.save(tmp_path / f"{name}.npy", flat)
     with pytest.raises(RequestError, match="are vectors, which no backbone takes"):
-        extract(open_dataset(tmp_path), Extraction("pixels"))
+        extract(open_dataset(tmp_path), Extraction("pixels"), CPU)
 
 
 def test_all_images_become_bytes_by_one_rule() -> None:

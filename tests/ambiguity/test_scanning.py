@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
+import torch
 
-from headwater.ambiguity import scan
+from headwater.ambiguity import scan, scanning, solve, solving
 from headwater.errors import RequestError
 from tests.ambiguity.conftest import points, write
 
@@ -25,3 +28,31 @@ def test_rows_are_clustered_as_was_asked(tmp_path: Path, monkeypatch: pytest.Mon
 def test_another_word_is_refused_before_anything_is_read(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match=r"rows cannot be clustered by 'gmn' \(did you mean 'gmm'\?\)"):
         scan(tmp_path / "nowhere", clusterer=cast(Any, "gmn"))
+
+
+@pytest.mark.parametrize("command", [scan, partial(solve, oracle="column")])
+def test_all_is_computed_on_the_device_that_was_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Callable[..., object]
+) -> None:
+    place = write(tmp_path / "points", points(100))
+    with pytest.raises(RequestError, match="there is no usable 'cuda:7'"):
+        command(tmp_path / "nowhere", device="cuda:7")
+    asked: list[torch.device] = []
+
+    def features(*given: Any, device: torch.device, **rest: Any) -> dict[str, Any]:
+        asked.append(device)
+        return {}
+
+    def look(*given: Any, **rest: Any) -> None:
+        asked.append(next(each for each in (*given, *rest.values()) if isinstance(each, torch.device)))
+        raise RequestError("that was it")
+
+    # A GPU of a machine that has one; nothing is computed on it.
+    for room in (scanning, solving):
+        monkeypatch.setattr(room, "choose_device", torch.device)
+        monkeypatch.setattr(room, "features_of", features)
+        monkeypatch.setattr(room, "look_for_ambiguity", look)
+    monkeypatch.setattr(solving, "choose_oracle", lambda *given: (object(), None))
+    with pytest.raises(RequestError, match="that was it"):
+        command(place, device="cuda:7")
+    assert asked == [torch.device("cuda:7")] * 2

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import headwater
 from headwater.ambiguity import cache_bound, open_dataset
@@ -19,6 +20,8 @@ from headwater.ambiguity.view_cache import kept_views
 from headwater.ambiguity.views import SOURCES, Views
 from headwater.store import open_store
 from tests.ambiguity.conftest import pictures, write
+
+CPU = torch.device("cpu")
 
 
 @pytest.fixture
@@ -163,10 +166,10 @@ def test_features_of_images_are_kept_only_where_a_folder_is_given(
     home = tmp_path / "home"
     monkeypatch.setenv("XDG_CACHE_HOME", str(home))
     monkeypatch.setenv("HOME", str(home))
-    same(features_of(dataset, None, seed=0), make.views)
+    same(features_of(dataset, None, seed=0, device=CPU), make.views)
     assert not home.exists()
     for _ in range(2):
-        same(features_of(dataset, None, seed=0, cache=tmp_path / "kept"), make.views)
+        same(features_of(dataset, None, seed=0, device=CPU, cache=tmp_path / "kept"), make.views)
     assert make.calls == 2
 
 

@@ -287,7 +287,7 @@ def test_score_adds_up_what_was_handed_in(tmp_path: Path, command: Command) -> N
 
 
 def test_what_is_a_backbone_s_is_not_taken_without_one(dataset: Path, command: Command) -> None:
-    for words in (["--device", "cpu"], ["--weights", "x"], ["--features", "x.store"]):
+    for words in (["--weights", "x"], ["--features", "x.store"]):
         code, _, error = command("scan", dataset, *words)
         assert code == 2
         assert f"{words[0]} is for features of a backbone" in error

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy import stats
 
@@ -123,11 +124,12 @@ def scan(
     *,
     seed: int = 0,
     clusterer: Clusterer = "kmeans",
+    device: torch.device | None = None,
 ) -> Scan:
     """Look for kinds of rows that labels never show, and for readings of the labels that differ on them.
 
     `features`: any number of kinds of features of the rows, None for `plain_features`. The same seed
-    gives the same scan.
+    gives the same scan. `device` is where k-means clusters rows (`clustering.k_means`).
     """
     given = plain_features(problem) if features is None else tuple(features)
     kinds = {each.name: leading(each.all) for each in given}
@@ -157,7 +159,7 @@ def scan(
             counted.append((cut.labeled, cut.rest, np.ones(len(rest), dtype=bool)))
         novelty = max(score, by_neighbours)
     unseen = beyond[1] & (novelty >= ALARM)
-    found = find_clusters(leading(whole, _CLUSTERED), clusterer, seed=seed)
+    found = find_clusters(leading(whole, _CLUSTERED), clusterer, seed=seed, device=device)
     clusters = _clusters(whole, found.codes, problem)
     unlabeled, target = np.flatnonzero(unseen & is_unlabeled), np.flatnonzero(unseen & ~is_unlabeled) - m
     # Where readings were sought among some rows alone, neighbours may know of more.

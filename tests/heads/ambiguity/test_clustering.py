@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import faiss
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.distance import cdist
@@ -78,3 +80,30 @@ def test_too_few_rows_are_one_cluster() -> None:
 def test_the_same_seed_gives_the_same_clusters() -> None:
     x, _ = blobs(5, 300, seed=4, apart=3.0)
     assert (find_clusters(x, seed=7).codes == find_clusters(x, seed=7).codes).all()
+
+
+@pytest.mark.parametrize(
+    ("device", "has_gpus", "moved"), [("cuda:1", True, [1]), ("cuda:1", False, []), ("cpu", True, [])]
+)
+def test_rows_are_assigned_on_the_gpu_that_was_asked_for_if_faiss_can(
+    monkeypatch: pytest.MonkeyPatch, device: str, has_gpus: bool, moved: list[int]
+) -> None:
+    rows, _ = blobs(3, 60, seed=1)
+    expected = find_clusters(rows, counts=(3,)).codes
+    asked: list[int] = []
+
+    def to_gpu(resources: object, number: int, index: object) -> object:
+        assert resources == "memory of a GPU"
+        asked.append(number)
+        return index
+
+    # No GPU is needed to see that one would be used: every k-means trains on the index that comes back.
+    if has_gpus:
+        monkeypatch.setattr(faiss, "StandardGpuResources", lambda: "memory of a GPU", raising=False)
+        monkeypatch.setattr(faiss, "index_cpu_to_gpu", to_gpu, raising=False)
+    else:
+        monkeypatch.delattr(faiss, "StandardGpuResources", raising=False)
+    found = find_clusters(rows, counts=(3,), device=torch.device(device))
+    np.testing.assert_array_equal(found.codes, expected)
+    assert sorted(set(asked)) == moved
+    assert len(asked) == 5 * len(moved)  # two pairs of fits for stability, and the last
