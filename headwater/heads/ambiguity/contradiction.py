@@ -6,7 +6,7 @@ Rows may be unlike the labeled ones without that: a picture with more noise is s
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -112,25 +112,28 @@ def contradiction(views: Mapping[str, Floats], labels: Codes, *, seed: int = 0) 
     contradict each other on most rows. If labeled rows are a fair sample of all, those kept apart are among
     the rows in dispute as often as any, which a hypergeometric test judges. Doubtful rows are looked at by
     themselves only where all rows together do not settle it. Where no two readings stand by themselves, what
-    one leaves of the labels may be a second, too faint for that. None where there are too few rows, or no
-    two readings contradict each other.
+    one leaves of the labels may be a second, too faint for that. Classes of fewer than four labeled rows are
+    left out with these: they can neither be kept apart nor make the others' labels clear. None where there
+    are too few rows, or no two readings contradict each other.
     """
     n = len(labels)
     random = np.random.default_rng(seed)
     ours = _some(np.arange(n), _LABELED, random)
-    sizes = np.bincount(labels[ours])
+    common = np.flatnonzero(np.bincount(labels[ours]) >= 2 * _FOLDS)
+    ours = ours[np.isin(labels[ours], common)]
+    codes = np.where(np.isin(labels, common), np.searchsorted(common, labels), -1)
     known = [
-        _View(name, rows[:, :_COMPONENTS], labels) for name, rows in views.items() if (rows != rows[0]).any()
+        _View(name, rows[:, :_COMPONENTS], codes) for name, rows in views.items() if (rows != rows[0]).any()
     ]
-    if not known or sizes.min() < 2 * _FOLDS or len(known[0].rows) - n < 2 * FEWEST:
+    if not known or len(common) < 2 or len(known[0].rows) - n < 2 * FEWEST:
         return None
     rest = _some(np.arange(n, len(known[0].rows)), _REST, random)
-    folds = _dealt(labels[ours], random)
+    folds = _dealt(codes[ours], random)
     kept = [(ours[folds != fold], ours[folds == fold]) for fold in range(_FOLDS)]
-    stands = _standing(known, ours, kept, rest, seed)
-    if stands is not None and stands.chance <= _LEVEL:
-        return stands
-    return _faint(known, ours, rest, seed) or stands
+    found = _standing(known, ours, kept, rest, seed)
+    if found is None or found.chance > _LEVEL:
+        found = _faint(known, ours, rest, seed) or found
+    return None if found is None else replace(found, said=common[found.said])
 
 
 def _standing(

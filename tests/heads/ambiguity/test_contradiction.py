@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from headwater.heads.ambiguity.contradiction import BALANCED, _balance, contradiction
 
@@ -28,6 +29,30 @@ def test_rows_in_dispute_are_the_crossed_ones_and_readings_are_the_features() ->
     match = np.array([[(said == feature).mean() for feature in truth] for said in found.said[:2]])
     assert sorted(match.argmax(axis=1)) == [0, 1]
     assert match.max(axis=1).min() > 0.95
+
+
+@pytest.mark.parametrize("odd", [0, 1, 2])
+def test_an_odd_row_of_its_own_class_changes_nothing(odd: int) -> None:
+    """Whichever its code is: readings are of the other classes then, under their own codes."""
+    labels = np.arange(120) % 2
+    rest = np.array([[0, 0], [1, 1], [0, 1], [1, 0]])[np.arange(400) % 4]
+    rows = corners(np.concatenate([np.stack([labels, labels], axis=1), rest]), 0)
+    plain = contradiction({"plane": rows}, labels)
+    codes = np.append(np.delete(np.arange(3), odd)[labels], odd)
+    found = contradiction({"plane": np.insert(rows, 120, 3.0, axis=0)}, codes)
+    assert plain is not None
+    assert found is not None
+    assert found.chance < 1e-6
+    assert (found.rest == plain.rest).mean() > 0.97
+    assert found.labeled.shape == (121,)
+    assert set(np.unique(found.said)) == set(range(3)) - {odd}
+
+
+def test_an_odd_row_makes_no_clear_labels_ambiguous() -> None:
+    cells = np.repeat(np.arange(520) % 2, 2).reshape(-1, 2)
+    rows = np.insert(corners(cells, 3), 120, [0, 0, 0, 1, 1, 1], axis=0)
+    found = contradiction({"plane": rows}, np.append(cells[:120, 0], 2))
+    assert found is None or found.chance > 0.05
 
 
 def test_chance_is_small_only_where_labeled_rows_show_no_dispute() -> None:

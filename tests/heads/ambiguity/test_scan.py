@@ -53,6 +53,22 @@ def test_crossed_rows_are_noticed_and_their_share_is_found(rate: float) -> None:
     assert match.max(axis=1).min() > 0.85
 
 
+def test_one_odd_row_of_a_class_of_its_own_does_not_silence_the_scan() -> None:
+    problem, cells, _ = two_features(0.5, rows=(120, 240, 60))
+    odd = np.zeros((1, 6), dtype=np.float32)
+    found = scan(
+        replace(
+            problem,
+            labeled=np.concatenate([problem.labeled, odd]),
+            labels=np.append(problem.labels, 2),
+            classes=(0, 1, 2),
+        )
+    )
+    assert found.is_ambiguous
+    assert abs(found.mix_rate.share - 0.5) < 0.1
+    assert (cells[:, 0] != cells[:, 1])[found.unseen_unlabeled].mean() > 0.9
+
+
 def test_few_crossed_rows_are_noticed() -> None:
     problem, cells, _ = two_features(0.02, rows=(300, 1500, 60), seed=3, spread=0.2)
     found = scan(problem)
