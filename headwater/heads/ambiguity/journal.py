@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from headwater.errors import HeadwaterError, RequestError
 from headwater.heads.ambiguity.questions import Opinion, Question
 from headwater.store.files import explained, explained_reading, make_folder_of, sync_folder
-from headwater.store.lock import holding
+from headwater.store.lock import holding_itself
 
 _KIND = "headwater questions"
 _VERSION = 1
@@ -88,9 +88,9 @@ class Journal:
         HeadwaterError when another process still holds it after `wait` seconds.
         """
         make_folder_of(self.path)
-        with holding(self.path.parent, self.path.name, wait):
+        with holding_itself(self.path, wait):
             record, length = self._read()
-            with explained(self.path), open(self.path, "ab", opener=_private) as file:
+            with explained(self.path), self.path.open("ab") as file:
                 file.truncate(length)
                 if not length:
                     self._write(file, self._heading)
@@ -156,11 +156,6 @@ class Journal:
                 f"the journal {self.path} holds the questions of another data set; name another"
                 " journal, or move that file away"
             )
-
-
-def _private(path: str, flags: int) -> int:
-    """Opens a file that nobody else may read: what a service sells is not theirs."""
-    return os.open(path, flags, 0o600)
 
 
 def asking(question: Question) -> dict[str, Any]:

@@ -18,6 +18,7 @@ import pytest
 from headwater.errors import HeadwaterError, RequestError
 from headwater.heads.ambiguity.budget import Budget
 from headwater.heads.ambiguity.questions import BudgetSpent, OracleError, Question
+from headwater.store import lock
 from tests.heads.ambiguity.oracles.asking import Scripted, Service, question
 
 
@@ -204,6 +205,25 @@ def test_who_waits_too_long_for_another_process_is_told(tmp_path: Path) -> None:
         ended(child)
     # The dead one holds nothing any more.
     assert Budget(Scripted(1, 0), 5, journal, "data", wait=0.05).ask(question(2)) == 0
+    assert sorted(tmp_path.iterdir()) == [journal, mark]  # and nothing is left beside the journal
+
+
+def test_a_journal_that_is_moved_away_before_it_is_held_is_begun_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, moved = tmp_path / "journal", tmp_path / "moved"
+    take = lock._take
+
+    def moving(descriptor: int) -> bool:
+        if not moved.exists():
+            path.rename(moved)
+        return take(descriptor)
+
+    monkeypatch.setattr(lock, "_take", moving)
+    assert Budget(Scripted(1), 5, path, "data").ask(question(2)) == 1
+    assert dict(Budget(Scripted(), 5, path, "data").answers) == {2: 1}
+    assert moved.read_bytes() == b""
+    assert path.stat().st_mode & 0o777 == 0o600
 
 
 def test_a_question_that_was_not_paid_for_does_not_count(tmp_path: Path) -> None:
