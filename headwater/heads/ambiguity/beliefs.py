@@ -30,6 +30,8 @@ _LEAST_SPLIT = 0.01
 _LEAST_SPREAD = 1e-4
 # Plausibility falls by this power of e per nat between a hypothesis' shares of classes and those of labels.
 _UNBALANCED = 20.0
+# Of fewer target rows, shares of classes are chance's: unlabeled rows are counted with them.
+_COUNTED = 50
 # It falls by this power of e, too, per share of disputed rows that lie between its classes.
 _TORN = 20.0
 # All series of answers are gone through where there are so many at most, else so many of them are drawn.
@@ -188,7 +190,12 @@ def _whole(weights: NDArray[np.float64], mine: Sequence[Reading]) -> float:
 
 
 def _balanced(weights: NDArray[np.float64], mine: Sequence[Reading], balance: NDArray[np.float64]) -> float:
-    said = np.tensordot(weights, [each.target.mean(axis=0) for each in mine], 1)
+    told = [each.target for each in mine]
+    if len(told[0]) < _COUNTED:
+        told = [np.concatenate([each.target, each.unlabeled]) for each in mine]
+    if len(told[0]) < _COUNTED:
+        return 1.0
+    said = np.tensordot(weights, [each.mean(axis=0) for each in told], 1)
     said = np.maximum(said / said.sum(), 1e-6)
     known = balance > 0
     distance = float((balance[known] * np.log(balance[known] / said[known])).sum())

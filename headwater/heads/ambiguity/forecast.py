@@ -24,10 +24,15 @@ _COOLEST, _HOTTEST = 1 / 64, 64.0
 
 @dataclass(frozen=True)
 class Forecast:
-    """The accuracy expected on target rows; with 90 % probability it lies in `interval`."""
+    """The accuracy expected on target rows; with 90 % probability it lies in `interval`.
+
+    Rows that were answered are right. `unaided` is what is expected of labels that no answer is copied into,
+    as a head gives them.
+    """
 
     accuracy: float
     interval: tuple[float, float]
+    unaided: float
 
 
 def agreement_within(state: Dialogue, hypothesis: int) -> float:
@@ -59,7 +64,10 @@ def accuracies(state: Dialogue, hypothesis: int) -> tuple[float, float]:
 
 
 def forecast(labels: NDArray[np.int64], state: Dialogue, seed: int = 0) -> Forecast:
-    """What is expected of `labels` (t,), by all hypotheses and, where none is right, by chance."""
+    """What is expected of `labels` (t,), by all hypotheses and, where none is right, by chance.
+
+    Rows that were answered have the class that was answered.
+    """
     random = np.random.default_rng(seed)
     rows = disputed(state.readings)
     n_classes = state.found[0].target.shape[1]
@@ -77,11 +85,15 @@ def forecast(labels: NDArray[np.int64], state: Dialogue, seed: int = 0) -> Forec
     drawn = np.clip(drawn, 1e-3, 1 - 1e-3)
     drawn = random.beta(drawn * _COUNTED, (1 - drawn) * _COUNTED)
     counts = np.array([(~rows).sum(), rows.sum()])
-    totals = random.binomial(counts, drawn).sum(axis=1) / counts.sum()
-    weights = counts / counts.sum()
-    mean = float((np.array(means) @ weights) @ shares / shares.sum())
+    each_kind = shares @ np.array(means) / shares.sum()
+    known = rows[list(state.answers)]
+    unknown = counts - [(~known).sum(), known.sum()]
+    totals = (len(known) + random.binomial(unknown, drawn).sum(axis=1)) / len(rows)
+    mean = float(len(known) + unknown @ each_kind) / len(rows)
     low, high = np.quantile(totals, (0.05, 0.95))
-    return Forecast(mean, (min(float(low), mean), max(float(high), mean)))
+    return Forecast(
+        mean, (min(float(low), mean), max(float(high), mean)), float(counts @ each_kind / len(rows))
+    )
 
 
 def _right(same: float, accuracy: float, n_classes: int) -> float:

@@ -109,7 +109,7 @@ def resolve(
         interval=expected.interval,
         before=before.target.astype(np.float64),
         seconds=seconds,
-        head=None if head is None else tempered(head, features, expected.accuracy),
+        head=None if head is None else tempered(head, features, expected.unaided),
         readings=found,
     )
 
@@ -198,6 +198,11 @@ def in_words(
             f"Settled by {asked}: of {counted(len(state.found), 'reading')} of the labels, {name}{goes_by} is"
             f" believed to {share:.0f} %, and {100 * accuracy:.0f} % of the target rows are expected to be"
             " right."
+        ]
+    elif len(state.answers) == len(state.found[0].target):
+        said = [
+            f"Not settled by {asked}: {_why(state)}; but every target row was answered, so all are right if"
+            " the answers are."
         ]
     else:
         said = [

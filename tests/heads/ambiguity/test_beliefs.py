@@ -199,3 +199,15 @@ def test_none_is_believed_more_where_nothing_is_plausible():
         start = prior(hypotheses(readings))
         np.testing.assert_allclose(start[:2], (1 - NONE_PRIOR) * np.exp(-20 * torn) / 2)
         assert start.sum() == pytest.approx(1)
+
+
+def test_shares_of_classes_count_unlabeled_rows_where_target_rows_are_few():
+    even, half = np.arange(100) % 2, np.full(2, 0.5)
+    one = reading_of(even, sure=0.98)
+    for few in (100, 1):
+        (found,) = hypotheses([replace(one, target=one.target[:few])], balance=half)
+        assert found.plausible == pytest.approx(1, abs=0.01)
+    skewed = replace(reading_of(0 * even, sure=0.98), target=one.target[:1])
+    assert hypotheses([skewed], balance=half)[0].plausible < 0.01
+    nothing = replace(skewed, unlabeled=one.target[:0])
+    assert hypotheses([nothing], balance=half)[0].plausible == 1

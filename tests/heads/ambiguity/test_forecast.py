@@ -83,6 +83,25 @@ def test_without_answers_either_hypothesis_may_be_right():
     assert expected.interval[1] > 0.95
 
 
+def test_answered_rows_are_known_to_be_right():
+    _, state = world(rows=200)
+    labels = state.found[0].target.argmax(axis=1)
+    plain = forecast(labels, state)
+    assert plain.accuracy == pytest.approx(plain.unaided)
+    rows = np.flatnonzero((np.stack([each.target.argmax(axis=1) for each in state.found]) != labels).any(0))
+    state.answers = {int(row): int(labels[row]) for row in rows[:10]}
+    some = forecast(labels, state)
+    assert some.unaided == plain.unaided
+    apart = [accuracies(state, place)[1] for place in (0, 1)]
+    # Of a crossed row either hypothesis says the other's class, and chance says each.
+    shares = np.append(state.beliefs.held, state.beliefs.none)
+    doubt = 1 - shares @ [apart[0], 1 - apart[1], 0.5]
+    assert some.accuracy == pytest.approx(plain.accuracy + 10 / 200 * doubt, abs=0.005)
+    state.answers = {row: int(code) for row, code in enumerate(labels)}
+    every = forecast(labels, state)
+    assert (every.accuracy, every.interval) == (1, (1, 1))
+
+
 def test_calibrated_probabilities_are_as_sure_as_is_expected_and_change_no_label():
     _, state = world(wrong=0.1)
     surely(state, 0)

@@ -63,7 +63,9 @@ def test_the_head_that_is_kept_gives_the_labels_and_is_as_sure_as_it_is_expected
     others = np.setdiff1d(np.arange(ROWS), list(told.found.answers))
     assert (logits.argmax(axis=1) == told.found.labels)[others].all()
     shares = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    assert shares.max(axis=1).mean() == pytest.approx(told.found.expected_accuracy, abs=1e-3)
+    expected = forecast(told.found.labels, told.state)
+    assert shares.max(axis=1).mean() == pytest.approx(expected.unaided, abs=1e-3)
+    assert told.found.expected_accuracy == expected.accuracy > expected.unaided
     np.testing.assert_allclose(told.found.probabilities.sum(axis=1), 1)
 
 

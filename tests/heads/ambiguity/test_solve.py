@@ -1,6 +1,7 @@
 """The whole way on small made-up problems whose truth is known."""
 
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -107,6 +108,22 @@ def test_one_target_row_and_an_unlabeled_set_like_the_labeled_one_come_out():
     same = Problem(problem.labeled, problem.labels, problem.labeled, problem.labeled, (0, 1))
     resolution = solve(same, Counting(problem.labels))
     assert (resolution.labels == problem.labels).mean() > 0.97
+
+
+@pytest.mark.parametrize("meant", [0, 1])
+def test_a_single_target_row_that_was_answered_is_known(meant):
+    problem, cells = made(target=20)
+    row = int(np.flatnonzero(cells[:, 0] != cells[:, 1])[0])
+    problem = replace(problem, target=problem.target[[row]])
+    code = int(cells[row, meant])
+    resolution = solve(problem, lambda question: code)
+    assert resolution.answers == {0: code}
+    assert resolution.labels.tolist() == [code]
+    assert (resolution.expected_accuracy, resolution.interval) == (1, (1, 1))
+    # The reading that says so is believed, but one answer may be wrong.
+    assert max(resolution.beliefs.values()) > 0.5 > resolution.unexplained
+    assert not resolution.settled
+    assert "every target row was answered" in resolution.sentences[0]
 
 
 @pytest.mark.parametrize("meant", [0, 1])
