@@ -57,9 +57,7 @@ class StoppedError(Exception):
     def __init__(self, error: HeadwaterError, answers: int) -> None:
         super().__init__()
         again = "; the same command again goes on from there" if answers else ""
-        self.sentence = (
-            f"no labels were written: after {counted(answers, 'answer')} the oracle failed, as {error}{again}"
-        )
+        self.sentence = f"no labels were written: after {counted(answers, 'answer')}, {error}{again}"
 
 
 class MoreKnownError(Exception):

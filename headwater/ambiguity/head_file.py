@@ -9,8 +9,9 @@ import numpy as np
 
 from headwater.ambiguity.dataset import Dataset
 from headwater.ambiguity.features import Extraction, store_of
+from headwater.ambiguity.submission import check_new
 from headwater.errors import HeadwaterError, RequestError
-from headwater.store import open_store, show_key
+from headwater.store import open_store
 
 if TYPE_CHECKING:
     from headwater.heads.ambiguity.resolve import Resolution
@@ -24,16 +25,14 @@ def check_head(place: Path, dataset: Dataset, features: Extraction | None) -> No
 
     RequestError, or HeadwaterError when the system is in the way.
     """
-    from headwater.heads.checkpoint import SUFFIX, check_place  # noqa: PLC0415
+    from headwater.heads.checkpoint import SUFFIX  # noqa: PLC0415
 
-    if place.suffix.lower() != SUFFIX:
-        raise RequestError(f"--head is {show_key(str(place))}, and has to end in {SUFFIX}")
+    check_new(place, SUFFIX, "--head")
     if dataset.problem.are_images and features is None:
         raise RequestError(
             "a head on patches that are learned in passing from these images would fit no other features; "
             "leave out --head, or name features that are kept, as with --backbone patches"
         )
-    check_place(place, replace=False)
 
 
 def write_head(

@@ -199,7 +199,7 @@ def solve(
     )
     accuracy = _accuracy(resolution.labels, truth)
     before = _accuracy(resolution.before.argmax(axis=1), truth)
-    notes = (*opened.notes, *_beyond(budget), *_answered_before(earlier, kept))
+    notes = (*opened.notes, *_beyond(budget), *_answered_before(earlier, budget, kept))
     if place is not None:
         write_new(place, submission_text(codes, classes, opened.target_rows))
     answers = len(asking.exchanges)
@@ -308,10 +308,16 @@ def _beyond(budget: int) -> tuple[str, ...]:
     return (f"a budget of {budget} questions is more than the {CONTEST_BUDGET} that the contest gives",)
 
 
-def _answered_before(answers: int, journal: Path | None) -> tuple[str, ...]:
+def _answered_before(answers: int, budget: int, journal: Path | None) -> tuple[str, ...]:
     if not answers or journal is None:
         return ()
+    shown = show_key(str(journal))
+    if answers > budget:
+        return (
+            f"the journal {shown} holds {counted(answers, 'answer')} of earlier runs, more than the budget of"
+            f" {budget}: all {answers} are used, and nothing new is asked",
+        )
     return (
-        f"{counted(answers, 'answer')} of earlier runs, whatever their seed, are taken from "
-        f"{show_key(str(journal))}; another journal would ask, and pay, anew",
+        f"{counted(answers, 'answer')} of earlier runs, whatever their seed, are taken from {shown}; another "
+        "journal would ask, and pay, anew",
     )

@@ -12,6 +12,7 @@ import typer
 from headwater.cli.ambiguity_given import Given, with_given
 from headwater.cli.ambiguity_shown import (
     as_plain,
+    going_on,
     score_as_plain,
     show_scan,
     show_score,
@@ -126,7 +127,7 @@ def solve(
 
     check_new(out, SUFFIX)
     password = _password() if is_service(oracle) else None
-    with told_live(quiet=given.as_json) as (telling, warned):
+    with going_on(), told_live(quiet=given.as_json) as (telling, warned):
         telling.now("reading the data set", 0, 0)
         found = run(
             given.opened(),

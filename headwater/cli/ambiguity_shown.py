@@ -22,7 +22,7 @@ from headwater.cli.console import (
     print_warnings,
     progress_console,
 )
-from headwater.errors import HeadwaterWarning
+from headwater.errors import HeadwaterError, HeadwaterWarning
 from headwater.printable import counted, escaped
 
 if TYPE_CHECKING:
@@ -219,8 +219,11 @@ def _settled(found: Solved) -> str:
 
 
 def _asked(found: Solved) -> str:
+    asked = len(found.exchanges)
+    if asked > found.budget:
+        return f"{asked}, {found.earlier} of them in earlier runs; the budget is {found.budget}"
     earlier = f", {found.earlier} of them in earlier runs" if found.earlier else ""
-    return f"{len(found.exchanges)} of at most {found.budget}{earlier}"
+    return f"{asked} of at most {found.budget}{earlier}"
 
 
 @contextmanager
@@ -285,6 +288,17 @@ def told_live(*, quiet: bool) -> Iterator[tuple[Telling, list[str]]]:
             if status is not None:
                 status.stop()
     print_warnings(caught)
+
+
+@contextmanager
+def going_on() -> Iterator[None]:
+    """Where the user stops it, and wherever that is: one sentence that says how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise HeadwaterError(
+            "stopped by the user; what was answered is kept, and the same command again goes on from there"
+        ) from None
 
 
 @contextmanager

@@ -72,7 +72,7 @@ def test_an_oracle_that_fails_leaves_no_file_and_the_same_call_goes_on(
 ) -> None:
     out = tmp_path / "sub.csv"
     with pytest.raises(
-        HeadwaterError, match=r"after 2 answers .* it is asleep; the same command again goes on"
+        HeadwaterError, match=r"after 2 answers, it is asleep; the same command again goes on"
     ):
         solve(folder, oracle=Truth(fails_at=3), out=out)
     assert not out.exists()
@@ -93,7 +93,10 @@ def test_a_smaller_budget_asks_nothing_more_and_a_larger_one_the_rest(folder: Pa
     solve(folder, oracle=Truth(), budget=2, out=tmp_path / "sub.csv")
     (tmp_path / "sub.csv").unlink()
     less = Truth()
-    assert len(solve(folder, oracle=less, budget=1, out=tmp_path / "sub.csv").exchanges) == 2
+    found = solve(folder, oracle=less, budget=1, out=tmp_path / "sub.csv")
+    assert len(found.exchanges) == 2
+    (note,) = (note for note in found.notes if "journal" in note)
+    assert "holds 2 answers of earlier runs, more than the budget of 1: all 2 are used, and nothing" in note
     assert less.asked == []
     (tmp_path / "sub.csv").unlink()
     more = Truth()
@@ -173,7 +176,7 @@ def test_an_oracle_that_fails_at_a_lost_answer_is_told_as_any_failure(folder: Pa
         Budget(Interrupted(), 5, folder.with_suffix(".journal"), open_dataset(folder).content).ask(
             Question(31, 1, None, (), 1)
         )
-    with pytest.raises(HeadwaterError, match=r"no labels were written: after 0 answers .* it is asleep"):
+    with pytest.raises(HeadwaterError, match=r"no labels were written: after 0 answers, it is asleep"):
         solve(folder, oracle=Truth(fails_at=1))
 
 
@@ -292,6 +295,9 @@ def test_a_head_is_refused_before_anything_is_asked_and_missed_with_a_warning(
     oracle, place = Truth(), tmp_path / "head.safetensors"
     with pytest.raises(RequestError, match="leave out --head"):
         solve(folder, oracle=oracle, head=place)
+    (tmp_path / "there.safetensors").touch()
+    with pytest.raises(RequestError, match="exists already; choose another name with --head, or move it"):
+        solve(folder, oracle=oracle, head=tmp_path / "there.safetensors")
     assert oracle.asked == []
     vectors = write(tmp_path / "points", points())
     with pytest.warns(HeadwaterWarning, match="there is no head, as nothing was answered"):

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,8 @@ import pytest
 
 from headwater.ambiguity import scanning
 from headwater.errors import HeadwaterWarning
+from headwater.heads.ambiguity.oracles.browser import BrowserOracle
+from headwater.heads.ambiguity.oracles.terminal import TerminalOracle
 from headwater.store import open_store
 from tests.ambiguity.stand_in import stand_in
 from tests.heads.ambiguity.oracles.reveal_server import Faults, Reveals, application, serving
@@ -129,6 +132,29 @@ def test_an_interrupted_solve_given_again_pays_for_nothing_twice(
     assert asked == [10, 11, 12, 13, 14]
     assert found["answered_earlier"] == 1
     assert len(out.read_text(encoding="ascii").split()) == len(truth)
+
+
+@pytest.mark.parametrize("oracle", ["terminal", "browser"])
+def test_who_stops_it_is_told_so_however_they_were_asked(
+    dataset: Path, tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch, oracle: str
+) -> None:
+    stand_in(monkeypatch)
+
+    def interrupted(*given: object) -> str:
+        """Just when an answer is waited for, as Ctrl-C raises it."""
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(TerminalOracle, "_answer", interrupted)
+    monkeypatch.setattr(threading.Condition, "wait_for", interrupted)
+    monkeypatch.setattr(BrowserOracle, "_serve", lambda self: None)
+    code, text, error = command("solve", dataset, "--oracle", oracle, "--out", tmp_path / "s.csv")
+    assert (code, text) == (1, "")
+    assert error.splitlines()[-1] == (
+        "error: stopped by the user; what was answered is kept, and the same command again goes on from there"
+    )
+    journal = [json.loads(line)["what"] for line in (tmp_path / "halves.journal").open("rb")][1:]
+    assert journal == ["ask", "drop"]
+    assert not [each for each in tmp_path.iterdir() if each.name.startswith(".")]
 
 
 def test_labels_are_bought_from_a_service_and_none_of_them_twice(

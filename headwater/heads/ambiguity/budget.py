@@ -25,6 +25,7 @@ from headwater.heads.ambiguity.questions import (
     Question,
     Recalls,
     Remembers,
+    Stopped,
 )
 from headwater.printable import counted
 
@@ -134,6 +135,10 @@ class Budget:
         except OracleError as error:
             # That this try did not count says nothing of an earlier one whose answer was lost.
             if known is None and not error.uncertain:
+                self._note({"what": "drop", "item": question.item})
+            raise
+        except Stopped:
+            if known is None:
                 self._note({"what": "drop", "item": question.item})
             raise
         except BudgetSpent:

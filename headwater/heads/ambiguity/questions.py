@@ -25,6 +25,10 @@ class OracleError(HeadwaterError):
         self.uncertain = uncertain
 
 
+class Stopped(KeyboardInterrupt):
+    """The person interrupted a question instead of answering it; it does not count."""
+
+
 class BudgetSpent(HeadwaterError):  # noqa: N818 - the name that callers were promised
     """One question more than there may be; it was not asked."""
 

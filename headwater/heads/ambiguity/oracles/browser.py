@@ -24,7 +24,7 @@ from PIL import Image
 
 from headwater.heads.ambiguity.oracles.labels import Classes, keys_of
 from headwater.heads.ambiguity.oracles.serving import Loopback
-from headwater.heads.ambiguity.questions import PATIENCE, OracleError, Question
+from headwater.heads.ambiguity.questions import PATIENCE, OracleError, Question, Stopped
 
 _log = logging.getLogger(__name__)
 _ENDED = "The program has ended; nothing more is asked."
@@ -70,21 +70,27 @@ class BrowserOracle:
             self._version += 1
 
     def ask(self, question: Question) -> int:
-        """The code that was clicked; OracleError on Ctrl-C, and when time is up."""
+        """The code that was clicked; Stopped on Ctrl-C, OracleError when time is up."""
         with self._changed:
             self._keep(question)
             self._question, self._over = question, None
             self._deadline = time.monotonic() + self._timeout
             self._version += 1
-        self._serve()
         try:
+            self._serve()
             with self._changed:
                 self._changed.wait_for(lambda: self._question is None, self._timeout)
                 if self._question is None:
                     return self._answered[-1][1]
-                raise self._unanswered(question, f"nobody gave one in {self._timeout:g} s")
+                why = f"nobody gave one in {self._timeout:g} s"
+                self._give_up(question, why)
+                raise OracleError(
+                    f"question {question.number} (row {question.item}) has no answer, since {why}; nothing is"
+                    " lost"
+                )
         except KeyboardInterrupt:
-            raise self._unanswered(question, "it was interrupted") from None
+            self._give_up(question, "it was interrupted")
+            raise Stopped from None
 
     def close(self, outcome: str = "") -> None:
         """Show on the page how it ended, and stop serving it."""
@@ -183,7 +189,7 @@ class BrowserOracle:
         except (webbrowser.Error, OSError) as error:
             _log.info("no browser could be opened: %s", error)
 
-    def _unanswered(self, question: Question, why: str) -> OracleError:
+    def _give_up(self, question: Question, why: str) -> None:
         with self._changed:
             self._question = None
             self._outcome = (
@@ -191,9 +197,6 @@ class BrowserOracle:
                 " again to go on."
             )
             self._version += 1
-        return OracleError(
-            f"question {question.number} (row {question.item}) has no answer, since {why}; nothing is lost"
-        )
 
 
 def _png(picture: NDArray[np.uint8]) -> bytes:

@@ -35,6 +35,8 @@ SECONDS = 30.0
 _log = logging.getLogger(__name__)
 _LONGEST = 1 << 20  # bytes of an answer that is read at all
 _HOPS = 4  # redirects within the service
+_MOST = 200  # characters of what others say, in a sentence of ours
+_SHORT = 3  # characters of a password
 _SPENT = re.compile(
     r"budget|already|used up|exhausted|no more|quota"
     r"|\b(limit|maximum|exceed\w*|too many)\b.*\b(reveal|label|question|quer|dat(um|a)|row)"
@@ -96,12 +98,12 @@ class RevealOracle:
         self._address = _address(url)
         if exercise_id is None:
             raise RequestError(
-                f"{self._address} must be told which data set is meant; give the id that it has there"
-                " (exercise_id)"
+                f"{self._address} must be told which data set is meant; give the number that it has there"
+                " with --exercise"
             )
         self._exercise = exercise_id
         self._classes = classes
-        self._username = _secret(username, USERNAME, "user name")
+        self._username = _secret(username, USERNAME, "user name", "give it with --username, or ")
         self._password = _secret(password, PASSWORD, "password")
         self._timeout = timeout
         self._backoff = backoff or Backoff()
@@ -179,7 +181,8 @@ class RevealOracle:
         if code is None:
             raise OracleError(
                 f"{self._address} says that row {item} is {self._clean(said['label'])}, which is none of the"
-                f" classes {shown(self._classes)}; check that {self._exercise} is this data set's id there",
+                f" classes {shown(self._classes)}; check that --exercise {self._exercise} is this data set's"
+                " number there",
                 uncertain=True,
             )
         return code
@@ -198,8 +201,8 @@ class RevealOracle:
             status == HTTPStatus.FORBIDDEN and "password" in words.lower()
         ):
             return OracleError(
-                f"{self._address} refused the user name or the password{told}; check {USERNAME} and"
-                f" {PASSWORD}"
+                f"{self._address} refused the user name or the password{told}; check --username (or"
+                f" {USERNAME}) and {PASSWORD}"
             )
         if _SPENT.search(words.lower()):
             return BudgetSpent(f"{self._address} gives no label for row {item}, and no further ones{told}")
@@ -207,7 +210,7 @@ class RevealOracle:
             return OracleError(f"there is no reveal service at {self._address} (404); check the address")
         return OracleError(
             f"{self._address} refused row {item} of exercise {self._exercise} with {_named(status)}{told};"
-            " check the id and the row"
+            " check --exercise"
         )
 
     def _post(self, item: int) -> _Answer:
@@ -266,10 +269,11 @@ class RevealOracle:
     def _clean(self, said: object) -> str:
         text = str(said)
         for secret in (self._password, self._username):
+            # A short one, or a name, is part of many a word that does not give it away.
+            around = r"\w*" if secret is self._password and len(secret) > _SHORT else ""
             for form in (secret, quote(secret), quote_plus(secret), repr(secret)[1:-1]):
-                text = text.replace(form, "…")
-        text = escaped(text)
-        return text if len(text) <= 200 else text[:200] + "…"
+                text = re.sub(rf"(?<!\w){around}{re.escape(form)}{around}(?!\w)", "…", text)
+        return _shortened(escaped(text), _MOST)
 
     def _pause(self, state: tenacity.RetryCallState) -> float:
         error = state.outcome.exception() if state.outcome else None
@@ -302,11 +306,20 @@ def _address(url: str) -> httpx.URL:
     return address.copy_with(path=f"{path if path.endswith('/reveal') else path + '/reveal'}/")
 
 
-def _secret(given: str | None, variable: str, noun: str) -> str:
+def _secret(given: str | None, variable: str, noun: str, or_else: str = "") -> str:
     found = os.environ.get(variable, "") if given is None else given
     if not found:
-        raise RequestError(f"a reveal service wants a {noun}; set the environment variable {variable}")
+        raise RequestError(
+            f"a reveal service wants a {noun}; {or_else}set the environment variable {variable}"
+        )
     return found
+
+
+def _shortened(text: str, most: int) -> str:
+    """The text, or as many of its first words as fit; cut within a word only where that alone is too long."""
+    if len(text) <= most:
+        return text
+    return (text[:most].rpartition(" ")[0].rstrip() or text[:most]) + " …"
 
 
 def _read(response: httpx.Response, seconds: float) -> _Answer:

@@ -19,7 +19,7 @@ from rich.text import Text
 
 from headwater.heads.ambiguity.oracles.blocks import drawn
 from headwater.heads.ambiguity.oracles.labels import Classes, keys_of, typed
-from headwater.heads.ambiguity.questions import PATIENCE, OracleError, Question
+from headwater.heads.ambiguity.questions import PATIENCE, OracleError, Question, Stopped
 from headwater.printable import counted, escaped
 
 _LEAST_SHOWN = 0.005  # belief that would be shown as 0 %
@@ -54,13 +54,13 @@ class TerminalOracle:
         self._one_key = len(names) == len(classes) and all(len(each) == 1 for each in names)
 
     def ask(self, question: Question) -> int:
-        """The code that was typed; OracleError on Ctrl-C, at the end of input, and when time is up."""
+        """The code that was typed; Stopped on Ctrl-C, OracleError when the input ends or time is up."""
         self._show(question)
         try:
             code = self._answer(question)
         except KeyboardInterrupt:
             self._console.print()
-            raise _unanswered(question, "it was interrupted") from None
+            raise Stopped from None
         self._console.print(Text(f"Noted: {self._name(code)}."))
         return code
 

@@ -17,7 +17,7 @@ import pytest
 
 from headwater.errors import HeadwaterError, RequestError
 from headwater.heads.ambiguity.budget import Budget
-from headwater.heads.ambiguity.questions import BudgetSpent, OracleError, Question
+from headwater.heads.ambiguity.questions import BudgetSpent, OracleError, Question, Stopped
 from headwater.store import lock
 from tests.heads.ambiguity.oracles.asking import Scripted, Service, question
 
@@ -257,6 +257,16 @@ def test_an_interrupt_leaves_the_question_counted(tmp_path: Path) -> None:
         budget.ask(question(3))
     with pytest.raises(BudgetSpent):
         Budget(Scripted(0), 1, tmp_path / "journal", "data").ask(question(4))
+
+
+def test_an_interrupt_by_the_person_who_was_to_answer_is_not_counted(tmp_path: Path) -> None:
+    budget = Budget(Scripted(0, Stopped()), 2, tmp_path / "journal", "data")
+    budget.ask(question(1))
+    with pytest.raises(KeyboardInterrupt):
+        budget.ask(question(3))
+    again = Budget(Scripted(1), 2, tmp_path / "journal", "data")
+    assert (again.left, again.unanswered, dict(again.answers)) == (1, None, {1: 0})
+    assert again.ask(question(4)) == 1
 
 
 @pytest.mark.parametrize("answer", [2, -1, "0", None, 0.0, True])

@@ -335,8 +335,25 @@ def test_addresses_that_cannot_be_meant(url: str, says: str) -> None:
     assert "hidden" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("Name or service not known: me, of me&name", "Name or service not known: …, of …&name"),
+        ("the hunters of hunter2s hunt", "the hunters of … hunt"),
+        ("row " * 60, ("row " * 50).strip() + " …"),
+        ("known " * 40 + "hunter2", ("known " * 33).strip() + " …"),
+        ("x" * 300, "x" * 200 + " …"),
+    ],
+)
+def test_what_others_say_is_cut_between_words(said: str, shown: str) -> None:
+    oracle = RevealOracle(
+        "http://localhost", exercise_id=3, classes=(0, 1), username="me", password="hunter2"
+    )
+    assert oracle._clean(said) == shown
+
+
 def test_the_exercise_must_be_told() -> None:
-    with pytest.raises(RequestError, match="exercise_id"):
+    with pytest.raises(RequestError, match="with --exercise"):
         RevealOracle("http://localhost", exercise_id=None, classes=(0, 1), username="a", password="b")
 
 

@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from headwater.heads.ambiguity.oracles.terminal import TerminalOracle
-from headwater.heads.ambiguity.questions import Oracle, OracleError, Question
+from headwater.heads.ambiguity.questions import Oracle, OracleError, Question, Stopped
 from tests.heads.ambiguity.oracles.asking import OPINIONS, question
 from tests.heads.ambiguity.oracles.screen import Shown, under_terminal
 
@@ -33,6 +33,8 @@ def asked(
             return TerminalOracle(classes, timeout=60).ask(asking)
         except OracleError as error:
             return f"{error} {error.uncertain}"
+        except Stopped:
+            return "stopped"
 
     return under_terminal(work, keys, columns=columns, **given)
 
@@ -133,7 +135,7 @@ def test_a_single_key_answers_where_classes_are_called_by_one_character() -> Non
 def test_the_terminal_gives_lines_again_after_leaving(key: bytes) -> None:
     def work() -> object:
         before = modes()
-        with pytest.raises(OracleError):
+        with pytest.raises((OracleError, Stopped)):
             TerminalOracle((0, 3), timeout=60).ask(question(1, picture=None))
         return modes() == before
 
@@ -157,11 +159,14 @@ def test_it_asks_again_until_the_answer_is_a_class() -> None:
     assert shown.text.count("Which is it?") == 4
 
 
-@pytest.mark.parametrize(("key", "why"), [(b"\x03", "it was interrupted"), (b"\x04", "the input ended")])
-def test_leaving_is_an_error_that_counts_nothing(key: bytes, why: str) -> None:
-    returned = asked(question(12, number=3), key).returned
-    assert f"question 3 (row 12) has no answer, since {why}; nothing is lost" in returned
+def test_leaving_is_an_error_that_counts_nothing() -> None:
+    returned = asked(question(12, number=3), b"\x04").returned
+    assert "question 3 (row 12) has no answer, since the input ended; nothing is lost" in returned
     assert returned.endswith("False")
+
+
+def test_an_interrupt_is_one_and_counts_nothing() -> None:
+    assert asked(question(12, number=3), b"\x03").returned == "stopped"
 
 
 def test_time_runs_out() -> None:
