@@ -21,6 +21,7 @@ from headwater.cli.console import (
     print_table,
     print_warnings,
     progress_console,
+    tell,
 )
 from headwater.errors import HeadwaterError, HeadwaterWarning
 from headwater.printable import counted, escaped
@@ -245,9 +246,6 @@ def told_live(*, quiet: bool) -> Iterator[tuple[Telling, list[str]]]:
     status = screen.status("") if screen.is_terminal else None
     last = time.monotonic()
 
-    def line(text: str) -> None:
-        screen.print(Text(escaped(text)), soft_wrap=True, highlight=False)
-
     def now(step: str, done: int, of: int) -> None:
         nonlocal last
         text = _STEPS.get(step, step) + (f": {done} of {of}" if of > 1 else "")
@@ -256,13 +254,13 @@ def told_live(*, quiet: bool) -> Iterator[tuple[Telling, list[str]]]:
             status.start()
         elif time.monotonic() - last > PLAIN_EVERY:
             last = time.monotonic()
-            line(text)
+            tell(text, screen)
 
     def extracting(at: Progress) -> None:
         now("features", at.rows_done, at.rows_total)
 
     def scanned(seen: Scan) -> None:
-        line(_verdict(seen))
+        tell(_verdict(seen), screen)
 
     def asking(question: Question) -> None:
         if status is not None:  # a person may have to type
@@ -271,10 +269,10 @@ def told_live(*, quiet: bool) -> Iterator[tuple[Telling, list[str]]]:
     def answered(question: Question, label: int | str, earlier: bool) -> None:
         known = ", as was answered before" if earlier else ""
         speaks = f"; it speaks for {counted(question.speaks_for, 'row')}" if question.speaks_for > 1 else ""
-        line(f"question {question.number}: target row {question.item:,} is {label}{known}{speaks}")
+        tell(f"question {question.number}: target row {question.item:,} is {label}{known}{speaks}", screen)
 
     told = Telling(
-        opened=lambda dataset: line(described(dataset)),
+        opened=lambda dataset: tell(described(dataset), screen),
         extracting=extracting,
         scanned=scanned,
         now=now,

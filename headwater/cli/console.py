@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+import textwrap
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Annotated, Any
@@ -35,6 +36,18 @@ def console() -> Console:
 def progress_console() -> Console:
     """A console on standard error, so that standard output stays free for results."""
     return Console(stderr=True)
+
+
+def tell(text: str, screen: Console | None = None) -> None:
+    """Print a sentence on standard error, wrapped at words on a terminal.
+
+    Elsewhere it stays on a line, as logs want it. A long path or address is never cut, but by the terminal.
+    """
+    screen = screen or progress_console()
+    text = escaped(text)
+    if screen.is_terminal:
+        text = textwrap.fill(text, screen.width, break_long_words=False, break_on_hyphens=False)
+    screen.print(Text(text), soft_wrap=True, highlight=False)
 
 
 def print_json(value: Any) -> None:
@@ -95,10 +108,10 @@ def print_pairs(rows: Sequence[tuple[str, str]]) -> None:
 
 
 def print_warnings(caught: Sequence[warnings.WarningMessage]) -> None:
-    """Our own warnings, a line each, on standard error."""
+    """Our own warnings, one after the other, on standard error."""
     for warning in caught:
         if issubclass(warning.category, HeadwaterWarning):
-            typer.echo(f"warning: {escaped(str(warning.message))}", err=True)
+            tell(f"warning: {warning.message}")
 
 
 def parts_of(text: str) -> list[str]:

@@ -13,8 +13,8 @@ from typer.core import TyperGroup
 
 from headwater._version import __version__
 from headwater.cli import ambiguity, demo, extract, heads, report, run, store
+from headwater.cli.console import tell
 from headwater.errors import HeadwaterError
-from headwater.printable import escaped
 
 
 class _Command(TyperGroup):
@@ -65,7 +65,7 @@ def main() -> None:
         finally:
             sys.stdout.flush()
     except HeadwaterError as error:
-        typer.echo(f"error: {escaped(str(error))}", err=True)
+        tell(f"error: {error}")
         sys.exit(error.exit_code)
     except OSError as error:
         # The rooms put their own files' refusals into words, so one that names no file is the output's.
@@ -74,7 +74,7 @@ def main() -> None:
         _drop_output()
         if error.errno != errno.EPIPE:
             why = error.strerror or error
-            typer.echo(f"error: the output cannot be written: {why}; send it somewhere else", err=True)
+            tell(f"error: the output cannot be written: {why}; send it somewhere else")
         sys.exit(1)
 
 

@@ -16,7 +16,9 @@ from typer.main import get_command
 
 import headwater.__main__ as first_line
 from headwater.cli import main as entry
+from headwater.cli.console import tell
 from headwater.errors import HeadwaterError, RequestError
+from tests.heads.ambiguity.oracles.screen import under_terminal
 
 
 @pytest.mark.parametrize(("kind", "code"), [(HeadwaterError, 1), (RequestError, 2)])
@@ -114,3 +116,22 @@ def test_an_interrupt_while_the_command_loads_is_one_line(
     monkeypatch.undo()
     assert stop.value.code == 1
     assert capsys.readouterr().err == "error: stopped by the user; what was finished is kept\n"
+
+
+@pytest.mark.parametrize("columns", [30, 60, 200])
+def test_sentences_are_wrapped_at_words_on_a_terminal_alone(
+    columns: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = "/a-long/path-that-is-longer/than-the-window/of-thirty-columns.npy"
+    said = f"error: there is no {path}; give the path of another file, and never mind how long that is"
+
+    def work() -> None:
+        tell(said)
+
+    shown = under_terminal(work, [], columns=columns).text
+    assert shown.split() == said.split()
+    lines = shown.splitlines()
+    assert [line for line in lines if len(line) > columns] in ([], [f"{path};"])
+    assert len(lines) > len(said) // columns
+    tell(said)
+    assert capsys.readouterr().err == f"{said}\n"
