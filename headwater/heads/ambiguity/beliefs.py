@@ -27,7 +27,7 @@ _ROUNDS = 5
 # No reading is weighed as if it differed from the consensus less often.
 _LEAST_SPLIT = 0.01
 # Nor as if its scores were nearer to their classes.
-_LEAST_SPREAD = 1e-4
+_LEAST_SQUARED_ERROR = 1e-4
 # Plausibility falls by this power of e per nat between a hypothesis' shares of classes and those of labels.
 _UNBALANCED = 20.0
 # Of fewer target rows, shares of classes are chance's: unlabeled rows are counted with them.
@@ -151,9 +151,9 @@ def consensus(mine: Sequence[Reading], rows: NDArray[np.bool_]) -> NDArray[np.fl
     being right, if the others' consensus is, which is what it would be if errors were independent (Dawid and
     Skene 1979, one rate for all classes).
     """
-    spreads = np.array([each.spread for each in mine])
-    if np.isfinite(spreads).all():
-        precisions = 1 / np.maximum(spreads, _LEAST_SPREAD)
+    squared_errors = np.array([each.squared_error for each in mine])
+    if np.isfinite(squared_errors).all():
+        precisions = 1 / np.maximum(squared_errors, _LEAST_SQUARED_ERROR)
         return np.asarray(precisions / precisions.sum(), dtype=np.float64)
     shares: NDArray[np.float64] = np.full(len(mine), 1 / len(mine))
     if len(mine) == 1 or not rows.any():

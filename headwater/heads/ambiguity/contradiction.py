@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy.stats import hypergeom
 
 from headwater.heads.ambiguity.bounds import FEWEST, WORSE
+from headwater.heads.ambiguity.dealing import dealt
 from headwater.heads.ambiguity.leftover import leftover
 from headwater.heads.ambiguity.margins import leads, ridge_scores
 from headwater.heads.ambiguity.partitions import Partition, self_consistent
@@ -47,7 +48,7 @@ _LABELED, _REST, _TESTED = 4_000, 20_000, 3_000
 class Contradiction:
     """Readings that contradict each other, and how often chance would make rows seem as new.
 
-    `chance` is the p-value, times the number of tests: 1 where there is no contradiction. `balance` is how
+    `p_value` is the test's, times the number of tests: 1 where there is no contradiction. `balance` is how
     much the readings' shares of the classes overlap on rows they differ on, from 0 to 1. `labeled` (n,) are
     labeled rows that, kept apart, readings differed on; `rest` (r,) the other rows that they do. `said`
     (readings, rows in `rest`) are class codes, the two that contradict each other most first; `fits`
@@ -56,7 +57,7 @@ class Contradiction:
     alike; else readings may differ on further ones.
     """
 
-    chance: float
+    p_value: float
     balance: float
     labeled: NDArray[np.bool_]
     rest: NDArray[np.bool_]
@@ -98,7 +99,7 @@ class _Dispute:
 
     view: _View
     part: float
-    chance: float
+    p_value: float
     mass: float
     taken: Codes
     pair: _Pair
@@ -128,10 +129,10 @@ def contradiction(views: Mapping[str, Floats], labels: Codes, *, seed: int = 0) 
     if not known or len(common) < 2 or len(known[0].rows) - n < 2 * FEWEST:
         return None
     rest = _some(np.arange(n, len(known[0].rows)), _REST, random)
-    folds = _dealt(codes[ours], random)
+    folds = dealt(codes[ours], _FOLDS, random)
     kept = [(ours[folds != fold], ours[folds == fold]) for fold in range(_FOLDS)]
     found = _standing(known, ours, kept, rest, seed)
-    if found is None or found.chance > _LEVEL:
+    if found is None or found.p_value > _LEVEL:
         found = _faint(known, ours, rest, seed) or found
     return None if found is None else replace(found, said=common[found.said])
 
@@ -144,19 +145,19 @@ def _standing(
     found: list[_Dispute] = []
     for part in _PARTS:
         found += [each for view in known if (each := _dispute(view, kept, rest, part, seed)) is not None]
-        if found and min(each.chance for each in found) < _SETTLED:
+        if found and min(each.p_value for each in found) < _SETTLED:
             break
     if not found:
         return None
     tests = len(known) * len(_PARTS)
-    least = max(0.01 / tests, min(each.chance for each in found))
-    best = max((each for each in found if each.chance <= least), key=lambda each: each.mass)
+    least = max(0.01 / tests, min(each.p_value for each in found))
+    best = max((each for each in found if each.p_value <= least), key=lambda each: each.mass)
     # All labels together may show less than half of them did.
     pair = _sought(best.view, ours, rest, best.part, seed) or best.pair
     differ = pair.differ[pair.differ >= n]
     said, fits = _distinct(pair, differ)
     return Contradiction(
-        chance=min(1.0, best.chance * tests),
+        p_value=min(1.0, best.p_value * tests),
         balance=pair.balance,
         labeled=np.isin(np.arange(n), best.taken),
         rest=np.isin(np.arange(n, len(best.view.rows)), differ),
@@ -177,13 +178,13 @@ def _faint(known: Sequence[_View], ours: Codes, rest: Codes, seed: int) -> Contr
         for view in known
         if (left := leftover(view.rows[used], view.labels[ours], seed=seed)) is not None
     ]
-    for left, view in sorted(found, key=lambda each: each[0].chance):
+    for left, view in sorted(found, key=lambda each: each[0].p_value):
         said = np.stack([left.first[left.rest], left.second[left.rest]])
         balance = _balance(said[0], said[1])
         if said.shape[1] >= FEWEST and balance >= BALANCED:
-            chance = min(1.0, left.chance * len(known))
+            p_value = min(1.0, left.p_value * len(known))
             return Contradiction(
-                chance=chance,
+                p_value=p_value,
                 balance=balance,
                 labeled=np.isin(every[:n], ours[left.labeled]),
                 rest=np.isin(every[n:], rest[left.rest]),
@@ -212,9 +213,9 @@ def _dispute(
         return None
     taken = np.concatenate([pair.differ[pair.differ < n] for pair in seen])
     others = int(np.mean([(pair.differ >= n).sum() for pair in seen]))
-    chance = float(hypergeom.cdf(len(taken), held + len(some), held, len(taken) + others))
+    p_value = float(hypergeom.cdf(len(taken), held + len(some), held, len(taken) + others))
     mass = float(np.mean([pair.mass for pair in seen])) * len(rest) / len(some)
-    return _Dispute(view, part, chance, mass, taken, max(seen, key=lambda pair: pair.mass))
+    return _Dispute(view, part, p_value, mass, taken, max(seen, key=lambda pair: pair.mass))
 
 
 def _sought(view: _View, fixed: Codes, free: Codes, part: float, seed: int) -> _Pair | None:
@@ -274,7 +275,7 @@ def _distinct(pair: _Pair, differ: Codes) -> tuple[Codes, NDArray[np.float64]]:
     """Readings of the rows in dispute that differ: the pair's own, then others, those foretold best first."""
     place = np.searchsorted(pair.free, differ)
     kept: list[tuple[Codes, float]] = []
-    for reading in [pair.first, pair.second, *sorted(pair.found, key=lambda each: each.spread)]:
+    for reading in [pair.first, pair.second, *sorted(pair.found, key=lambda each: each.squared_error)]:
         codes = reading.scores[len(reading.scores) - len(pair.free) :].argmax(axis=1)[place]
         if all((codes == other).mean() <= _ALIKE for other, _ in kept):
             kept.append((codes, 1 - reading.error))
@@ -288,15 +289,6 @@ def _dealt_out(rows: Codes, labels: Codes, most: int, seed: int) -> Codes:
     order = np.random.default_rng(seed).permutation(len(rows))
     order = order[np.argsort(labels[order], kind="stable")]
     return np.sort(rows[order[np.linspace(0, len(rows) - 1, most).round().astype(np.int64)]])
-
-
-def _dealt(labels: Codes, random: np.random.Generator) -> Codes:
-    """The fold of each row, each class dealt out evenly."""
-    order = random.permutation(len(labels))
-    order = order[np.argsort(labels[order], kind="stable")]
-    folds = np.empty(len(labels), dtype=np.int64)
-    folds[order] = np.arange(len(labels)) % _FOLDS
-    return folds
 
 
 def _some(rows: Codes, most: int, random: np.random.Generator) -> Codes:

@@ -10,9 +10,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import softmax
 
 from headwater.heads.ambiguity.dealing import dealt
 from headwater.heads.ambiguity.problem import Problem
+from headwater.heads.ambiguity.temperature import log_temperature
 from headwater.heads.bank.head_bank import HeadBank
 from headwater.heads.specs.hashed import Rows, Weights
 from headwater.heads.specs.head import Convergence, LinearHead
@@ -20,7 +22,7 @@ from headwater.heads.specs.spec import HeadSpec, Penalty
 
 Floats = NDArray[np.float32]
 
-# Labels are spread to rows that the reading is as sure of as this: of others its own members say different
+# Rows that the reading is as sure of as this have pseudo-labels: of others its own members say different
 # things, and the head, which need not share their errors, is better left to find out.
 _SURE = 0.8
 _L2 = 1e-2
@@ -29,12 +31,11 @@ _MOST = 10.0
 _APART = (
     5  # one in so many rows of each class is kept apart to tell which features the labels can be foretold by
 )
-_COOLEST, _HOTTEST = -6.0, 6.0  # log temperatures
-_HALVINGS = 40
+_WITHIN = -6.0, 6.0  # log temperatures
 
 
 @dataclass(frozen=True, eq=False)
-class Spread:
+class PseudoLabels:
     """What the head learns beside the labeled rows: class probabilities of unlabeled and target rows.
 
     `shares` (m + t, classes) are the surviving reading's; `rival` (m + t,) the class codes of its strongest
@@ -46,7 +47,7 @@ class Spread:
     answers: Mapping[int, int]
 
 
-def final_head(problem: Problem, views: Mapping[str, Floats], spread: Spread) -> LinearHead:
+def final_head(problem: Problem, views: Mapping[str, Floats], pseudo: PseudoLabels) -> LinearHead:
     """A linear head on all `views` side by side, in their order: logits of features (rows, sum of dims).
 
     It is trained on labeled rows, answers, and the rows that the reading is sure of, these the more the surer
@@ -55,7 +56,7 @@ def final_head(problem: Problem, views: Mapping[str, Floats], spread: Spread) ->
     (n + m + t, dim) by name. A head is trained on each, and the mean is taken of those that foretell rows
     kept apart as well as the best does, to within its standard error.
     """
-    codes, weights = _taught(problem, spread)
+    codes, weights = _taught(problem, pseudo)
     rows = np.flatnonzero(weights > 0)
     if len(views) == 1:
         (features,) = views.values()
@@ -75,38 +76,30 @@ def final_head(problem: Problem, views: Mapping[str, Floats], spread: Spread) ->
 
 def probabilities(head: LinearHead, features: Floats) -> NDArray[np.float64]:
     """What the head says of features (rows, dim), as probabilities (rows, classes)."""
-    logits = head.logits(features).astype(np.float64)
-    shares = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return np.asarray(shares / shares.sum(axis=1, keepdims=True))
+    return np.asarray(softmax(head.logits(features).astype(np.float64), axis=1))
 
 
 def tempered(head: LinearHead, features: Floats, accuracy: float) -> LinearHead:
-    """The same head, as sure of features (rows, dim) on average as it is expected to be right, `accuracy`.
+    """The same head, as sure of features (rows, dim) on average as it is expected to be right, `accuracy`."""
 
-    That is one temperature for all rows (Guo et al. 2017).
-    """
-    low, high = _COOLEST, _HOTTEST
-    for _ in range(_HALVINGS):  # the mean of the largest falls as the temperature rises
-        middle = (low + high) / 2
-        if probabilities(_scaled(head, np.exp(-middle)), features).max(axis=1).mean() > accuracy:
-            low = middle
-        else:
-            high = middle
-    return _scaled(head, np.exp(-(low + high) / 2))
+    def at(temperature: float) -> NDArray[np.float64]:
+        return probabilities(_scaled(head, np.exp(-temperature)), features)
+
+    return _scaled(head, np.exp(-log_temperature(at, accuracy, _WITHIN)))
 
 
-def _taught(problem: Problem, spread: Spread) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+def _taught(problem: Problem, pseudo: PseudoLabels) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Class codes and weights (n + m + t,) of all rows, 0 for those that are not learned from."""
     n, m = len(problem.labeled), len(problem.unlabeled)
-    classes = spread.shares.shape[1]
-    codes = np.concatenate([problem.labels, spread.shares.argmax(axis=1)])
-    sure = np.concatenate([np.ones(n), spread.shares.max(axis=1)])
-    items = n + m + np.array(sorted(spread.answers), dtype=np.int64)
-    codes[items] = [spread.answers[item] for item in sorted(spread.answers)]
+    classes = pseudo.shares.shape[1]
+    codes = np.concatenate([problem.labels, pseudo.shares.argmax(axis=1)])
+    sure = np.concatenate([np.ones(n), pseudo.shares.max(axis=1)])
+    items = n + m + np.array(sorted(pseudo.answers), dtype=np.int64)
+    codes[items] = [pseudo.answers[item] for item in sorted(pseudo.answers)]
     sure[items] = 1.0
     weights = np.where(sure >= _SURE, (classes * sure - 1) / (classes - 1), 0.0)
-    if spread.rival is not None:
-        cells = codes * classes + np.concatenate([problem.labels, spread.rival])
+    if pseudo.rival is not None:
+        cells = codes * classes + np.concatenate([problem.labels, pseudo.rival])
         totals = np.bincount(cells, weights, minlength=classes**2)
         fair = weights.sum() / (totals > 0).sum()
         weights *= np.minimum(fair / np.maximum(totals, 1e-12), _MOST)[cells]

@@ -12,14 +12,16 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import softmax
 
 from headwater.heads.ambiguity.beliefs import UNKNOWN_ERROR, consensus, disputed
 from headwater.heads.ambiguity.dialogue import Dialogue
+from headwater.heads.ambiguity.temperature import log_temperature
 
 # What is expected of accuracies is as sure as if it had been counted on so many rows.
 _COUNTED = 50.0
 _DRAWS = 4000
-_COOLEST, _HOTTEST = 1 / 64, 64.0
+_WITHIN = -float(np.log(64)), float(np.log(64))  # log temperatures
 
 
 @dataclass(frozen=True)
@@ -121,17 +123,8 @@ def calibrated(probabilities: NDArray[np.float64], state: Dialogue) -> NDArray[n
 
 def _heated(shares: NDArray[np.float64], wanted: float) -> NDArray[np.float64]:
     logits = np.log(np.maximum(shares, 1e-12))
-    low, high = np.log(_COOLEST), np.log(_HOTTEST)
-    for _ in range(40):  # the mean of the largest falls as the temperature rises
-        middle = (low + high) / 2
-        if _softened(logits, middle).max(axis=1).mean() > wanted:
-            low = middle
-        else:
-            high = middle
-    return _softened(logits, (low + high) / 2)
 
+    def at(temperature: float) -> NDArray[np.float64]:
+        return np.asarray(softmax(logits / np.exp(temperature), axis=1))
 
-def _softened(logits: NDArray[np.float64], log_temperature: float) -> NDArray[np.float64]:
-    heated = logits / np.exp(log_temperature)
-    shares = np.exp(heated - heated.max(axis=1, keepdims=True))
-    return np.asarray(shares / shares.sum(axis=1, keepdims=True))
+    return at(log_temperature(at, wanted, _WITHIN))

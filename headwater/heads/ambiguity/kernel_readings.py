@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 import scipy
 import scipy.sparse.csgraph
+import scipy.special
 from numpy.typing import NDArray
 
 from headwater.heads.ambiguity.problem import Reading
@@ -120,17 +121,16 @@ class _KernelHead:
                     product - products[fold], all_moved - moved[fold], penalty * (len(x) - len(part))
                 )
                 held_out[fold_of == fold] = part @ head
-            spread = float(((held_out - wanted) ** 2).mean())
-            if spread < least:
+            squared_error = float(((held_out - wanted) ** 2).mean())
+            if squared_error < least:
                 error = float(((held_out + mean).argmax(axis=1) != codes).mean())
-                least, best = spread, float(penalty)
+                least, best = squared_error, float(penalty)
         head = _ridge(product, all_moved, best * len(x)).astype(np.float64)
         on_landmarks = scipy.linalg.solve_triangular(self._factor, head, lower=True, trans="T")
         chunks = np.array_split(self._rows, 1 + len(self._rows) // _CHUNK)
         scores = np.concatenate([_kernels(c, self._landmarks, self._width) @ on_landmarks for c in chunks])
         odds = (scores - self._centre @ head + mean) / max(least, _NOTHING)
-        raised = np.exp(odds - odds.max(axis=1, keepdims=True))
-        return np.asarray(raised / raised.sum(axis=1, keepdims=True), dtype=np.float32), error
+        return np.asarray(scipy.special.softmax(odds, axis=1), dtype=np.float32), error
 
 
 def _ridge(product: Floats, moved: Floats, penalty: float) -> Floats:

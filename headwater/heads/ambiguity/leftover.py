@@ -25,7 +25,7 @@ _SAME = 0.995
 _DRAWS = 200
 _RIDGE = 0.01
 _FAINTEST = 1e-6  # chances that are called small: rows that are copies of few make greater ones look so
-_SPREAD = 0.1  # what two classes, mixed, add to the variance, of what they add where they are as many
+_MIXED = 0.1  # what two classes, mixed, add to the variance, of what they add where they are as many
 _BEYOND = 0.05  # of the labeled rows are as doubtful as those called in dispute
 _EXPLAINED = 0.5  # of what others of a class have more, at least, rows of other classes have
 _FOLDS = 4
@@ -35,12 +35,12 @@ _FOLDS = 4
 class Leftover:
     """A second reading that labels have in them, and rows, labeled (n,) and others (r,), most torn by it.
 
-    `chance` is how often rows drawn at random would be left as far apart. `first` and `second` (r,) are class
-    codes of the two readings, which differ on those rows; `errors` are how often they are wrong of labeled
-    rows, the second where those rows were held out.
+    `p_value` is how often rows drawn at random would be left as far apart. `first` and `second` (r,) are
+    class codes of the two readings, which differ on those rows; `errors` are how often they are wrong of
+    labeled rows, the second where those rows were held out.
     """
 
-    chance: float
+    p_value: float
     labeled: NDArray[np.bool_]
     rest: NDArray[np.bool_]
     first: Codes
@@ -80,10 +80,10 @@ def leftover(rows: Floats, labels: Codes, *, seed: int = 0) -> Leftover | None:
     usual, usually_moved = np.mean(by_chance, axis=0)
     scatter = float(np.var([each for each, _ in by_chance])) + 1e-30
     found = _square(apart[0])
-    chance = float(gamma.sf(found, usual**2 / scatter, scale=scatter / usual))
-    if chance > _FAINTEST or found - usual <= _square(moved[0]) - usually_moved:
+    p_value = float(gamma.sf(found, usual**2 / scatter, scale=scatter / usual))
+    if p_value > _FAINTEST or found - usual <= _square(moved[0]) - usually_moved:
         return None
-    if _mixed(even, codes, n, apart[0]) < _SPREAD:
+    if _mixed(even, codes, n, apart[0]) < _MIXED:
         return None
     if _apart(even[:n], codes[:n]) <= _apart(even[n:], codes[n:]):
         return None
@@ -93,7 +93,7 @@ def leftover(rows: Floats, labels: Codes, *, seed: int = 0) -> Leftover | None:
     second = np.where(torn, _second(even, codes, n, apart[0]), codes)
     torn &= second != codes
     errors = float((codes[:n] != labels).mean()), _error_of_second(even, codes, labels, seed)
-    return Leftover(chance, torn[:n], torn[n:], codes[n:], second[n:], errors)
+    return Leftover(p_value, torn[:n], torn[n:], codes[n:], second[n:], errors)
 
 
 def _evened(rows: Floats, codes: Codes, n: int) -> Floats:

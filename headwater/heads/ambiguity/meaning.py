@@ -11,12 +11,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from headwater.heads.ambiguity.bounds import FEWEST
 from headwater.heads.ambiguity.problem import Problem
 
 Floats = NDArray[np.float32]
 Codes = NDArray[np.int64]
 
-_FEWEST = 5  # rows of a class: of fewer, a mean says little
 _NEARLY_ALL = 0.9  # of what tells rows apart lies in one half, or one column: then it goes by that
 _FORETOLD = 0.85  # of its classes that place alone foretells, by its likeness to either mean
 
@@ -66,7 +66,7 @@ def meanings(problem: Problem, said: Mapping[str, Codes]) -> dict[str, Meaning]:
 def _between(rows: Floats, codes: Codes, low: int, high: int) -> tuple[Floats, Floats] | None:
     """The difference of two classes' means, and the variance of its errors; None of too few rows."""
     parts = [rows[codes == high], rows[codes == low]]
-    if min(map(len, parts)) < _FEWEST:
+    if min(map(len, parts)) < FEWEST:
         return None
     means = [part.mean(axis=0, dtype=np.float64) for part in parts]
     errors = [part.var(axis=0, dtype=np.float64) / len(part) for part in parts]
@@ -99,7 +99,7 @@ def _foretells(template: Floats, rows: Floats, codes: Codes, low: int, high: int
     """Whether rows are more like the mean of their class, in what the template keeps, than of the other."""
     scores = rows.reshape(len(rows), -1) @ template.ravel()
     parts = scores[codes == low], scores[codes == high]
-    if min(map(len, parts)) < _FEWEST:
+    if min(map(len, parts)) < FEWEST:
         return False
     middle = (parts[0].mean() + parts[1].mean()) / 2
     return bool(((parts[0] < middle).mean() + (parts[1] > middle).mean()) / 2 > _FORETOLD)

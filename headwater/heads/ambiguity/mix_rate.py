@@ -60,7 +60,7 @@ class Strata:
     rest: Codes
 
 
-def surprise(
+def permutation_p_value(
     measures: Sequence[Scores], strata: Strata, folds: Folds, *, draws: int = _DRAWS, seed: int = 0
 ) -> float:
     """The p-value of all measures together: how often chance makes other rows seem this much newer.

@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from headwater.heads.ambiguity.dealing import dealt
+
 Floats = NDArray[np.float32]
 Codes = NDArray[np.int64]
 
@@ -37,11 +39,7 @@ class Folds:
     def draw(cls, labels: Codes, rest: int, seed: int) -> Folds:
         """Folds of like size, each class of labeled rows dealt out evenly."""
         random = np.random.default_rng(seed)
-        folds = np.empty(len(labels), dtype=np.int64)
-        order = random.permutation(len(labels))
-        order = order[np.argsort(labels[order], kind="stable")]
-        folds[order] = np.arange(len(labels)) % _FOLDS
-        return cls(folds, random.permutation(np.arange(rest) % _FOLDS))
+        return cls(dealt(labels, _FOLDS, random), random.permutation(np.arange(rest) % _FOLDS))
 
 
 def neighbour_scores(

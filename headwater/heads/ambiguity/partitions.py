@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import softmax
 
 from headwater.heads.ambiguity.bounds import WORSE
 from headwater.heads.ambiguity.clustering import k_means, nearest
@@ -40,17 +41,18 @@ class Partition:
     """A partition of the rows (n + m + t,) and how well a head foretells it.
 
     `codes` are class codes; `scores` (rows, classes) are what the head of all other rows says of each row,
-    near one for its class and near zero for others; `spread` is their mean squared error, and `error` the
-    share of labeled rows that they class wrongly. `found` starts of all ended here.
+    near one for its class and near zero for others; `squared_error` is how far they are from that on
+    average, squared, and `error` the share of labeled rows that they class wrongly. `found` starts of all
+    ended here.
     """
 
     codes: Codes
     scores: Floats
-    spread: float
+    squared_error: float
     error: float
     found: int
 
-    def spread_among(self, rows: Codes) -> float:
+    def squared_error_among(self, rows: Codes) -> float:
         """The mean squared error of the scores of some of the rows."""
         corners = np.eye(self.scores.shape[1], dtype=np.float32)[self.codes[rows]]
         return float(((self.scores[rows] - corners) ** 2).mean())
@@ -61,14 +63,11 @@ class Partition:
 
     @property
     def probabilities(self) -> Floats:
-        """Of the classes (rows, classes), if a class's scores scatter by `spread` around its corner.
+        """Of the classes (rows, classes), if a class's scores scatter by `squared_error` around its corner.
 
         A few rows are unlike all others, so none is quite certain.
         """
-        odds = self.scores / np.float32(max(self.spread, 1e-6))
-        odds -= odds.max(axis=1, keepdims=True)
-        raised = np.exp(odds)
-        sure = raised / raised.sum(axis=1, keepdims=True)
+        sure = softmax(self.scores / np.float32(max(self.squared_error, 1e-6)), axis=1)
         return np.asarray((1 - _STRAY) * sure + _STRAY / sure.shape[1], dtype=np.float32)
 
 
@@ -97,7 +96,7 @@ def linear_readings(
             ends = self_consistent(rows, fixed, starts=starts, seed=seed)
         common = [each for each in ends if each.found >= _RARE * starts]
         found += [(name, each) for each in common or [max(ends, key=lambda each: each.found)]]
-    found.sort(key=lambda pair: pair[1].spread)
+    found.sort(key=lambda pair: pair[1].squared_error)
     first = len(labels)
     best = min(each.error for _, each in found)
     kept: list[tuple[str, Partition]] = []
@@ -122,7 +121,7 @@ def _reading(name: str, found: Partition, first: int, targets: int, in_dispute: 
         target=shares[len(shares) - targets :],
         error=found.error,
         origin=f"linear head on {name}",
-        spread=found.spread_among(differ),
+        squared_error=found.squared_error_among(differ),
         torn=max(0.0, found.torn_among(differ) - found.torn_among(agree)),
     )
 
@@ -157,7 +156,7 @@ def self_consistent(
         beliefs = _starts(_clustered(leading, others, random), plain, starts, random)
     for step in range(_SOFT_ROUNDS + 3):
         scores = head.foretell(_told(beliefs, rows, corners))
-        beliefs = _softmax(scores) if step < _SOFT_ROUNDS else _hard(scores)
+        beliefs = _soft(scores) if step < _SOFT_ROUNDS else _hard(scores)
     beliefs, like = _distinct(beliefs, others, same)
     found = np.bincount(like)
     if features.shape[1] > _COARSE:
@@ -167,7 +166,7 @@ def self_consistent(
     beliefs, shared = _distinct(beliefs, others, same)
     beliefs = _told(beliefs, rows, corners)
     scores = head.foretell(beliefs)
-    spread = ((scores - beliefs) ** 2).mean(axis=(0, 1))
+    squared_errors = ((scores - beliefs) ** 2).mean(axis=(0, 1))
     said = scores.argmax(axis=1)
     error = (said[rows] != codes[:, None]).mean(axis=0)
     told = beliefs.argmax(axis=1)
@@ -175,11 +174,11 @@ def self_consistent(
         Partition(
             codes=np.asarray(told[:, k], dtype=np.int64),
             scores=np.ascontiguousarray(scores[:, :, k]),
-            spread=float(spread[k]),
+            squared_error=float(squared_errors[k]),
             error=float(error[k]),
             found=int(found[shared == k].sum()),
         )
-        for k in np.argsort(spread, kind="stable")
+        for k in np.argsort(squared_errors, kind="stable")
     ]
 
 
@@ -273,7 +272,7 @@ def _leaning(
         product[np.diag_indices(dim)] += _WEIGHED * np.trace(product) / dim + 1e-12
         head = weighed @ np.linalg.solve(product, x.T @ (corners - mean))
         beliefs[:, :, start] = turned @ head.astype(np.float32) + mean
-    return _softmax(beliefs)
+    return _soft(beliefs)
 
 
 def _clustered(leading: Floats, others: Codes, random: np.random.Generator) -> Codes:
@@ -289,8 +288,8 @@ def _told(beliefs: Floats, rows: Codes, corners: Floats) -> Floats:
     return beliefs
 
 
-def _softmax(scores: Floats) -> Floats:
-    """Beliefs from scores, in place."""
+def _soft(scores: Floats) -> Floats:
+    """Beliefs from scores (rows, classes, starts), a softmax made sharp, in place."""
     scores -= scores.max(axis=1, keepdims=True)
     scores *= _SHARPNESS + 2 * np.log(scores.shape[1] - 1)
     np.exp(scores, out=scores)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import softmax
 
 from headwater.heads.ambiguity.dealing import dealt
 from headwater.heads.ambiguity.margins import torn_share
@@ -31,10 +32,10 @@ def labeled_only(problem: Problem, features: Floats, seed: int = 0) -> Reading:
     kept = [Rows(np.flatnonzero(folds != fold)) for fold in range(_FOLDS)]
     wanted = [HeadSpec(each, _PENALTY, scaler_rows=each) for each in (Rows(np.arange(n)), *kept)]
     whole, *halves = bank.train(wanted)
-    rest = _softmax(whole.logits(features[n:]))
+    rest = softmax(whole.logits(features[n:]), axis=1)
     apart = np.empty((n, rest.shape[1]))
     for fold, head in enumerate(halves):
-        apart[folds == fold] = _softmax(head.logits(features[:n][folds == fold]))
+        apart[folds == fold] = softmax(head.logits(features[:n][folds == fold]), axis=1)
     return Reading(
         rest[:m],
         rest[m:],
@@ -42,8 +43,3 @@ def labeled_only(problem: Problem, features: Floats, seed: int = 0) -> Reading:
         "labeled rows alone",
         torn=max(0.0, torn_share(rest) - torn_share(apart)),
     )
-
-
-def _softmax(logits: NDArray[np.floating]) -> Floats:
-    raised = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return np.asarray(raised / raised.sum(axis=1, keepdims=True), dtype=np.float32)

@@ -35,7 +35,7 @@ class Reading:
 
     `unlabeled` (m, classes) and `target` (t, classes) are probabilities; `error` is its share of errors on
     labeled rows that it was not trained on (NaN where none were kept apart); `origin` says what made it.
-    `spread` is the mean squared error of its scores, each foretold by all other rows, where readings differ,
+    `squared_error` is that of its scores, each foretold by all other rows, on average where readings differ,
     and `torn` how much larger a share of those rows than of other rows lies between classes: NaN and 0 where
     it was not measured. `setting` is what readings have in common that differ in chance alone, empty
     where none do. `by_kernels`: made by a head on kernels of rows, which no linear head is as good as.
@@ -45,7 +45,7 @@ class Reading:
     target: NDArray[np.float32]
     error: float
     origin: str
-    spread: float = float("nan")
+    squared_error: float = float("nan")
     torn: float = 0.0
     setting: str = ""
     by_kernels: bool = False

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from headwater.heads.ambiguity.hypotheses import hypotheses
+from headwater.heads.ambiguity.coupled_readings import coupled_readings
 from headwater.heads.ambiguity.problem import Problem, Reading
 
 Floats = NDArray[np.float32]
@@ -78,7 +78,7 @@ def _settings(
     n, m = len(problem.labeled), len(problem.unlabeled)
     rate = _crossed(*pair)
     rates = {float(np.clip(factor * rate, _LEAST_RATE, 1)) for factor in _FACTORS}
-    readings = hypotheses(
+    readings = coupled_readings(
         rows[:n],
         problem.labels,
         rows[n : n + m],

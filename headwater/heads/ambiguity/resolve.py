@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from headwater.heads.ambiguity.beliefs import Beliefs, Hypothesis, consensus, disputed
 from headwater.heads.ambiguity.dialogue import Dialogue, Exchange
-from headwater.heads.ambiguity.final_head import Spread, final_head, probabilities, tempered
+from headwater.heads.ambiguity.final_head import PseudoLabels, final_head, probabilities, tempered
 from headwater.heads.ambiguity.forecast import calibrated, forecast
 from headwater.heads.ambiguity.meaning import Meaning, meanings
 from headwater.heads.ambiguity.problem import Problem, Reading
@@ -34,7 +34,7 @@ class Resolution:
     on the labeled rows alone says. `beliefs` maps the names of competing readings to their share of belief;
     `unexplained` is the belief that none of them is meant. `expected_accuracy` on target rows lies in
     `interval` with 90 % probability. `sentences` say it in words, `seconds` where the time went. `head` is
-    what the labels were spread to, for the features that readings were made of, side by side; None where
+    what was trained on pseudo-labels, for the features that readings were made of, side by side; None where
     nothing was answered, or where the surviving readings are of kernel heads, of which it would be a poor
     copy. `readings` are what the readings say and go by, by their names.
     """
@@ -83,7 +83,7 @@ def resolve(
     features = wanted[0] if len(wanted) == 1 else np.column_stack(wanted)
     if state.answers:
         if not _by_kernels(state):
-            head = final_head(problem, views, _spread(state))
+            head = final_head(problem, views, _pseudo_labels(state))
         shares = last_word(state) if head is None else probabilities(head, features)
     shares = with_answers(calibrated(shares, state), state.answers)
     labels = np.asarray(shares.argmax(axis=1), dtype=np.int64)
@@ -147,13 +147,13 @@ def _by_kernels(state: Dialogue) -> bool:
     return 2 * sum(each.by_kernels for each in mine) > len(mine)
 
 
-def _spread(state: Dialogue) -> Spread:
+def _pseudo_labels(state: Dialogue) -> PseudoLabels:
     rival = None
     others = [each for place, each in enumerate(state.found) if place != state.beliefs.best]
     if others:  # the largest, as they come
         rival = np.concatenate([others[0].unlabeled, others[0].target]).argmax(axis=1)
     shares = np.concatenate([last_word(state, "unlabeled"), last_word(state)])
-    return Spread(shares, rival, state.answers)
+    return PseudoLabels(shares, rival, state.answers)
 
 
 def is_settled(state: Dialogue) -> bool:

@@ -54,9 +54,9 @@ def _roles(tiles: Floats) -> NDArray[np.bool_] | None:
     leading = tiles[:, :, :_LEADING].astype(np.float64)
     leading /= leading.std(axis=(0, 1)) + 1e-12
     apart, together = leading[:, 0] - leading[:, 1], leading.sum(axis=1)
-    spread = together.T @ together / len(tiles)
-    spread[np.diag_indices(len(spread))] += _SHRINKAGE
-    ratios, directions = scipy.linalg.eigh(apart.T @ apart / len(tiles), spread)
+    total = together.T @ together / len(tiles)
+    total[np.diag_indices(len(total))] += _SHRINKAGE
+    ratios, directions = scipy.linalg.eigh(apart.T @ apart / len(tiles), total)
     if len(ratios) < 2 or ratios[-1] < _GAP * ratios[-2]:
         return None
     first = _self_consistent(tiles[:, 0] - tiles[:, 1], apart @ directions[:, -1] > 0)

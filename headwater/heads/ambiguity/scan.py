@@ -18,7 +18,7 @@ from headwater.heads.ambiguity.clustering import Clusterer, find_clusters
 from headwater.heads.ambiguity.contradiction import Contradiction, contradiction
 from headwater.heads.ambiguity.evidence import Evidence, gather_evidence
 from headwater.heads.ambiguity.feature_rows import FeatureRows, joined, leading, plain_features
-from headwater.heads.ambiguity.mix_rate import MixRate, Strata, best_cut, mix_rate, surprise
+from headwater.heads.ambiguity.mix_rate import MixRate, Strata, best_cut, mix_rate, permutation_p_value
 from headwater.heads.ambiguity.novelty import Folds, Scores, likely_classes, neighbour_scores
 from headwater.heads.ambiguity.problem import Problem
 
@@ -141,7 +141,7 @@ def scan(
     # Plain features show one sort of feature each; those of a backbone or of patches show all there are.
     told = {"all features": leading(whole)} if features is None else kinds
     opposed = contradiction(told, problem.labels, seed=seed)
-    score = novelty = 0.0 if opposed is None else 1 - opposed.chance
+    score = novelty = 0.0 if opposed is None else 1 - opposed.p_value
     is_unlabeled = np.arange(len(rest)) < m
     readings: tuple[FoundReading, ...] = ()
     counted: list[tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]]] = []
@@ -151,7 +151,7 @@ def scan(
         readings = _readings(opposed, is_unlabeled)
     if opposed is None or score < ALARM or not opposed.is_whole:
         measures = _measures(kinds, whole, problem.labels, folds, seed=seed)
-        by_neighbours = 1 - surprise(measures, strata, folds, seed=seed)
+        by_neighbours = 1 - permutation_p_value(measures, strata, folds, seed=seed)
         cut = best_cut(measures, strata)
         if not readings:
             beyond, told_by = (cut.labeled, cut.rest), cut.scores.name

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headwater.heads.ambiguity.beliefs import Hypothesis
+from headwater.heads.ambiguity.coupled_readings import coupled_readings
 from headwater.heads.ambiguity.dialogue import Ask, Dialogue, converse
-from headwater.heads.ambiguity.hypotheses import hypotheses
 from headwater.heads.ambiguity.kernel_readings import role_readings
 from headwater.heads.ambiguity.partitions import linear_readings
 from headwater.heads.ambiguity.plain_reading import labeled_only
@@ -172,7 +172,7 @@ def _readings(
         readings = [
             reading
             for rows in views.values()
-            for reading in hypotheses(
+            for reading in coupled_readings(
                 rows[:n],
                 problem.labels,
                 rows[n : n + m],

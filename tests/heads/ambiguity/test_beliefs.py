@@ -175,9 +175,9 @@ def test_a_hypothesis_follows_its_better_members():
 def test_measured_readings_count_by_their_precision():
     right, wrong = np.array([0, 1, 0, 1]), np.array([1, 1, 0, 0])
     readings = [
-        replace(reading_of(right), spread=0.004),
-        replace(reading_of(wrong), spread=0.02),
-        replace(reading_of(wrong), spread=0.05),
+        replace(reading_of(right), squared_error=0.004),
+        replace(reading_of(wrong), squared_error=0.02),
+        replace(reading_of(wrong), squared_error=0.05),
     ]
     shares = consensus(readings, np.ones(4, dtype=bool))
     np.testing.assert_allclose(shares, np.array([250, 50, 20]) / 320)

@@ -20,7 +20,7 @@ def test_rows_in_dispute_are_the_crossed_ones_and_readings_are_the_features() ->
     cells = np.concatenate([np.stack([labels, labels], axis=1), rest])
     found = contradiction({"plane": corners(cells, 0)}, labels)
     assert found is not None
-    assert found.chance < 1e-6
+    assert found.p_value < 1e-6
     assert found.balance > 0.9
     assert found.labeled.mean() < 0.05
     crossed = rest[:, 0] != rest[:, 1]
@@ -42,7 +42,7 @@ def test_an_odd_row_of_its_own_class_changes_nothing(odd: int) -> None:
     found = contradiction({"plane": np.insert(rows, 120, 3.0, axis=0)}, codes)
     assert plain is not None
     assert found is not None
-    assert found.chance < 1e-6
+    assert found.p_value < 1e-6
     assert (found.rest == plain.rest).mean() > 0.97
     assert found.labeled.shape == (121,)
     assert set(np.unique(found.said)) == set(range(3)) - {odd}
@@ -52,14 +52,14 @@ def test_an_odd_row_makes_no_clear_labels_ambiguous() -> None:
     cells = np.repeat(np.arange(520) % 2, 2).reshape(-1, 2)
     rows = np.insert(corners(cells, 3), 120, [0, 0, 0, 1, 1, 1], axis=0)
     found = contradiction({"plane": rows}, np.append(cells[:120, 0], 2))
-    assert found is None or found.chance > 0.05
+    assert found is None or found.p_value > 0.05
 
 
 def test_chance_is_small_only_where_labeled_rows_show_no_dispute() -> None:
     # Labeled rows of all four cells, as often as others: the second feature is a matter of chance.
     cells = np.random.default_rng(1).integers(0, 2, (500, 2))
     found = contradiction({"plane": corners(cells, 1)}, cells[:120, 0])
-    assert found is None or found.chance > 0.05
+    assert found is None or found.p_value > 0.05
 
 
 def test_readings_of_a_square_are_its_sides_however_many_labels_pull_to_the_diagonal() -> None:
@@ -70,7 +70,7 @@ def test_readings_of_a_square_are_its_sides_however_many_labels_pull_to_the_diag
     rows = np.concatenate([np.where(labels[:, None] == 1, ours, -ours), random.uniform(-1, 1, (600, 2))])
     found = contradiction({"square": rows.astype(np.float32)}, labels)
     assert found is not None
-    assert found.chance < 1e-6
+    assert found.p_value < 1e-6
     crossed = rows[300:, 0] * rows[300:, 1] < 0
     assert crossed[found.rest].mean() > 0.95
     assert found.rest[crossed].mean() > 0.75

@@ -53,9 +53,9 @@ def test_a_reading_of_hardly_any_weight_hardly_counts_in_the_agreement():
     plain = agreement_within(state, 0)
     first, *others = state.found[0].members
     for place in others:
-        state.readings[place] = replace(state.readings[place], spread=0.001)
+        state.readings[place] = replace(state.readings[place], squared_error=0.001)
     state.readings[first] = replace(
-        state.readings[first], spread=0.5, target=0.5 + 0 * state.readings[first].target
+        state.readings[first], squared_error=0.5, target=0.5 + 0 * state.readings[first].target
     )
     assert agreement_within(state, 0) == pytest.approx(plain, abs=0.02)
 

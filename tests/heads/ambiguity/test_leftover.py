@@ -39,7 +39,7 @@ def test_a_faint_feature_is_a_second_reading_of_crossed_rows() -> None:
     rows, labels, cells = faint("crossed")
     found = leftover(rows, labels)
     assert found is not None
-    assert found.chance < 1e-6
+    assert found.p_value < 1e-6
     crossed = cells[LABELED:, 0] != cells[LABELED:, 1]
     assert found.rest.sum() > 0.1 * crossed.sum()
     assert crossed[found.rest].mean() > 0.75
@@ -68,7 +68,7 @@ def test_new_sorts_of_rows_are_no_second_reading() -> None:
             tried += 1
             if seed < 2:
                 opposed = contradiction({"rows": rows}, problem.labels, seed=seed)
-                alarms += opposed is not None and opposed.chance <= 0.05
+                alarms += opposed is not None and opposed.p_value <= 0.05
                 tried += 1
     assert alarms <= tried / 40
 
@@ -102,7 +102,7 @@ def test_it_is_a_contradiction_where_no_two_readings_stand() -> None:
     rows, labels, _ = faint("crossed")
     found = contradiction({"rows": rows}, labels)
     assert found is not None
-    assert found.chance < 1e-5
+    assert found.p_value < 1e-5
     assert found.balance > 0.7
     assert len(found.said) == len(found.fits) == 2
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from headwater.heads.ambiguity.mix_rate import Cut, Strata, best_cut, cuts, mix_rate, surprise
+from headwater.heads.ambiguity.mix_rate import Cut, Strata, best_cut, cuts, mix_rate, permutation_p_value
 from headwater.heads.ambiguity.novelty import Folds, Scores, likely_classes, nearest_rows, neighbour_scores
 
 
@@ -61,7 +61,7 @@ def test_p_values_are_small_no_more_often_than_they_say() -> None:
         both = random.standard_normal((2, 360))
         measures = [Scores(str(place), each[:120], each[120:]) for place, each in enumerate(both)]
         folds = Folds.draw(np.zeros(120, dtype=np.int64), 240, trial)
-        found.append(surprise(measures, one_stratum(120, 240), folds, draws=60, seed=trial))
+        found.append(permutation_p_value(measures, one_stratum(120, 240), folds, draws=60, seed=trial))
     values = np.array(found)
     # Binomial bounds that a calibrated test passes but for one seed in a thousand.
     assert (values <= 0.05).sum() <= stats.binom.ppf(0.999, 120, 0.05)
@@ -72,7 +72,7 @@ def test_unseen_rows_of_two_in_a_hundred_are_noticed() -> None:
     random = np.random.default_rng(4)
     folds = Folds.draw(np.zeros(400, dtype=np.int64), 1200, 0)
     scores = scores_of(random, 400, 1200, 0.02, 6.0)
-    assert surprise([scores], one_stratum(400, 1200), folds, draws=99) == pytest.approx(0.01)
+    assert permutation_p_value([scores], one_stratum(400, 1200), folds, draws=99) == pytest.approx(0.01)
 
 
 def test_more_of_one_class_is_no_surprise() -> None:
@@ -85,8 +85,8 @@ def test_more_of_one_class_is_no_surprise() -> None:
         random.standard_normal(900) + 3 * strata.rest,
     )
     folds = Folds.draw(strata.labeled, 900, 0)
-    assert surprise([scores], strata, folds, draws=99) > 0.05
-    assert surprise([scores], one_stratum(300, 900), folds, draws=99) == pytest.approx(0.01)
+    assert permutation_p_value([scores], strata, folds, draws=99) > 0.05
+    assert permutation_p_value([scores], one_stratum(300, 900), folds, draws=99) == pytest.approx(0.01)
     cut = Cut(scores, 2.0)
     assert mix_rate(cut.labeled, cut.rest, strata).low < 0.05
 

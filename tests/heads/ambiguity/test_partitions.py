@@ -70,12 +70,12 @@ def test_partitions_are_those_that_heads_of_the_other_rows_foretell() -> None:
     rows, labels, _ = world(seed=3)
     found = self_consistent(rows, (np.arange(150), labels))
     assert sum(each.found for each in found) == 128
-    assert [each.spread for each in found] == sorted(each.spread for each in found)
+    assert [each.squared_error for each in found] == sorted(each.squared_error for each in found)
     for each in found[:2]:
         assert (each.codes[:150] == labels).all()
         assert (each.scores.argmax(axis=1) == each.codes).mean() > 0.99
         wanted = np.eye(2)[each.codes]
-        assert each.spread == pytest.approx(((each.scores - wanted) ** 2).mean(), rel=1e-4)
+        assert each.squared_error == pytest.approx(((each.scores - wanted) ** 2).mean(), rel=1e-4)
         assert each.error == pytest.approx((each.scores[:150].argmax(axis=1) != labels).mean())
 
 
@@ -107,7 +107,7 @@ def test_readings_are_the_same_with_the_same_seed() -> None:
 
 def test_probabilities_are_those_of_normal_scatter_around_the_corners() -> None:
     scores = np.array([[0.9, 0.1], [0.4, 0.6]], dtype=np.float32)
-    partition = Partition(np.array([0, 1]), scores, spread=0.2, error=0.0, found=1)
+    partition = Partition(np.array([0, 1]), scores, squared_error=0.2, error=0.0, found=1)
     corners = np.eye(2)
     density = np.exp(-((scores[:, None] - corners) ** 2).sum(axis=2) / (2 * 0.2))
     normal = density / density.sum(axis=1, keepdims=True)
@@ -117,10 +117,10 @@ def test_probabilities_are_those_of_normal_scatter_around_the_corners() -> None:
 def test_rows_between_classes_are_torn() -> None:
     leads = np.linspace(-1, 1, 201)
     scores = np.column_stack([(1 + leads) / 2, (1 - leads) / 2]).astype(np.float32)
-    partition = Partition(scores.argmax(axis=1), scores, spread=0.2, error=0.0, found=1)
+    partition = Partition(scores.argmax(axis=1), scores, squared_error=0.2, error=0.0, found=1)
     assert partition.torn_among(np.arange(201)) == pytest.approx((np.abs(leads) < 0.3).mean(), abs=0.011)
     assert partition.torn_among(np.array([0, 1, 200])) == 0
-    assert partition.spread_among(np.array([0, 50])) == pytest.approx((0 + 0.25**2) / 2, abs=1e-6)
+    assert partition.squared_error_among(np.array([0, 50])) == pytest.approx((0 + 0.25**2) / 2, abs=1e-6)
 
 
 def test_the_true_readings_cut_between_rows() -> None:
@@ -131,7 +131,7 @@ def test_the_true_readings_cut_between_rows() -> None:
         if ((each.target.argmax(axis=1)[:, None] == cells[-200:]).mean(axis=0) > 0.97).any()
     ]
     assert len(true) == 2
-    assert all(each.torn < 0.02 and each.spread < 0.1 for each in true)
+    assert all(each.torn < 0.02 and each.squared_error < 0.1 for each in true)
 
 
 def test_wide_features_are_used_beyond_the_leading_ones() -> None:

@@ -253,7 +253,7 @@ def test_neighbours_count_the_rows_that_readings_of_a_part_leave_out(monkeypatch
     crossed = np.concatenate([cells[:, 0] != cells[:, 1], np.zeros(len(problem.target), dtype=bool)])
     few = np.flatnonzero(crossed)[:20]
     told = Contradiction(
-        chance=1e-9,
+        p_value=1e-9,
         balance=1.0,
         labeled=np.zeros(n, dtype=bool),
         rest=np.isin(np.arange(m + len(problem.target)), few),

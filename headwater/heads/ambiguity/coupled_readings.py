@@ -1,4 +1,4 @@
-"""Readings from sets of linear heads on frozen features that fit the labels and disagree elsewhere.
+"""Readings from coupled sets of linear heads on frozen features that fit the labels and disagree elsewhere.
 
 Every kind of set, at every mix rate, strength, penalty and seed, is trained in one or two calls to the bank.
 What is asked about where they disagree, and which of them is believed, is decided elsewhere.
@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.linalg import eigh
+from scipy.special import softmax
 
 from headwater.errors import RequestError
 from headwater.heads.ambiguity.dealing import dealt
@@ -63,7 +64,7 @@ _TEMPERATURE = 0.5
 _MOST_RELABELED = 64
 
 
-def hypotheses(
+def coupled_readings(
     features_labeled: Floats,
     labels: NDArray[np.int64],
     features_unlabeled: Floats,
@@ -94,7 +95,7 @@ def hypotheses(
     """
     for kind in kinds:
         if kind not in KINDS:
-            raise RequestError(f"there is no kind of hypothesis {kind!r}; there are {', '.join(KINDS)}")
+            raise RequestError(f"there is no kind of coupled heads {kind!r}; there are {', '.join(KINDS)}")
     rows = _Rows.of(features_labeled, features_unlabeled, features_target, seed)
     sets = _Sets(rows, np.asarray(labels, dtype=np.int64), n_classes, dict(answers or {}), seed)
     bank = HeadBank(rows.x, sets.target, n_classes)
@@ -174,14 +175,14 @@ class _Rows:
     @staticmethod
     def of(labeled: Floats, unlabeled: Floats, target: Floats, seed: int) -> _Rows:
         every = np.concatenate([labeled, unlabeled, target]).astype(np.float32, copy=False)
-        x = leading(every)
+        x = unit_components(every)
         rest = np.arange(len(labeled), len(every))
         if len(rest) > _TIED:
             rest = np.sort(np.random.default_rng(seed).permutation(rest)[:_TIED])
         return _Rows(x, len(labeled), len(unlabeled), len(target), Rows(rest))
 
 
-def leading(x: Floats, most: int = _COMPONENTS) -> Floats:
+def unit_components(x: Floats, most: int = _COMPONENTS) -> Floats:
     """The rows in their `most` leading components, scaled as one so that their mean square is 1."""
     moved = torch.from_numpy(np.ascontiguousarray(x)) - torch.from_numpy(x.mean(axis=0))
     if moved.shape[1] > most:
@@ -290,7 +291,9 @@ class _Sets:
         for place, (each, head) in enumerate(zip(made, heads, strict=True)):
             if each.members == 2:
                 members = members_of(head, 2)
-                fit = [_softmax(one.logits(x))[np.arange(len(x)), codes].clip(1e-12) for one in members]
+                fit = [
+                    softmax(one.logits(x), axis=1)[np.arange(len(x)), codes].clip(1e-12) for one in members
+                ]
                 if np.log(fit[1]).sum() > np.log(fit[0]).sum():
                     turned[place] = replace(each.spec, start=as_set(members[::-1]))
         for place, head in zip(turned, bank.train(list(turned.values())), strict=True):
@@ -314,7 +317,7 @@ class _Sets:
         first = self._rows.labeled + self._rows.unlabeled
         setting = f"{made.kind}, l2 {made.spec.penalty.l2:g}"
         for place, member in enumerate(members_of(head, made.members)):
-            p = _softmax(member.logits(self._rows.x))
+            p = softmax(member.logits(self._rows.x), axis=1)
             wrong = p[made.held_out].argmax(1) != self._labels[made.held_out]
             yield Reading(
                 p[self._rows.labeled : first],
@@ -323,8 +326,3 @@ class _Sets:
                 f"{setting}, start {made.number}, head {place + 1}",
                 setting=setting,
             )
-
-
-def _softmax(z: NDArray[np.float32]) -> NDArray[np.float32]:
-    e = np.exp(z - z.max(axis=1, keepdims=True))
-    return np.asarray(e / e.sum(axis=1, keepdims=True), dtype=np.float32)

@@ -1,4 +1,4 @@
-"""Linear readings of labels on which two features agree, where the features are known."""
+"""Readings by coupled heads of labels on which two features agree, where the features are known."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from headwater.errors import RequestError
-from headwater.heads.ambiguity.hypotheses import hypotheses, leading, relabelings
+from headwater.heads.ambiguity.coupled_readings import coupled_readings, relabelings, unit_components
 from headwater.heads.ambiguity.problem import Reading
 
 DIM, ROWS = 12, {"labeled": 150, "unlabeled": 300, "target": 200}
@@ -31,7 +31,7 @@ def read(mix_rate: float, classes: int = 2, **more: object) -> tuple[list[Readin
     x, cells = made(mix_rate, classes)
     given = {"starts": 2, "mix_rates": (0.1, 0.5), **more}
     labels = cells["labeled"][:, 0]
-    return hypotheses(x["labeled"], labels, x["unlabeled"], x["target"], classes, **given), cells  # type: ignore[arg-type]
+    return coupled_readings(x["labeled"], labels, x["unlabeled"], x["target"], classes, **given), cells  # type: ignore[arg-type]
 
 
 def best(readings: list[Reading], cells: np.ndarray, feature: int) -> Reading:
@@ -85,7 +85,7 @@ def test_clusters_are_classed_in_every_way() -> None:
     assert {name.removeprefix("clusters as ") for name in relabelings(clusters, 2)} == {
         "0 0", "0 1", "1 0", "1 1",
     }  # fmt: skip
-    readings = hypotheses(
+    readings = coupled_readings(
         x["labeled"], cells["labeled"][:, 0], x["unlabeled"], x["target"], 2, kinds=(), clusters=clusters
     )
     assert len(readings) == 4
@@ -97,7 +97,7 @@ def test_clusters_are_classed_in_every_way() -> None:
 
 def test_leading_components_keep_distances_up_to_one_scale() -> None:
     x = np.random.default_rng(0).normal(size=(50, 6)) @ np.random.default_rng(1).normal(size=(6, 20)) + 7
-    z = leading(x.astype(np.float32), most=6)
+    z = unit_components(x.astype(np.float32), most=6)
     assert z.shape == (50, 6)
     assert float((z**2).sum(1).mean()) == pytest.approx(1, rel=1e-4)
     ratio = np.linalg.norm(x[1:] - x[:-1], axis=1) / np.linalg.norm(z[1:] - z[:-1], axis=1)
@@ -105,7 +105,7 @@ def test_leading_components_keep_distances_up_to_one_scale() -> None:
 
 
 def test_unknown_kinds_and_mix_rates_are_refused() -> None:
-    with pytest.raises(RequestError, match="no kind of hypothesis 'BAT'; there are DivDis, ACE"):
+    with pytest.raises(RequestError, match="no kind of coupled heads 'BAT'; there are DivDis, ACE"):
         read(0.5, kinds=("BAT",))
     with pytest.raises(RequestError, match="a mix rate is a share of rows"):
         read(0.5, mix_rates=(0.0,))
