@@ -23,7 +23,7 @@ _BESIDE = ".journal"
 def journal_of(dataset: Dataset, named: Path | None) -> Path | None:
     """Where it is kept what was asked about a data set: in the file `named`, else beside the data set.
 
-    None where the data set is at no place. HeadwaterError where it cannot be written.
+    None where the data set is at no place. RequestError or HeadwaterError where it cannot be written.
     """
     if named is None:
         if not dataset.place.exists():
@@ -42,6 +42,8 @@ def journal_of(dataset: Dataset, named: Path | None) -> Path | None:
         if place.exists():
             with place.open("ab"):
                 pass
+    except RequestError:
+        raise
     except (HeadwaterError, OSError) as error:
         why = error if isinstance(error, HeadwaterError) else error.strerror
         raise HeadwaterError(

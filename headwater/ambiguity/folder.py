@@ -17,6 +17,7 @@ from headwater.ambiguity.pictures import array_pictures
 from headwater.errors import RequestError
 from headwater.heads.ambiguity.problem import Problem
 from headwater.store import read_arrays, show_key
+from headwater.store.files import explained_reading
 
 LABELED, LABELS, UNLABELED, TARGET = "X_labeled.npy", "y_labeled.npy", "X_unlabeled.npy", "X_val.npy"
 FILES = (LABELED, LABELS, UNLABELED, TARGET)
@@ -112,7 +113,7 @@ def _check_there(folder: Path) -> None:
 
 
 def _read(path: Path) -> NDArray[Any]:
-    with path.open("rb") as file:
+    with explained_reading(path), path.open("rb") as file:
         beginning = file.read(len(_POINTER))
     if beginning == _POINTER:
         raise RequestError(

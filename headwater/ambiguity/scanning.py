@@ -81,6 +81,7 @@ def scan(
         RequestError: the data set cannot be read, or cannot be meant.
     """
     _check_clusterer(clusterer)
+    check_seed(seed)
     where = choose_device(device)
     opened = dataset if isinstance(dataset, Dataset) else open_dataset(dataset)
     page = None if report is None else Path(report)
@@ -114,6 +115,12 @@ def look_for_ambiguity(
 
     kinds = [FeatureRows.split(name, rows, problem) for name, rows in views.items()]
     return look(problem, kinds or None, seed=seed, clusterer=clusterer, device=device)
+
+
+def check_seed(seed: int) -> None:
+    """RequestError for a seed that no generator of random numbers takes."""
+    if seed < 0:
+        raise RequestError(f"a seed must not be negative, and this one is {seed}")
 
 
 def _check_clusterer(name: str) -> None:

@@ -20,7 +20,7 @@ from headwater.ambiguity.head_file import check_head, write_head
 from headwater.ambiguity.labels import Label
 from headwater.ambiguity.oracles import Account, choose_oracle
 from headwater.ambiguity.reporting import check_report, write_solved
-from headwater.ambiguity.scanning import look_for_ambiguity
+from headwater.ambiguity.scanning import check_seed, look_for_ambiguity
 from headwater.ambiguity.scoring import SETS, Advice, advise, set_named
 from headwater.ambiguity.submission import SUFFIX, check_new, submission_text, write_new
 from headwater.devices import choose_device
@@ -143,8 +143,7 @@ def solve(
         HeadwaterError: the oracle did not answer; the same call again goes on with the answers there are.
     """
     told = telling or Telling()
-    if budget < 0:
-        raise RequestError(f"a budget of {budget} questions cannot be; give 0 or more")
+    _check_numbers(budget, seed)
     where = choose_device(device)
     place = None if out is None else Path(out)
     if place is not None:
@@ -160,6 +159,7 @@ def solve(
     told.opened(opened)
     answering, truth = choose_oracle(oracle, opened, Account(exercise, username, password), timeout)
     kept = journal_of(opened, None if journal is None else Path(journal))
+    _check_apart(kept, {"--out": place, "--report": page, "--head": kept_head})
     classes = opened.problem.classes
     limited = Budget(answering, budget, kept, opened.content, n_classes=len(classes))
     asking = Asking(opened, limited, told.asking, told.answered)
@@ -240,6 +240,21 @@ def solve(
         accuracy_before=before,
         notes=notes,
     )
+
+
+def _check_numbers(budget: int, seed: int) -> None:
+    if budget < 0:
+        raise RequestError(f"a budget of {budget} questions cannot be; give 0 or more")
+    check_seed(seed)
+
+
+def _check_apart(journal: Path | None, others: Mapping[str, Path | None]) -> None:
+    """RequestError where another file is to be the journal, too, which would be found out too late."""
+    for option, other in others.items():
+        if journal is not None and other is not None and other.resolve() == journal.resolve():
+            raise RequestError(
+                f"--journal and {option} are both {show_key(str(other))}; give each a file of its own"
+            )
 
 
 def _written(what: str, place: Path | None, write: Callable[[Path], None]) -> Path | None:

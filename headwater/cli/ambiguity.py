@@ -84,18 +84,17 @@ def solve(
             "or column (a store's own labels)."
         ),
     ],
-    out: Annotated[Path, typer.Option(help="The CSV of labels to write.")],
+    out: Annotated[Path, typer.Option(help="The CSV to write: a label a line, in the target rows' order.")],
     journal: Annotated[
         Path | None,
         typer.Option(help="The file that keeps the answers. \\[default: DATASET.journal, beside DATASET]"),
     ] = None,
-    budget: Annotated[int, typer.Option(help="The most rows that may be asked about.")] = 5,
+    budget: Annotated[
+        int, typer.Option(help="The most rows that may be asked about, in all runs with this journal.")
+    ] = 5,
     exercise: Annotated[int | None, typer.Option(help="The service's number of this data set.")] = None,
     username: Annotated[
-        str | None,
-        typer.Option(
-            help="Of the service; the password is HEADWATER_REVEAL_PASSWORD in the environment, or asked for."
-        ),
+        str | None, typer.Option(help="Your name at the service. \\[default: from the environment]")
     ] = None,
     timeout: Annotated[
         float | None,
@@ -119,6 +118,9 @@ def solve(
     """Ask at most --budget questions, settle what the labels mean, and write the target rows' labels.
 
     The same command after an interruption goes on with the answers there are; no row is paid for twice.
+
+    Of a reveal service's account, the environment may hold HEADWATER_REVEAL_USERNAME and
+    HEADWATER_REVEAL_PASSWORD; a password that is not there is asked for.
     """
     from headwater.ambiguity.features import user_cache  # noqa: PLC0415
     from headwater.ambiguity.oracles import is_service  # noqa: PLC0415

@@ -51,9 +51,9 @@ class Given:
             "\\[default: one in the user's cache, which drops those used longest ago beyond 8 GiB]"
         ),
     ] = None
-    device: Annotated[str, typer.Option(help="What makes features and clusters them: auto, cpu or cuda.")] = (
-        "auto"
-    )
+    device: Annotated[
+        str, typer.Option(help="What makes features and clusters them: auto, cpu, cuda or cuda:N.")
+    ] = "auto"
     seed: Annotated[int, typer.Option(help="Decides everything random.")] = 0
     target: Annotated[str, typer.Option(help="A store's column of labels.")] = "class"
     split: Annotated[str, typer.Option(help="A store's column that says which rows are which.")] = "split"

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -279,7 +280,7 @@ def told_live(*, quiet: bool) -> Iterator[tuple[Telling, list[str]]]:
         asking=asking,
         answered=answered,
     )
-    with _headwater_s_warnings() as caught:
+    with _headwater_s_warnings() as caught, _logged_by(lambda text: tell(text, screen)):
         try:
             yield told, warned
         finally:
@@ -297,6 +298,22 @@ def going_on() -> Iterator[None]:
         raise HeadwaterError(
             "stopped by the user; what was answered is kept, and the same command again goes on from there"
         ) from None
+
+
+@contextmanager
+def _logged_by(say: Callable[[str], None]) -> Iterator[None]:
+    """What the rooms log as a warning is said, too: that a service is tried again, say."""
+
+    class Saying(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            say(record.getMessage())
+
+    log, handler = logging.getLogger("headwater"), Saying(logging.WARNING)
+    log.addHandler(handler)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
 
 
 @contextmanager

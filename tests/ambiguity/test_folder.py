@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from headwater.ambiguity import open_dataset
-from headwater.errors import RequestError
+from headwater.errors import HeadwaterError, RequestError
 
 Made = dict[str, NDArray[Any]]
 X = ("X_labeled", "X_unlabeled", "X_val")
@@ -235,6 +235,20 @@ def test_files_that_hold_no_array_are_refused_and_never_unpickled(folder: Path, 
     with (folder / "X_val.npy").open("wb") as file:
         np.savez(file, a=np.zeros(3))
     with pytest.raises(RequestError, match="holds several arrays"):
+        open_dataset(folder)
+
+
+def test_a_file_that_may_not_be_read_is_said(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = Path.open
+
+    def refusing(path: Path, *given: Any, **rest: Any) -> Any:
+        """As the system does, to all but the machine's owner."""
+        if path.name == "X_val.npy":
+            raise PermissionError(13, "Permission denied", str(path))
+        return opened(path, *given, **rest)
+
+    monkeypatch.setattr(Path, "open", refusing)
+    with pytest.raises(HeadwaterError, match=r"X_val.npy' may not be read; change its permissions"):
         open_dataset(folder)
 
 

@@ -9,13 +9,14 @@ import os
 import socket
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from headwater.ambiguity import open_dataset, solve
+from headwater.ambiguity import open_dataset, scan, solve
 from headwater.ambiguity.oracles import Account, choose_oracle
 from headwater.ambiguity.solving import Telling
 from headwater.errors import HeadwaterError, HeadwaterWarning, RequestError
@@ -123,6 +124,12 @@ def test_a_budget_of_none_asks_nothing_and_a_negative_one_is_refused(folder: Pat
         solve(folder, oracle=oracle, budget=-1)
 
 
+def test_a_seed_that_is_none_is_refused(folder: Path) -> None:
+    for work in (scan, partial(solve, oracle=Truth())):
+        with pytest.raises(RequestError, match="a seed must not be negative, and this one is -1"):
+            work(folder, seed=-1)
+
+
 def test_another_name_for_the_labels_or_the_data_buys_no_more_questions(folder: Path, tmp_path: Path) -> None:
     first, second = Truth(), Truth()
     solve(folder, oracle=first, out=tmp_path / "one.csv")
@@ -142,10 +149,22 @@ def test_the_journal_can_be_named_and_must_be_writable(folder: Path, tmp_path: P
     assert not folder.with_suffix(".journal").exists()
     (tmp_path / "file").touch()
     oracle = Truth()
-    for wrong in (tmp_path / "file" / "asked", tmp_path / "deep"):
-        with pytest.raises(HeadwaterError, match=r"the journal .* name .* with --journal"):
+    for wrong, said in (
+        (tmp_path / "file" / "asked", "is a file, so .* cannot be in it"),
+        (tmp_path / "deep", "is a folder; name a file in it with --journal"),
+    ):
+        with pytest.raises(RequestError, match=said):
             solve(folder, oracle=oracle, journal=wrong)
     assert oracle.asked == []
+
+
+@pytest.mark.parametrize(("other", "name"), [("out", "one.csv"), ("report", "one.html")])
+def test_a_journal_is_no_other_file(folder: Path, tmp_path: Path, other: str, name: str) -> None:
+    oracle, there = Truth(), tmp_path / name
+    given: Any = {other: there}
+    with pytest.raises(RequestError, match=rf"--journal and --{other} are both .*{name}"):
+        solve(folder, oracle=oracle, journal=folder / ".." / name, **given)
+    assert (oracle.asked, there.exists()) == ([], False)
 
 
 def test_a_data_set_that_is_nowhere_has_no_journal(folder: Path) -> None:

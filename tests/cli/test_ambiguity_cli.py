@@ -173,6 +173,13 @@ def test_labels_are_bought_from_a_service_and_none_of_them_twice(
         assert "hunter" not in error
         assert not (tmp_path / "sub.csv").exists()
         monkeypatch.setenv("HEADWATER_REVEAL_PASSWORD", "secret")
+        faults.coming.append("html")
+        code, _, error = command(*asked, "--budget", 1)
+        assert code == 0, error
+        tries = [line for line in error.splitlines() if line.startswith(address)]
+        assert len(tries) == 1
+        assert "gave no answer for row 10: it answered 500" in tries[0]
+        (tmp_path / "sub.csv").unlink()
         code, text, error = command(*asked, "--json")
     assert code == 0, error
     bought = reveals.revealed["team", 3]
