@@ -65,10 +65,9 @@ _MOST_RELABELED = 64
 
 
 def coupled_readings(
-    features_labeled: Floats,
+    features: Floats,
     labels: NDArray[np.int64],
-    features_unlabeled: Floats,
-    features_target: Floats,
+    targets: int,
     n_classes: int,
     *,
     mix_rates: Sequence[float] = (0.05, 0.1, 0.25, 0.5),
@@ -83,20 +82,20 @@ def coupled_readings(
 ) -> list[Reading]:
     """Readings of the labels (n,), two from each set of heads.
 
-    Features are (rows, dim). A reading's error is that on the fifth of the labeled rows that its set did
-    without. Target rows with known classes (`answers`, target row → class code) are fitted by the first head
-    of every set, while the second may go its own way. Of every set several `starts` are made, on either side
-    of a plain head, and those with the lowest objective `kept`. `mix_rates` are tried for the kinds that take
-    one, ACE and cells; DivDis is made for independent features. `clusters`
-    (m + t,) of unlabeled and target rows, -1 for those that labeled rows explain, adds heads for each way to
-    class the clusters. `near` are two readings (m + t, classes) that sets of two heads start from instead.
-    Readings of heads that did not converge are given all the same, and counted in the log. RequestError for
-    an unknown kind or a mix rate outside (0, 1].
+    `features` are (n + m + t, dim) of labeled, unlabeled and target rows, the last `targets` of which are the
+    target's. A reading's error is that on the fifth of the labeled rows that its set did without. Target rows
+    with known classes (`answers`, target row → class code) are fitted by the first head of every set, while
+    the second may go its own way. Of every set several `starts` are made, on either side of a plain head, and
+    those with the lowest objective `kept`. `mix_rates` are tried for the kinds that take one, ACE and cells;
+    DivDis is made for independent features. `clusters` (m + t,) of unlabeled and target rows, -1 for those
+    that labeled rows explain, adds heads for each way to class the clusters. `near` are two readings (m + t,
+    classes) that sets of two heads start from instead. Readings of heads that did not converge are given all
+    the same, and counted in the log. RequestError for an unknown kind or a mix rate outside (0, 1].
     """
     for kind in kinds:
         if kind not in KINDS:
             raise RequestError(f"there is no kind of coupled heads {kind!r}; there are {', '.join(KINDS)}")
-    rows = _Rows.of(features_labeled, features_unlabeled, features_target, seed)
+    rows = _Rows.of(features, len(labels), targets, seed)
     sets = _Sets(rows, np.asarray(labels, dtype=np.int64), n_classes, dict(answers or {}), seed)
     bank = HeadBank(rows.x, sets.target, n_classes)
     plain = [sets.plain(strength, number) for strength, number in product(l2, range(starts))]
@@ -173,13 +172,12 @@ class _Rows:
     tied: Rows
 
     @staticmethod
-    def of(labeled: Floats, unlabeled: Floats, target: Floats, seed: int) -> _Rows:
-        every = np.concatenate([labeled, unlabeled, target]).astype(np.float32, copy=False)
-        x = unit_components(every)
-        rest = np.arange(len(labeled), len(every))
+    def of(features: Floats, labeled: int, target: int, seed: int) -> _Rows:
+        x = unit_components(features.astype(np.float32, copy=False))
+        rest = np.arange(labeled, len(x))
         if len(rest) > _TIED:
             rest = np.sort(np.random.default_rng(seed).permutation(rest)[:_TIED])
-        return _Rows(x, len(labeled), len(unlabeled), len(target), Rows(rest))
+        return _Rows(x, labeled, len(x) - labeled - target, target, Rows(rest))
 
 
 def unit_components(x: Floats, most: int = _COMPONENTS) -> Floats:
@@ -188,8 +186,8 @@ def unit_components(x: Floats, most: int = _COMPONENTS) -> Floats:
     if moved.shape[1] > most:
         _, vectors = torch.linalg.eigh(moved.T @ moved)
         moved = moved @ vectors[:, -most:]
-    size = moved.square().sum(1).mean().sqrt().clamp_min(1e-30)
-    return np.asarray((moved / size).numpy(), dtype=np.float32)
+    moved /= moved.square().sum(1).mean().sqrt().clamp_min(1e-30)
+    return np.asarray(moved.numpy(), dtype=np.float32)
 
 
 @dataclass(frozen=True)

@@ -44,18 +44,17 @@ def meanings(problem: Problem, said: Mapping[str, Codes]) -> dict[str, Meaning]:
 
     A reading's rival is the first of the others. Where there is none, it goes by whatever labels show.
     """
-    names = list(said)
+    names, low, high = list(said), 0, len(problem.classes) - 1
+    ordinary = _between(problem.labeled, problem.labels, low, high)
     found = {}
     for name in names:
         rival = next((said[other] for other in names if other != name), None)
         rows = np.flatnonzero(said[name] != rival) if rival is not None else np.empty(0, dtype=np.int64)
-        low, high = 0, len(problem.classes) - 1
-        parts = [(problem.labeled, problem.labels), (problem.target[rows], said[name][rows])]
-        told = [_between(x, codes, low, high) for x, codes in parts]
+        crossed = _between(problem.target[rows], said[name][rows], low, high)
         difference, about = None, ""
-        if told[0] is not None and told[1] is not None:
-            difference = np.asarray((told[0][0] + told[1][0]) / 2, dtype=np.float32)
-            noise = np.asarray((told[0][1] + told[1][1]) / 4, dtype=np.float32)
+        if ordinary is not None and crossed is not None:
+            difference = np.asarray((ordinary[0] + crossed[0]) / 2, dtype=np.float32)
+            noise = np.asarray((ordinary[1] + crossed[1]) / 4, dtype=np.float32)
             place, where = _place(difference, noise, problem)
             template = np.where(place, difference, np.float32(0))
             about = where if _foretells(template, problem.target, said[name], low, high) else ""

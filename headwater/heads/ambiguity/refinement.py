@@ -75,14 +75,12 @@ def _mean(readings: list[Reading]) -> Reading:
 def _settings(
     problem: Problem, rows: Floats, pair: tuple[Reading, Reading], price: float, seed: int
 ) -> list[Refined]:
-    n, m = len(problem.labeled), len(problem.unlabeled)
     rate = _crossed(*pair)
     rates = {float(np.clip(factor * rate, _LEAST_RATE, 1)) for factor in _FACTORS}
     readings = coupled_readings(
-        rows[:n],
+        rows,
         problem.labels,
-        rows[n : n + m],
-        rows[n + m :],
+        len(problem.target),
         len(problem.classes),
         mix_rates=sorted(rates),
         seed=seed,
@@ -95,7 +93,7 @@ def _settings(
     settings: dict[str, list[Reading]] = {}
     for each in readings:
         settings.setdefault(each.setting, []).append(each)
-    return [_judged(tuple(mine), price, n) for mine in settings.values()]
+    return [_judged(tuple(mine), price, len(problem.labels)) for mine in settings.values()]
 
 
 def _judged(readings: tuple[Reading, ...], price: float, labeled: int) -> Refined:

@@ -167,16 +167,14 @@ def _readings(
         readings = linear_readings(whole(views), problem.labels, count, answers=answers, seed=seed)
         readings += role_readings(views, problem.labels, count, answers=answers, seed=seed)
     else:
-        n, m = len(problem.labeled), len(problem.unlabeled)
-        clusters = unseen_groups(views, n, seed)
+        clusters = unseen_groups(views, len(problem.labeled), seed)
         readings = [
             reading
             for rows in views.values()
             for reading in coupled_readings(
-                rows[:n],
+                rows,
                 problem.labels,
-                rows[n : n + m],
-                rows[n + m :],
+                len(problem.target),
                 len(problem.classes),
                 mix_rates=_MIX_RATES,
                 seed=seed,
@@ -208,4 +206,5 @@ def _views(problem: Problem, features: Mapping[str, Floats] | Floats | None, see
 def _shown(views: Mapping[str, Floats]) -> Floats:
     """All kinds of features side by side, each of the same total variance, to tell which rows are alike."""
     parts = [rows / max(float(np.sqrt(rows.var(axis=0).sum())), 1e-9) for rows in views.values()]
-    return np.ascontiguousarray(np.column_stack(parts), dtype=np.float32)
+    side_by_side = parts[0] if len(parts) == 1 else np.column_stack(parts)
+    return np.ascontiguousarray(side_by_side, dtype=np.float32)

@@ -27,11 +27,15 @@ def made(mix_rate: float, classes: int = 2) -> tuple[dict[str, np.ndarray], dict
     return x, cells
 
 
+def joined(x: dict[str, np.ndarray]) -> np.ndarray:
+    return np.concatenate([x[split] for split in ROWS])
+
+
 def read(mix_rate: float, classes: int = 2, **more: object) -> tuple[list[Reading], dict[str, np.ndarray]]:
     x, cells = made(mix_rate, classes)
     given = {"starts": 2, "mix_rates": (0.1, 0.5), **more}
     labels = cells["labeled"][:, 0]
-    return coupled_readings(x["labeled"], labels, x["unlabeled"], x["target"], classes, **given), cells  # type: ignore[arg-type]
+    return coupled_readings(joined(x), labels, ROWS["target"], classes, **given), cells  # type: ignore[arg-type]
 
 
 def best(readings: list[Reading], cells: np.ndarray, feature: int) -> Reading:
@@ -86,7 +90,7 @@ def test_clusters_are_classed_in_every_way() -> None:
         "0 0", "0 1", "1 0", "1 1",
     }  # fmt: skip
     readings = coupled_readings(
-        x["labeled"], cells["labeled"][:, 0], x["unlabeled"], x["target"], 2, kinds=(), clusters=clusters
+        joined(x), cells["labeled"][:, 0], ROWS["target"], 2, kinds=(), clusters=clusters
     )
     assert len(readings) == 4
     by_name = {each.origin.split(",")[0]: each for each in readings}
