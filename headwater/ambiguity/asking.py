@@ -134,7 +134,10 @@ class Asking:
         item = question.item
         picture = self.dataset.picture(item)
         notes = question.notes if picture is not None else notes_on(self.dataset.problem, item, self.known)
-        return replace(question, item=int(self.dataset.items[item]), picture=picture, notes=notes)
+        row = int(self.dataset.items[item])
+        if self.dataset.target_keys is not None:
+            notes = (f"Its key is {show_key(self.dataset.target_keys[row])}.", *notes)
+        return replace(question, item=row, picture=picture, notes=notes)
 
     def _ask(self, question: Question) -> int | None:
         """The class code; None where the budget does not allow the question."""

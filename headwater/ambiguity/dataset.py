@@ -18,11 +18,12 @@ class Dataset:
 
     `content` (hex) tells its values apart from any others'. `notes` are sentences about what its user may not
     expect. `items` (t,) are the numbers that the problem's target rows have in the data set, of whose
-    `target_rows` some may be unreadable. `picture` gives a target row's image, uint8 (h, w) or (h, w, 3), by
-    its row in the problem, or None. `truth` (t,) are the target rows' class codes where the data set itself
-    says them, -1 where it does not; None where it says none. `recipe` is what its rows are features of, if
-    they are features; `columns` names, for a store, the columns of the `label` and of the `split`, and the
-    values of the latter that mean `labeled`, `unlabeled` (empty: none) and `target`.
+    `target_rows` some may be unreadable; `target_keys` are a store's names of them all. `picture` gives a
+    target row's image, uint8 (h, w) or (h, w, 3), by its row in the problem, or None. `truth` (t,) are the
+    target rows' class codes where the data set itself says them, -1 where it does not; None where it says
+    none. `recipe` is what its rows are features of, if they are features; `columns` names, for a store, the
+    columns of the `label` and of the `split`, and the values of the latter that mean `labeled`, `unlabeled`
+    (empty: none) and `target`.
     """
 
     place: Path
@@ -35,6 +36,7 @@ class Dataset:
     truth: NDArray[np.int64] | None = None
     recipe: str | None = None
     columns: Mapping[str, str] = field(default_factory=dict)
+    target_keys: Sequence[str] | None = None
 
     @property
     def name(self) -> str:

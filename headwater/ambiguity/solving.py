@@ -16,13 +16,15 @@ from headwater.ambiguity.asking import Asking, MoreKnownError, StoppedError, jou
 from headwater.ambiguity.dataset import Dataset
 from headwater.ambiguity.datasets import open_dataset
 from headwater.ambiguity.features import Extraction, features_of
-from headwater.ambiguity.head_file import check_head, write_head
+from headwater.ambiguity.head_file import write_head
 from headwater.ambiguity.labels import Label
 from headwater.ambiguity.oracles import Account, choose_oracle
-from headwater.ambiguity.reporting import check_report, write_solved
+from headwater.ambiguity.outputs import Outputs
+from headwater.ambiguity.reporting import write_solved
 from headwater.ambiguity.scanning import check_seed, look_for_ambiguity
 from headwater.ambiguity.scoring import SETS, Advice, advise, set_named
-from headwater.ambiguity.submission import SUFFIX, check_new, submission_text, write_new
+from headwater.ambiguity.submission import submission_text, write_new
+from headwater.ambiguity.table import TABLE, table_text
 from headwater.devices import choose_device
 from headwater.errors import HeadwaterError, HeadwaterWarning, RequestError
 from headwater.heads.ambiguity.budget import Budget
@@ -58,6 +60,7 @@ class Solved:
     earlier: int
     advice: Advice
     out: Path | None
+    table: Path | None
     journal: Path | None
     report: Path | None
     head: Path | None
@@ -93,6 +96,7 @@ def solve(
     oracle: Oracle | str | os.PathLike[str],
     budget: int = CONTEST_BUDGET,
     out: str | os.PathLike[str] | None = None,
+    table: str | os.PathLike[str] | None = None,
     journal: str | os.PathLike[str] | None = None,
     report: str | os.PathLike[str] | None = None,
     head: str | os.PathLike[str] | None = None,
@@ -116,6 +120,8 @@ def solve(
             `ask(question) -> class code`.
         budget: how many different rows may be asked about, over all runs that share the journal.
         out: the CSV to write, never over a file that is there.
+        table: another, with a heading: each target row's key in a store (`path`) or number (`row`), its
+            label, and the probability that this is right; `headwater store annotate` takes a store's.
         journal: the file that keeps what was asked: the same call after a crash goes on from there and pays
             for nothing twice. None: beside the data set, as DATASET.journal, so that another `out` buys no
             more questions; for a `Dataset` that is at no place on the disk, none is kept.
@@ -145,21 +151,14 @@ def solve(
     told = telling or Telling()
     _check_numbers(budget, seed)
     where = choose_device(device)
-    place = None if out is None else Path(out)
-    if place is not None:
-        check_new(place, SUFFIX)
     opened = dataset if isinstance(dataset, Dataset) else open_dataset(dataset)
-    page = None if report is None else Path(report)
-    if page is not None:
-        check_report(page, opened)
     kind = Extraction(features) if isinstance(features, str) else features
-    kept_head = None if head is None else Path(head)
-    if kept_head is not None:
-        check_head(kept_head, opened, kind)
+    files = Outputs.named(out, table, report, head)
+    files.check(opened, kind)
     told.opened(opened)
     answering, truth = choose_oracle(oracle, opened, Account(exercise, username, password), timeout)
     kept = journal_of(opened, None if journal is None else Path(journal))
-    _check_apart(kept, {"--out": place, "--report": page, "--head": kept_head})
+    files.check_apart(kept)
     classes = opened.problem.classes
     limited = Budget(answering, budget, kept, opened.content, n_classes=len(classes))
     asking = Asking(opened, limited, told.asking, told.answered)
@@ -200,17 +199,22 @@ def solve(
     accuracy = _accuracy(resolution.labels, truth)
     before = _accuracy(resolution.before.argmax(axis=1), truth)
     notes = (*opened.notes, *_beyond(budget), *_answered_before(earlier, budget, kept))
-    if place is not None:
-        write_new(place, submission_text(codes, classes, opened.target_rows))
+    if files.out is not None:
+        write_new(files.out, submission_text(codes, classes, opened.target_rows))
     answers = len(asking.exchanges)
+    listed = _written(
+        "table",
+        files.table,
+        lambda at: write_new(at, table_text(opened, codes, resolution.probabilities), TABLE),
+    )
     kept_head = _written(
         "head",
-        kept_head,
+        files.head,
         lambda at: write_head(at, opened, kind, resolution, answers=answers, seed=seed),
     )
     page = _written(
         "report",
-        page,
+        files.report,
         lambda at: write_solved(
             at,
             opened,
@@ -232,7 +236,8 @@ def solve(
         budget=budget,
         earlier=earlier,
         advice=advice,
-        out=place,
+        out=files.out,
+        table=listed,
         journal=kept,
         report=page,
         head=kept_head,
@@ -246,15 +251,6 @@ def _check_numbers(budget: int, seed: int) -> None:
     if budget < 0:
         raise RequestError(f"a budget of {budget} questions cannot be; give 0 or more")
     check_seed(seed)
-
-
-def _check_apart(journal: Path | None, others: Mapping[str, Path | None]) -> None:
-    """RequestError where another file is to be the journal, too, which would be found out too late."""
-    for option, other in others.items():
-        if journal is not None and other is not None and other.resolve() == journal.resolve():
-            raise RequestError(
-                f"--journal and {option} are both {show_key(str(other))}; give each a file of its own"
-            )
 
 
 def _written(what: str, place: Path | None, write: Callable[[Path], None]) -> Path | None:

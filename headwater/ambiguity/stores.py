@@ -95,6 +95,7 @@ def read_store(place: Path, columns: Columns) -> Dataset:
         truth=truth if (truth >= 0).any() else None,
         recipe=str(store.plan.recipe.get("backbone", "features")),
         columns=asdict(columns),
+        target_keys=[str(keys[row]) for row in rows["target"]],
     )
 
 

@@ -19,6 +19,7 @@ from headwater.store import show_key
 from headwater.store.files import explained, make_folder_of, refuse_unwritable, sync_file, sync_folder
 
 SUFFIX = ".csv"
+_UNDECODABLE = "surrogateescape"  # bytes of names that are no text come out as they were
 
 
 def check_new(path: Path, suffix: str, option: str = "--out") -> None:
@@ -64,18 +65,18 @@ def write_submission(
     write_new(path, submission_text(codes, classes, rows))
 
 
-def write_new(path: Path, text: str) -> None:
+def write_new(path: Path, text: str, option: str = "--out") -> None:
     """Write a file whole or not at all; RequestError where one of that name has come to be meanwhile."""
     make_folder_of(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with explained(path):
         try:
-            temporary.write_text(text, encoding="utf-8", newline="")
+            temporary.write_text(text, encoding="utf-8", errors=_UNDECODABLE, newline="")
             sync_file(temporary)
             _put(temporary, path, text)
         except FileExistsError:
             raise RequestError(
-                f"{show_key(str(path))} exists already; choose another name with --out, or move it away"
+                f"{show_key(str(path))} exists already; choose another name with {option}, or move it away"
             ) from None
         finally:
             temporary.unlink(missing_ok=True)
@@ -93,7 +94,7 @@ def _put(temporary: Path, path: Path, text: str) -> None:
 
 
 def _write_anew(path: Path, text: str) -> None:
-    with path.open("x", encoding="utf-8", newline="") as file:
+    with path.open("x", encoding="utf-8", errors=_UNDECODABLE, newline="") as file:
         try:
             file.write(text)
             file.flush()

@@ -85,6 +85,13 @@ def solve(
         ),
     ],
     out: Annotated[Path, typer.Option(help="The CSV to write: a label a line, in the target rows' order.")],
+    table: Annotated[
+        Path | None,
+        typer.Option(
+            help="A further CSV, with a heading: a row's key in a store, else its number; its label; the "
+            "label's probability. `store annotate --allow-missing` adds a store's to it."
+        ),
+    ] = None,
     journal: Annotated[
         Path | None,
         typer.Option(help="The file that keeps the answers. \\[default: DATASET.journal, beside DATASET]"),
@@ -136,6 +143,7 @@ def solve(
             oracle=oracle,
             budget=budget,
             out=out,
+            table=table,
             journal=journal,
             report=given.report,
             head=head,

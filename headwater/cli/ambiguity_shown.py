@@ -50,7 +50,7 @@ _STEPS = {
 def as_plain(found: Solved, warned: Sequence[str] = ()) -> dict[str, Any]:
     """The result as JSON, what was `warned` of on the way among its notes."""
     resolution = found.resolution
-    classes = found.dataset.problem.classes
+    classes, keys = found.dataset.problem.classes, found.dataset.target_keys
 
     def number(value: float) -> float | None:
         return None if math.isnan(value) else value
@@ -59,6 +59,7 @@ def as_plain(found: Solved, warned: Sequence[str] = ()) -> dict[str, Any]:
         "dataset": str(found.dataset.place),
         "classes": list(classes),
         "out": None if found.out is None else str(found.out),
+        "table": None if found.table is None else str(found.table),
         "journal": None if found.journal is None else str(found.journal),
         "head": None if found.head is None else str(found.head),
         "report": None if found.report is None else str(found.report),
@@ -69,6 +70,7 @@ def as_plain(found: Solved, warned: Sequence[str] = ()) -> dict[str, Any]:
         "asked": [
             {
                 "item": each.question.item,
+                "key": None if keys is None else keys[each.question.item],
                 "label": classes[each.answer],
                 "speaks_for": each.question.speaks_for,
                 "opinions": [
@@ -206,6 +208,8 @@ def show_solved(found: Solved) -> None:
     lines.append(("advice", found.advice.text))
     print_pairs(lines)
     typer.echo(f"{escaped(str(found.out))}: {counted(len(found.codes), 'label')}")
+    if found.table is not None:
+        typer.echo(f"{escaped(str(found.table))}: the table of them")
     if found.head is not None:
         typer.echo(f"{escaped(str(found.head))}: the head")
     if found.report is not None:

@@ -5,6 +5,7 @@ The solver itself is replaced by one that asks about given rows, since what it i
 
 from __future__ import annotations
 
+import csv
 import os
 import socket
 import sys
@@ -104,6 +105,25 @@ def test_a_smaller_budget_asks_nothing_more_and_a_larger_one_the_rest(folder: Pa
     found = solve(folder, oracle=more, budget=6, out=tmp_path / "sub.csv")
     assert more.asked == [12, 13, 14, 15]
     assert any("more than the 5" in note for note in found.notes)
+
+
+def test_the_table_numbers_a_folder_s_rows_and_says_how_sure_their_labels_are(
+    folder: Path, tmp_path: Path
+) -> None:
+    found = solve(folder, oracle=Truth(), out=tmp_path / "sub.csv", table=tmp_path / "table.csv")
+    assert found.table == tmp_path / "table.csv"
+    with found.table.open(encoding="ascii", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [each["row"] for each in rows] == list(map(str, range(40)))
+    assert [each["label"] for each in rows] == (tmp_path / "sub.csv").read_text(encoding="ascii").split()
+    assert {each["probability"] for each in rows} == {"0.900000"}  # as the stand-in says of all
+    oracle = Truth()
+    for wrong, said in (("table.csv", "choose another name with --table"), ("table.npy", "end in .csv")):
+        with pytest.raises(RequestError, match=said):
+            solve(folder, oracle=oracle, table=tmp_path / wrong)
+    with pytest.raises(RequestError, match=r"--out and --table are both .*new\.csv"):
+        solve(folder, oracle=oracle, out=tmp_path / "new.csv", table=folder / ".." / "new.csv")
+    assert oracle.asked == []
 
 
 def test_the_solver_is_told_to_choose_all_rows_at_once_where_that_is_wanted(

@@ -11,8 +11,10 @@ import pytest
 from PIL import Image
 
 from headwater.ambiguity import open_dataset
+from headwater.ambiguity.submission import write_new
+from headwater.ambiguity.table import table_text
 from headwater.errors import RequestError
-from headwater.store import Plan, ShardRows, StoreWriter, annotate
+from headwater.store import Plan, ShardRows, StoreWriter, annotate, open_store, read_table
 
 SPLITS = ("labeled", "unlabeled", "target")
 
@@ -21,9 +23,13 @@ SPLITS = ("labeled", "unlabeled", "target")
 def store_of(tmp_path: Path) -> Callable[..., Path]:
     """Makes a store of 30 rows, split in turn, with these columns; rows of `failed` have no features."""
 
-    def make(columns: Mapping[str, Sequence[Any]], failed: Sequence[int] = (), source: str = "") -> Path:
+    def make(
+        columns: Mapping[str, Sequence[Any]],
+        failed: Sequence[int] = (),
+        source: str = "",
+        keys: Sequence[str] = tuple(f"{number}.png" for number in range(30)),
+    ) -> Path:
         features = np.random.default_rng(0).normal(size=(30, 4)).astype("f4")
-        keys = [f"{number}.png" for number in range(30)]
         plan = Plan.for_keys(keys, recipe={"backbone": "pixels"}, dim=4, dtype="float32", source=source)
         zeros, status = np.zeros(30, dtype=np.int32), np.isin(np.arange(30), failed).astype("u1")
         features[status != 0] = 0
@@ -56,6 +62,29 @@ def test_the_split_column_says_which_rows_are_which(store_of: Callable[..., Path
     assert dataset.truth is not None
     np.testing.assert_array_equal(dataset.truth, ROWS[ROWS % 3 == 2] % 2)
     assert (dataset.recipe, dataset.notes, dataset.unreadable) == ("pixels", (), 0)
+
+
+def test_the_table_has_every_target_row_s_key_and_goes_back_into_the_store(
+    store_of: Callable[..., Path], tmp_path: Path
+) -> None:
+    keys = [f'bird-\udcff {number}, "x".png' for number in range(30)]
+    store = store_of({"class": LABEL, "split": SPLIT}, failed=[5], keys=keys)
+    dataset = open_dataset(store)
+    codes = dataset.for_all(np.arange(9) % 2)
+    sure = np.stack([1 - np.arange(9) / 10, np.arange(9) / 10], axis=1)
+    write_new(tmp_path / "table.csv", table_text(dataset, codes, sure))
+    annotate(store, read_table(tmp_path / "table.csv"), allow_missing=True)
+    columns = open_store(store).annotations
+    rows = np.flatnonzero(ROWS % 3 == 2)
+    expected = dict(zip(rows.tolist(), codes.tolist(), strict=True))
+    assert columns["label"].texts() == [
+        None if row not in expected else ("cat", "dog")[expected[row]] for row in range(30)
+    ]
+    found = columns["probability"].values
+    assert np.isnan(found[[0, 5]]).all()
+    given = iter(sure.tolist())
+    for row in rows[rows != 5].tolist():
+        assert found[row] == pytest.approx(next(given)[expected[row]])
 
 
 def test_other_columns_and_names(store_of: Callable[..., Path]) -> None:

@@ -19,7 +19,7 @@ from headwater.ambiguity import scanning
 from headwater.errors import HeadwaterWarning
 from headwater.heads.ambiguity.oracles.browser import BrowserOracle
 from headwater.heads.ambiguity.oracles.terminal import TerminalOracle
-from headwater.store import open_store
+from headwater.store import open_store, read_table
 from tests.ambiguity.stand_in import stand_in
 from tests.heads.ambiguity.oracles.reveal_server import Faults, Reveals, application, serving
 
@@ -188,6 +188,23 @@ def test_labels_are_bought_from_a_service_and_none_of_them_twice(
     assert [each["label"] for each in found["asked"]] == [truth[row] for row in bought]
     assert len(bought) == len(set(bought)) <= 5
     assert found["accuracy"] is None  # a service does not say
+
+
+def test_rows_of_a_store_go_by_their_keys(
+    store: Path, tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand_in(monkeypatch)
+    asked = ["solve", store, "--oracle", "column", "--unlabeled-rows", "val"]
+    asked += ["--out", tmp_path / "s.csv", "--table", tmp_path / "t.csv", "--report", tmp_path / "p.html"]
+    code, text, error = command(*asked, "--json")
+    assert code == 0, error
+    keys = [f"{3 * row + 2}.jpg" for row in range(80)]  # every third row is a target row
+    found = json.loads(text)
+    assert [each["key"] for each in found["asked"]] == keys[10:15]
+    table = read_table(tmp_path / "t.csv")
+    assert table["path"] == keys
+    assert found["table"] == str(tmp_path / "t.csv")
+    assert "Its key is &#39;32.jpg&#39;." in (tmp_path / "p.html").read_text(encoding="utf-8")
 
 
 def _answered(folder: Path) -> dict[int, int]:
