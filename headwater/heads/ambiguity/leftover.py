@@ -6,7 +6,7 @@ taken away.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,7 +58,25 @@ def leftover(rows: Floats, labels: Codes, *, seed: int = 0) -> Leftover | None:
     moved altogether: light or noise moves them first of all, and classes apart no more than by the way. New
     sorts of rows within a class make the others differ, too; but a second reading draws labeled classes
     further apart than the others', and all that others of a class have more is what other classes have.
+    Classes of fewer than eight labeled rows are left out with these.
     """
+    n = len(labels)
+    common = np.flatnonzero(np.bincount(labels) >= 2 * _FOLDS)
+    mine = np.isin(labels, common)
+    if len(common) < 2:
+        return None
+    if mine.all():
+        return _leftover(rows, labels, seed)
+    found = _leftover(np.concatenate([rows[:n][mine], rows[n:]]), np.searchsorted(common, labels[mine]), seed)
+    if found is None:
+        return None
+    labeled = mine.copy()
+    labeled[mine] = found.labeled
+    return replace(found, labeled=labeled, first=common[found.first], second=common[found.second])
+
+
+def _leftover(rows: Floats, labels: Codes, seed: int) -> Leftover | None:
+    """The same, where labeled rows of every class are enough."""
     n, classes = len(labels), int(labels.max()) + 1
     leading = np.ascontiguousarray(rows[:, :_COMPONENTS])
     ends = self_consistent(leading, (np.arange(n), labels), starts=_STARTS, same=_SAME, seed=seed)

@@ -52,6 +52,24 @@ def test_a_faint_feature_is_a_second_reading_of_crossed_rows() -> None:
     assert 0.13 < found.errors[1] < 0.25
 
 
+@pytest.mark.parametrize("odd", [0, 2])
+def test_a_few_rows_of_a_class_of_their_own_do_not_silence_it(odd: int) -> None:
+    rows, labels, _ = faint("crossed")
+    plain = leftover(rows, labels)
+    few = rows[LABELED : LABELED + 5]
+    codes = np.concatenate([np.full(5, odd), np.delete(np.arange(3), odd)[labels]])
+    found = leftover(np.concatenate([few, rows]), codes)
+    assert plain is not None
+    assert found is not None
+    assert found.p_value == plain.p_value
+    assert not found.labeled[:5].any()
+    assert found.labeled[5:].tolist() == plain.labeled.tolist()
+    assert found.rest.tolist() == plain.rest.tolist()
+    for mine, theirs in ((found.first, plain.first), (found.second, plain.second)):
+        assert mine.tolist() == np.delete(np.arange(3), odd)[theirs].tolist()
+    assert leftover(rows[:20], np.array([0] * 9 + [1])) is None
+
+
 def test_crossed_rows_of_a_faint_feature_are_found_with_most_seeds() -> None:
     found = [leftover(*faint("crossed", seed)[:2], seed=seed) for seed in range(SEEDS)]
     assert sum(each is not None for each in found) >= SEEDS - 2
