@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -28,17 +28,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Scanned:
-    """What was found in a data set, and where the report of it is, if one was asked for."""
+    """What was found in a data set, and where the report of it is, if one was asked for.
+
+    `goes_by` says of the readings that go by one place in images, or one column of vectors, by which.
+    """
 
     dataset: Dataset
     found: Scan
     report: Path | None
     notes: tuple[str, ...] = ()
+    goes_by: Mapping[str, str] = field(default_factory=dict)
 
     def summary(self) -> dict[str, Any]:
         """The figures as plain numbers, texts and lists, for JSON, rows by their numbers in the data set."""
         plain = self.found.summary()
         items = self.dataset.items
+        for reading in plain["readings"]:
+            reading["goes_by"] = self.goes_by.get(reading["name"])
         for cluster in plain["clusters"]:
             cluster["typical"] = [int(items[row]) for row in cluster["typical"]]
             cluster["medoid"] = None if cluster["medoid"] is None else int(items[cluster["medoid"]])
@@ -80,6 +86,8 @@ def scan(
     Raises:
         RequestError: the data set cannot be read, or cannot be meant.
     """
+    from headwater.heads.ambiguity.meaning import going_by  # noqa: PLC0415
+
     _check_clusterer(clusterer)
     check_seed(seed)
     where = choose_device(device)
@@ -99,7 +107,7 @@ def scan(
     found = look_for_ambiguity(opened.problem, views, seed, clusterer, where)
     if page is not None:
         write_scan(page, opened, found, opened.notes)
-    return Scanned(opened, found, page, opened.notes)
+    return Scanned(opened, found, page, opened.notes, going_by(opened.problem, found))
 
 
 def look_for_ambiguity(

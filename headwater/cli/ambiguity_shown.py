@@ -160,6 +160,8 @@ def show_scan(found: Scanned) -> None:
     print_note(f"{_verdict(seen)}.")
     for sentence in seen.sentences:
         print_note(escaped(sentence))
+    for name, about in found.goes_by.items():
+        print_note(f"Reading {name} goes by {about}.")
     unseen = [each for each in seen.clusters if each.is_unseen]
     if unseen:
         print_table(

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import pytest
 import torch
 
@@ -23,6 +24,31 @@ def test_rows_are_clustered_as_was_asked(tmp_path: Path, monkeypatch: pytest.Mon
     place = write(tmp_path / "points", made)
     assert (scan(place).found.cluster_of >= 0).all()
     assert (scan(place, clusterer="density").found.cluster_of[100:102] == -1).all()
+
+
+def test_what_readings_of_vectors_go_by_is_named_where_it_is_one_column(tmp_path: Path) -> None:
+    made = points(200)
+    random = np.random.default_rng(0)
+    for name in ("X_labeled", "X_unlabeled", "X_val"):
+        made[name] = np.concatenate([random.normal(size=(200, 3)), made[name]], axis=1)
+    page = tmp_path / "page.html"
+    found = scan(write(tmp_path / "points", made), report=page)
+    said = {each.name: each.target for each in found.found.readings}
+    assert set(found.goes_by.values()) == {"column 3 of the rows", "column 4 of the rows"}
+    unseen = np.asarray(made["X_val"])[found.found.unseen_target]
+    for name, about in found.goes_by.items():
+        column = int(about.split()[1])
+        assert ((unseen[:, column] > 0) == said[name]).mean() > 0.95
+        assert f"goes by {about}" in page.read_text(encoding="utf-8")
+    told = {each["name"]: each["goes_by"] for each in found.summary()["readings"]}
+    assert {name: about for name, about in told.items() if about} == found.goes_by
+    # Spread over many columns, there is none to name.
+    turn = np.linalg.qr(random.normal(size=(5, 5)))[0]
+    for name in ("X_labeled", "X_unlabeled", "X_val"):
+        made[name] = made[name] @ turn
+    turned = scan(write(tmp_path / "turned", made))
+    assert len(turned.found.readings) >= 2
+    assert turned.goes_by == {}
 
 
 def test_another_word_is_refused_before_anything_is_read(tmp_path: Path) -> None:

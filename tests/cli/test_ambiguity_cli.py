@@ -263,7 +263,8 @@ def test_scan_says_what_it_found_and_writes_a_page(
     code, text, _ = command("scan", dataset, "--report", page, columns=60)
     assert code == 0
     assert text.startswith("ambiguity score ")
-    assert "of the unlabeled rows" in " ".join(text.split())
+    said = " ".join(text.split())
+    assert "of the unlabeled rows" in said
     for line in text.replace(str(page), page.name).splitlines():
         assert len(line) <= 60
     assert "halves" in page.read_text(encoding="utf-8")
@@ -273,6 +274,9 @@ def test_scan_says_what_it_found_and_writes_a_page(
     assert 0.2 < found["mix_rate"]["share"] < 0.9
     assert sum(each["labeled"] for each in found["clusters"]) <= 80
     assert found["classes"] == [3, 8]
+    halves = {each["goes_by"]: each["name"] for each in found["readings"]}
+    for half in ("left", "right"):
+        assert f"Reading {halves[f'the {half} half of the images']} goes by the {half} half" in said
 
 
 def test_what_is_warned_of_is_in_the_json(

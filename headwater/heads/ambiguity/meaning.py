@@ -6,13 +6,17 @@ Which reading is believed is not asked here.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from headwater.heads.ambiguity.bounds import FEWEST
 from headwater.heads.ambiguity.problem import Problem
+
+if TYPE_CHECKING:
+    from headwater.heads.ambiguity.scan import Scan
 
 Floats = NDArray[np.float32]
 Codes = NDArray[np.int64]
@@ -60,6 +64,14 @@ def meanings(problem: Problem, said: Mapping[str, Codes]) -> dict[str, Meaning]:
             about = where if _foretells(template, problem.target, said[name], low, high) else ""
         found[name] = Meaning(said[name], rows, low, high, difference, about)
     return found
+
+
+def going_by(problem: Problem, scan: Scan) -> dict[str, str]:
+    """The place or the column that a reading of the scan goes by, of those that go by one alone, by name."""
+    rows = np.concatenate([problem.unlabeled[scan.unseen_unlabeled], problem.target[scan.unseen_target]])
+    said = {each.name: np.concatenate([each.unlabeled, each.target]) for each in scan.readings}
+    found = meanings(replace(problem, target=rows), said)
+    return {name: each.about for name, each in found.items() if each.about}
 
 
 def _between(rows: Floats, codes: Codes, low: int, high: int) -> tuple[Floats, Floats] | None:

@@ -37,7 +37,7 @@ class ReadingShown:
     """A way to read the labels: its accuracy on held-out labeled rows, and what it goes by in images.
 
     `goes_by` is positive where a row is `high` to it, not `low`; `calls` are labels with typical unseen rows
-    that it calls so.
+    that it calls so; `about` names the place or the column that it goes by, where that is one alone.
     """
 
     name: str
@@ -46,6 +46,7 @@ class ReadingShown:
     low: str
     high: str
     calls: tuple[tuple[str, tuple[Picture, ...]], ...] = ()
+    about: str = ""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""From a problem, its scan and its resolution to what the page shows; nothing is computed anew."""
+"""From a problem, its scan and its resolution to what the page shows; nothing is decided anew."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from headwater._version import __version__
 from headwater.heads.ambiguity.evidence import Kind
-from headwater.heads.ambiguity.meaning import Meaning
+from headwater.heads.ambiguity.meaning import Meaning, going_by
 from headwater.heads.ambiguity.mix_rate import MixRate
 from headwater.heads.ambiguity.problem import Problem
 from headwater.heads.ambiguity.questions import Question
@@ -128,6 +128,7 @@ def _noticed(scan: Scan, problem: Problem, pictured: _Pictured) -> Noticed:
     evidence = scan.evidence
     goes_by = {each.reading: each for each in evidence.differences}
     full = strongest([each.image for each in evidence.differences])
+    about = going_by(problem, scan)
     readings = []
     for each in scan.readings[:_MOST_READINGS]:
         found = goes_by.get(each.name)
@@ -136,7 +137,7 @@ def _noticed(scan: Scan, problem: Problem, pictured: _Pictured) -> Noticed:
         text = f"what reading {each.name} tells {ends[1]} from {ends[0]} by"
         seen = None if found is None else difference_picture(found.image, full, text)
         calls = _calls(each, scan, problem, pictured)
-        readings.append(ReadingShown(each.name, each.fits, seen, *ends, calls))
+        readings.append(ReadingShown(each.name, each.fits, seen, *ends, calls, about.get(each.name, "")))
     return Noticed(
         score=scan.score,
         alarm=ALARM,
