@@ -236,7 +236,20 @@ def test_no_questions_are_no_failure_but_said(
         (["--oracle", "nobody"], "'nobody' is no oracle"),
         (["--timeout", "0"], "leaves no time to answer"),
         (["--head", "head.safetensors"], "a head on patches"),
-        (["--oracle", "http://127.0.0.1:9"], "exercise"),
+        (["--out", "halves.csv"], "is a folder; give --out the name of a file in it"),
+        (["--report", "halves.csv"], "the name of a file that ends in .html"),
+        (["--report", "halves.html"], "the name of a file that ends in .html"),
+        (["--head", "old.safetensors"], "exists already; choose another name with --head, or move it away"),
+        (["--journal", "halves.csv"], "is a folder; name a file in it with --journal"),
+        (["--journal", "truth.csv"], "is no journal of questions"),
+        (["--journal", "truth.csv/journal"], "is a file, so"),
+        (["--journal", "sub.csv"], "--journal and --out are both 'sub.csv'"),
+        (["--oracle", "bad.csv"], "has not one label in line 1"),
+        (["--oracle", "other.npy"], "row 7 is 4, which is none of the classes 3, 8"),
+        (["--oracle", "column"], "does not say its target rows' labels"),
+        (["--seed", "-1"], "a seed must not be negative"),
+        (["--oracle", "http://127.0.0.1:9"], "with --exercise"),
+        (["--oracle", "http://127.0.0.1:9", "--exercise", "3"], "give it with --username"),
     ],
 )
 def test_a_wrong_request_is_one_line_and_leaves_nothing(
@@ -244,7 +257,15 @@ def test_a_wrong_request_is_one_line_and_leaves_nothing(
 ) -> None:
     tmp_path = dataset.parent
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("HEADWATER_REVEAL_USERNAME", raising=False)
     (tmp_path / "truth.csv").write_text("3\n", encoding="ascii")
+    (tmp_path / "bad.csv").write_text("0,3\n" * 80, encoding="ascii")
+    (tmp_path / "old.safetensors").touch()
+    for name in ("halves.csv", "halves.html"):
+        (tmp_path / name).mkdir()
+    truth = np.load(tmp_path / "truth.npy")
+    truth[7] = 4
+    np.save(tmp_path / "other.npy", truth)
     before = sorted(tmp_path.rglob("*"))
     usual = ["--oracle", tmp_path / "truth.npy", "--out", "sub.csv"]
     code, text, error = command("solve", dataset, *usual, *words)
