@@ -242,6 +242,7 @@ def told_live(*, quiet: bool) -> Iterator[tuple[Telling, list[str]]]:
     what was warned of.
     """
     from headwater.ambiguity.solving import Telling  # noqa: PLC0415
+    from headwater.store import show_key  # noqa: PLC0415
 
     warned: list[str] = []
     if quiet:
@@ -252,6 +253,7 @@ def told_live(*, quiet: bool) -> Iterator[tuple[Telling, list[str]]]:
     screen = progress_console()
     status = screen.status("") if screen.is_terminal else None
     last = time.monotonic()
+    keys: Sequence[str] | None = None
 
     def now(step: str, done: int, of: int) -> None:
         nonlocal last
@@ -266,6 +268,11 @@ def told_live(*, quiet: bool) -> Iterator[tuple[Telling, list[str]]]:
     def extracting(at: Progress) -> None:
         now("features", at.rows_done, at.rows_total)
 
+    def opened(dataset: Dataset) -> None:
+        nonlocal keys
+        keys = dataset.target_keys
+        tell(described(dataset), screen)
+
     def scanned(seen: Scan) -> None:
         tell(_verdict(seen), screen)
 
@@ -276,10 +283,13 @@ def told_live(*, quiet: bool) -> Iterator[tuple[Telling, list[str]]]:
     def answered(question: Question, label: int | str, earlier: bool) -> None:
         known = ", as was answered before" if earlier else ""
         speaks = f"; it speaks for {counted(question.speaks_for, 'row')}" if question.speaks_for > 1 else ""
-        tell(f"question {question.number}: target row {question.item:,} is {label}{known}{speaks}", screen)
+        row = f"target row {question.item:,}"
+        if keys is not None:
+            row += f" ({show_key(keys[question.item])})"
+        tell(f"question {question.number}: {row} is {label}{known}{speaks}", screen)
 
     told = Telling(
-        opened=lambda dataset: tell(described(dataset), screen),
+        opened=opened,
         extracting=extracting,
         scanned=scanned,
         now=now,

@@ -204,6 +204,9 @@ def test_rows_of_a_store_go_by_their_keys(
     table = read_table(tmp_path / "t.csv")
     assert table["path"] == keys
     assert found["table"] == str(tmp_path / "t.csv")
+    (tmp_path / "s.csv").unlink()
+    (tmp_path / "t.csv").unlink()
+    assert "question 1: target row 10 ('32.jpg') is " in command(*asked)[2]
     assert "Its key is &#39;32.jpg&#39;." in (tmp_path / "p.html").read_text(encoding="utf-8")
 
 
