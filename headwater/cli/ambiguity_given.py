@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from headwater.ambiguity.features import Extraction
 
 
+_OF_STORES = ("target", "split", "labeled_rows", "unlabeled_rows", "target_rows")
+
+
 @dataclass(frozen=True)
 class Given:
     """The argument and the options of both commands, with what they come to."""
@@ -42,7 +45,7 @@ class Given:
     ] = ""
     weights: Annotated[
         str | None,
-        typer.Option(help="The backbone's: a name, a file, hf://owner/repo/file. \\[default: its own]"),
+        typer.Option(help="The backbone's: a name, a file, hf://owner/repo/file \\[default: its own]"),
     ] = None
     features: Annotated[
         Path | None,
@@ -73,10 +76,11 @@ class Given:
     as_json: AsJson = False
 
     def opened(self) -> Dataset:
-        """The data set, read and checked."""
+        """The data set, read and checked; RequestError where options of stores are given for a folder."""
         from headwater.ambiguity.datasets import open_dataset  # noqa: PLC0415
+        from headwater.store import show_key  # noqa: PLC0415
 
-        return open_dataset(
+        found = open_dataset(
             self.dataset,
             target=self.target,
             split=self.split,
@@ -84,6 +88,14 @@ class Given:
             unlabeled_rows=self.unlabeled_rows,
             target_rows=self.target_rows,
         )
+        of_stores = (each for each in fields(self) if each.name in _OF_STORES)
+        said = [each.name for each in of_stores if getattr(self, each.name) != each.default]
+        if said and not found.columns:
+            raise RequestError(
+                f"--{said[0].replace('_', '-')} is for stores, and {show_key(str(self.dataset))} is a folder "
+                "of arrays; leave it out"
+            )
+        return found
 
     def extraction(self) -> Extraction | None:
         """The backbone's features that were asked for; RequestError where only their options are given."""

@@ -250,6 +250,7 @@ def test_no_questions_are_no_failure_but_said(
         (["--oracle", "bad.csv"], "has not one label in line 1"),
         (["--oracle", "other.npy"], "row 7 is 4, which is none of the classes 3, 8"),
         (["--oracle", "column"], "does not say its target rows' labels"),
+        (["--target-rows", "val"], "--target-rows is for stores, and 'halves' is a folder of arrays"),
         (["--seed", "-1"], "a seed must not be negative"),
         (["--oracle", "http://127.0.0.1:9"], "with --exercise"),
         (["--oracle", "http://127.0.0.1:9", "--exercise", "3"], "give it with --username"),
@@ -271,7 +272,7 @@ def test_a_wrong_request_is_one_line_and_leaves_nothing(
     np.save(tmp_path / "other.npy", truth)
     before = sorted(tmp_path.rglob("*"))
     usual = ["--oracle", tmp_path / "truth.npy", "--out", "sub.csv"]
-    code, text, error = command("solve", dataset, *usual, *words)
+    code, text, error = command("solve", dataset.name, *usual, *words)
     assert (code, text) == (2, "")
     (line,) = (line for line in error.splitlines() if "labeled, " not in line)
     assert line.startswith("error: ")
