@@ -33,6 +33,10 @@ _LITTLE = 0.02
 _ENOUGH = 3
 _WORTH_A_TRY = 0.2
 _WIDENINGS = 2
+# Readings that are believed less than this are refuted.
+_REFUTED = 0.01
+TORN = 0.01
+"""Share of rows between its classes, beyond that of labeled ones, by which a reading goes by several features."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,12 +81,29 @@ class Dialogue:
         """Whether new readings are due: answers that the last ones did not know speak against the best."""
         if len(self.answers) < _ENOUGH or self.knows_all():
             return False
-        return self.is_contradicted() or self.beliefs.fit < _WORTH_A_TRY
+        return (
+            self.is_contradicted() or self.beliefs.fit < _WORTH_A_TRY or (not self.widened and self.is_torn())
+        )
 
-    def learn(self, readings: Sequence[Reading], seed: int = 0) -> None:
-        """Take in new readings, which were trained on the answers there are."""
+    def is_torn(self) -> bool:
+        """Whether answers left none but one that falls between its classes, so that another must be meant."""
+        best = self.found[self.beliefs.best]
+        return bool(self.refuted()) and all(self.readings[place].torn > TORN for place in best.members)
+
+    def refuted(self) -> list[Hypothesis]:
+        """Hypotheses that answers refute, of those that do not fall between their classes."""
+        return [
+            each
+            for each, held in zip(self.found, self.beliefs.held, strict=True)
+            if self.answers
+            and held < _REFUTED
+            and any(self.readings[place].torn <= TORN for place in each.members)
+        ]
+
+    def learn(self, readings: Sequence[Reading], seed: int = 0, told: frozenset[int] | None = None) -> None:
+        """Take in new readings, which were trained on the answers about `told`; None: all there are."""
         self.knows += [frozenset()] * (len(self.readings) - len(self.knows))
-        self.knows += [frozenset(self.answers)] * len(readings)
+        self.knows += [frozenset(self.answers) if told is None else told] * len(readings)
         self.readings.extend(readings)
         found = hypotheses(self.readings, knows=self.knows, balance=self.balance, seed=seed)
         self.found, self.names = named_alike(self.found, found, self.names)

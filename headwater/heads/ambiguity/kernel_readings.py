@@ -54,7 +54,7 @@ def role_readings(
             head = _KernelHead(rows, known, np.random.default_rng(seed))
             shares, error = head.foretell(codes, kinds)
             unlabeled, target = shares[len(labels) : -targets], shares[-targets:]
-            readings.append(Reading(unlabeled, target, error, f"kernel head on {name}", by_kernels=True))
+            readings.append(Reading(unlabeled, target, error, f"kernel head on {name}", is_nonlinear=True))
     return readings
 
 

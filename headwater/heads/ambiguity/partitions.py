@@ -108,21 +108,31 @@ def linear_readings(
     said = np.stack([each.codes for _, each in kept])
     in_dispute = (said != said[0]).any(axis=0)
     in_dispute[:first] = False
-    return [_reading(name, each, first, targets, in_dispute) for name, each in kept]
+    return [reading_of(f"linear head on {name}", each, first, targets, in_dispute) for name, each in kept]
 
 
-def _reading(name: str, found: Partition, first: int, targets: int, in_dispute: NDArray[np.bool_]) -> Reading:
+def reading_of(
+    origin: str,
+    found: Partition,
+    labeled: int,
+    targets: int,
+    in_dispute: NDArray[np.bool_],
+    *,
+    is_nonlinear: bool = False,
+) -> Reading:
+    """A partition of all rows as a reading, measured on the rows (n + m + t,) that are in dispute."""
     differ, agree = np.flatnonzero(in_dispute), np.flatnonzero(~in_dispute)
     if not len(differ):
         differ = agree
     shares = found.probabilities
     return Reading(
-        unlabeled=shares[first : len(shares) - targets],
+        unlabeled=shares[labeled : len(shares) - targets],
         target=shares[len(shares) - targets :],
         error=found.error,
-        origin=f"linear head on {name}",
+        origin=origin,
         squared_error=found.squared_error_among(differ),
         torn=max(0.0, found.torn_among(differ) - found.torn_among(agree)),
+        is_nonlinear=is_nonlinear,
     )
 
 
@@ -145,7 +155,7 @@ def self_consistent(
     rows, codes = fixed
     corners = np.eye(int(codes.max()) + 1, dtype=np.float32)[codes]
     leading = np.ascontiguousarray(features[:, :_COARSE], dtype=np.float32)
-    head = _Ridge(leading)
+    head = RidgeHead(leading)
     random = np.random.default_rng(seed)
     nothing = np.full((len(leading), corners.shape[1], 1), 1 / corners.shape[1], dtype=np.float32)
     plain = _hard(head.foretell(_told(nothing, rows, corners)))
@@ -160,7 +170,7 @@ def self_consistent(
     beliefs, like = _distinct(beliefs, others, same)
     found = np.bincount(like)
     if features.shape[1] > _COARSE:
-        head = _Ridge(features)
+        head = RidgeHead(features)
         for _ in range(_HARD_ROUNDS):
             beliefs = _hard(head.foretell(_told(beliefs, rows, corners)))
     beliefs, shared = _distinct(beliefs, others, same)
@@ -197,7 +207,7 @@ def _of_a_sample(
     place = np.isin(known, sample)
     taken = np.searchsorted(sample, known[place]), codes[place]
     ends = self_consistent(rows[sample], taken, starts=starts, seed=seed)
-    head = _Ridge(rows[sample])
+    head = RidgeHead(rows[sample])
     others = np.setdiff1d(np.arange(len(rows)), sample)
     found = []
     for each in ends:
@@ -210,7 +220,7 @@ def _of_a_sample(
     return found
 
 
-class _Ridge:
+class RidgeHead:
     """A ridge head on all rows with a bias: for any targets, what the head of all other rows says of each."""
 
     def __init__(self, features: Floats) -> None:

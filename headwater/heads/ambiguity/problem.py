@@ -38,7 +38,7 @@ class Reading:
     `squared_error` is that of its scores, each foretold by all other rows, on average where readings differ,
     and `torn` how much larger a share of those rows than of other rows lies between classes: NaN and 0 where
     it was not measured. `setting` is what readings have in common that differ in chance alone, empty
-    where none do. `by_kernels`: made by a head on kernels of rows, which no linear head is as good as.
+    where none do. `is_nonlinear`: made by what no linear head of the features is as good as.
     """
 
     unlabeled: NDArray[np.float32]
@@ -48,4 +48,4 @@ class Reading:
     squared_error: float = float("nan")
     torn: float = 0.0
     setting: str = ""
-    by_kernels: bool = False
+    is_nonlinear: bool = False

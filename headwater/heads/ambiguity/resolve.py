@@ -35,7 +35,7 @@ class Resolution:
     `unexplained` is the belief that none of them is meant. `expected_accuracy` on target rows lies in
     `interval` with 90 % probability. `sentences` say it in words, `seconds` where the time went. `head` is
     what was trained on pseudo-labels, for the features that readings were made of, side by side; None where
-    nothing was answered, or where the surviving readings are of kernel heads, of which it would be a poor
+    nothing was answered, or where the surviving readings are not of linear heads, of which it would be a poor
     copy. `readings` are what the readings say and go by, by their names.
     """
 
@@ -73,7 +73,7 @@ def resolve(
 
     The most believed hypothesis labels the rows that its readings are sure of, and a head learns from these
     and all labels there are: `views` hold the features (n + m + t, dim) of all rows that it is for. Where
-    its readings are of kernel heads, which no linear head is as good as, they have the last word. Where
+    its readings are of what no linear head is as good as, they have the last word. Where
     nothing was answered, `before`, what labeled rows alone say, does; if all hypotheses mixed by belief say
     the same, with their probabilities.
     """
@@ -82,7 +82,7 @@ def resolve(
     wanted = [rows[len(rows) - len(problem.target) :] for rows in views.values()]
     features = wanted[0] if len(wanted) == 1 else np.column_stack(wanted)
     if state.answers:
-        if not _by_kernels(state):
+        if not _is_nonlinear(state):
             head = final_head(problem, views, _pseudo_labels(state))
         shares = last_word(state) if head is None else probabilities(head, features)
     shares = with_answers(calibrated(shares, state), state.answers)
@@ -140,11 +140,11 @@ def _told(state: Dialogue) -> list[Reading]:
     return [state.readings[place] for place in members if state.knows[place] == known]
 
 
-def _by_kernels(state: Dialogue) -> bool:
-    """Whether most of those are of kernel heads; of all its readings where none knows the answers."""
+def _is_nonlinear(state: Dialogue) -> bool:
+    """Whether most of those are not of linear heads; of all its readings where none knows the answers."""
     members = [place for place in state.found[state.beliefs.best].members if place < len(state.readings)]
     mine = _told(state) or [state.readings[place] for place in members]
-    return 2 * sum(each.by_kernels for each in mine) > len(mine)
+    return 2 * sum(each.is_nonlinear for each in mine) > len(mine)
 
 
 def _pseudo_labels(state: Dialogue) -> PseudoLabels:
@@ -210,10 +210,8 @@ def in_words(
             " to be right."
         ]
     if state.widened:
-        spoke = "contradicted" if state.contradicted else "were unlikely by"
-        said.append(
-            f"The answers {spoke} all readings that there were, so new ones were trained that know them."
-        )
+        spoke = "contradicted all readings" if state.contradicted else "left no likely reading of those"
+        said.append(f"The answers {spoke} that there were, so new ones were trained.")
     if state.trouble:
         said.append(f"No more was asked, as {state.trouble}.")
     return tuple(said)

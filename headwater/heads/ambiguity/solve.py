@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from headwater.heads.ambiguity.beliefs import Hypothesis
 from headwater.heads.ambiguity.coupled_readings import coupled_readings
-from headwater.heads.ambiguity.dialogue import Ask, Dialogue, converse
+from headwater.heads.ambiguity.crossed_readings import crossed_readings
+from headwater.heads.ambiguity.dialogue import TORN, Ask, Dialogue, converse
 from headwater.heads.ambiguity.kernel_readings import role_readings
 from headwater.heads.ambiguity.partitions import linear_readings
 from headwater.heads.ambiguity.plain_reading import labeled_only
@@ -35,8 +36,6 @@ _COMPONENTS = 128
 _AGAIN = 1000
 # Readings that err on labeled rows kept apart more than half as often as chance do not fit the labels.
 _WORST = 0.5
-# A head of the labeled rows alone is all that is needed where no larger a share of rows is torn by it.
-_LIKE_LABELED = 0.01
 # Mix rates that heads are tied at before any is known.
 _MIX_RATES = (0.05, 0.2, 0.5, 0.9)
 # Sets of heads are tied by every pair of classes: with more classes than this that takes too long.
@@ -91,6 +90,8 @@ def solve(
     def widen(state: Dialogue) -> list[Reading]:
         told("readings that know the answers", 0, 1)
         again = seed + _AGAIN * (state.widened + 1)
+        if not state.widened:
+            state.learn(opposed_readings(problem, views, state), seed, told=frozenset())
         found = informed_readings(problem, views, state, again)
         told("readings that know the answers", 1, 1)
         return found
@@ -129,6 +130,14 @@ def informed_readings(
     return _readings(problem, views, seed, state.answers)
 
 
+def opposed_readings(problem: Problem, views: Mapping[str, Floats], state: Dialogue) -> list[Reading]:
+    """Readings that differ from those that answers refute; they know no answers themselves."""
+    if not _are_partitions(problem):
+        return []
+    refuted = [np.concatenate([each.unlabeled, each.target]).argmax(axis=1) for each in state.refuted()]
+    return [each for codes in refuted for each in crossed_readings(problem, whole(views), codes)]
+
+
 def final_readings(
     problem: Problem, views: Mapping[str, Floats], state: Dialogue, before: Reading, seed: int
 ) -> list[Reading]:
@@ -139,7 +148,7 @@ def final_readings(
     """
     best = state.beliefs.best
     is_believed = any(state.readings[place] is before for place in state.found[best].members)
-    if is_believed and before.torn < _LIKE_LABELED and _says(before, state.answers):
+    if is_believed and before.torn < TORN and _says(before, state.answers):
         # Rows are like those that it learned from: nothing about them has to be found out.
         return [before]
     if _are_partitions(problem):

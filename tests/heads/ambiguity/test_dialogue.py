@@ -1,5 +1,7 @@
 """Questions and answers on made-up readings whose right answer is known."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -227,3 +229,36 @@ def test_opinions_are_those_of_the_readings_the_most_believed_first():
     assert [opinion.code for opinion in first.opinions] == world.cells[first.item][::-1].tolist()
     assert first.opinions[0].belief > first.opinions[1].belief
     assert first.speaks_for == (world.cells == world.cells[first.item]).all(axis=1).sum()
+
+
+@pytest.mark.parametrize(("torn", "widened"), [(0.07, 1), (0.0, 0)])
+def test_a_reading_between_classes_is_not_all_that_is_left_by_answers(torn, widened):
+    """It dissents from the refuted one where all that is not that one does: agreeing there says little."""
+    world = World(3)
+    dissents = world.random.random(ROWS) < 0.2
+    mixed = replace(world.reading(np.where(dissents, world.cells[:, 1], world.cells[:, 0])), torn=torn)
+    told = []
+
+    def widen(state):
+        told.append(state.refuted())
+        return world.readings([1])
+
+    state = world.converse(
+        [*world.readings([0], copies=1), mixed], world.oracle(world.cells[:, 1]), widen=widen
+    )
+    assert state.widened == len(told) == widened
+    assert not state.contradicted
+    best = state.found[state.beliefs.best].target.argmax(axis=1)
+    assert ((best == world.cells[:, 1]).mean() > 0.97) == bool(widened)
+    for (refuted,) in told:
+        assert (refuted.target.argmax(axis=1) == world.cells[:, 0]).mean() > 0.97
+
+
+@pytest.mark.parametrize(("told", "is_believed"), [(frozenset(), True), (None, False)])
+def test_readings_that_know_no_answer_are_judged_by_all_of_them(told, is_believed):
+    world = World()
+    state = world.converse(world.readings([0]), world.oracle(world.cells[:, 0]), budget=0)
+    crossed = np.flatnonzero(world.cells[:, 0] != world.cells[:, 1])[:5]
+    state.answers.update({int(item): int(world.cells[item, 1]) for item in crossed})
+    state.learn(world.readings([1]), told=told)
+    assert (state.beliefs.held.max() > 0.9) == is_believed

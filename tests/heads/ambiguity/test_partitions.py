@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from headwater.heads.ambiguity import partitions
-from headwater.heads.ambiguity.partitions import Partition, _Ridge, linear_readings, self_consistent
+from headwater.heads.ambiguity.partitions import Partition, RidgeHead, linear_readings, self_consistent
 
 Floats = NDArray[np.float32]
 Codes = NDArray[np.int64]
@@ -35,7 +35,7 @@ def test_every_row_is_foretold_by_a_head_of_all_others() -> None:
     random = np.random.default_rng(0)
     rows = random.normal(size=(30, 4)).astype(np.float32)
     targets = random.random((30, 3, 2)).astype(np.float32)
-    ours = _Ridge(rows).foretell(targets)
+    ours = RidgeHead(rows).foretell(targets)
     centred = (rows - rows.mean(axis=0)).astype(np.float64)
     design = np.column_stack([centred, np.full(30, np.sqrt((centred**2).mean()))])
     penalty = 0.01 * np.trace(design.T @ design) / 5

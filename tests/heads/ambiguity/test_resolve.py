@@ -79,17 +79,17 @@ def test_readings_are_told_by_the_names_that_questions_had():
             assert told.found.readings[opinion.name].codes[exchange.question.item] == opinion.code
 
 
-def test_kernel_heads_have_the_last_word_themselves():
+def test_readings_beyond_linear_heads_have_the_last_word_themselves():
     told = Told()
-    by_kernels = replace(told.state, knows=[frozenset(told.state.answers)] * len(told.state.readings))
-    for kernels, knows in ((False, told.state.answers), (True, told.state.answers), (True, ())):
-        by_kernels = replace(by_kernels, knows=[frozenset(knows)] * len(told.state.readings))
-        by_kernels.readings = [replace(each, by_kernels=kernels) for each in told.state.readings]
-        found = resolve(told.problem, by_kernels, {"x": told.rows}, told.before, {})
-        assert (found.head is None) is kernels
+    state = replace(told.state, knows=[frozenset(told.state.answers)] * len(told.state.readings))
+    for nonlinear, knows in ((False, told.state.answers), (True, told.state.answers), (True, ())):
+        state = replace(state, knows=[frozenset(knows)] * len(told.state.readings))
+        state.readings = [replace(each, is_nonlinear=nonlinear) for each in told.state.readings]
+        found = resolve(told.problem, state, {"x": told.rows}, told.before, {})
+        assert (found.head is None) is nonlinear
         others = np.setdiff1d(np.arange(ROWS), list(found.answers))
-        expected = last_word(by_kernels).argmax(axis=1)
-        assert (found.labels[others] == expected[others]).all() == kernels
+        expected = last_word(state).argmax(axis=1)
+        assert (found.labels[others] == expected[others]).all() == nonlinear
 
 
 def test_without_an_answer_there_is_no_head_and_crossed_rows_are_as_likely_either():
@@ -119,7 +119,11 @@ def test_without_an_answer_labeled_rows_alone_have_the_word_and_all_figures_are_
 
 
 @pytest.mark.parametrize(
-    ("contradicted", "said"), [(0, "answers were unlikely by all"), (1, "answers contradicted all readings")]
+    ("contradicted", "said"),
+    [
+        (0, "answers left no likely reading"),
+        (1, "answers contradicted all readings"),
+    ],
 )
 def test_new_readings_are_told_with_their_reason(contradicted, said):
     state = replace(Told().state, widened=1, contradicted=contradicted)

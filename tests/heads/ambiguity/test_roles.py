@@ -95,6 +95,6 @@ def test_targets_further_off_than_labeled_rows_do_not_make_these_one_kind(why: s
     else:
         rows[300:, 1] += 12
     (reading,) = role_readings({ROLES[0]: rows}, labels, 400)
-    assert reading.by_kernels
+    assert reading.is_nonlinear
     assert np.isfinite(reading.target).all()
     assert reading.error < 0.15
