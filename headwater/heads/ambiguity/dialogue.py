@@ -36,7 +36,7 @@ _WIDENINGS = 2
 # Readings that are believed less than this are refuted.
 _REFUTED = 0.01
 TORN = 0.01
-"""Share of rows between its classes, beyond that of labeled ones, by which a reading goes by several things."""
+"""Share of rows between its classes, beyond that of labeled ones, that says that a reading goes by several."""
 
 
 @dataclass(frozen=True, eq=False)
