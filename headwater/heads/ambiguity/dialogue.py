@@ -36,7 +36,7 @@ _WIDENINGS = 2
 # Readings that are believed less than this are refuted.
 _REFUTED = 0.01
 TORN = 0.01
-"""Share of rows between its classes, beyond that of labeled ones, that says that a reading goes by several."""
+"""By which a larger share of rows lies between classes than of labeled ones, a reading goes by several."""
 
 
 @dataclass(frozen=True, eq=False)
