@@ -34,6 +34,8 @@ _UNBALANCED = 20.0
 _COUNTED = 50
 # It falls by this power of e, too, per share of disputed rows that lie between its classes.
 _TORN = 20.0
+# Readings that are by this less plausible than one of the same mind have no say beside it.
+_OUTDONE = 0.01
 # All series of answers are gone through where there are so many at most, else so many of them are drawn.
 _GONE_THROUGH = 100_000
 _DRAWS = 20_000
@@ -113,7 +115,8 @@ def hypotheses(
     `knows` are the target rows whose answers each reading was trained on; nothing: none. `balance` (classes,)
     are the classes' shares of labeled rows, which other rows are expected to have, too (as by Lee et al.
     2023): the less alike a hypothesis' shares, the less plausible it is; None: all are as plausible. Less
-    plausible are also those that cut through rows, instead of between them. A hypothesis' error is the larger
+    plausible are also those that cut through rows, instead of between them; beside ones of the same mind that
+    do not, readings that do are left out. A hypothesis' error is the larger
     of its members' error on labeled rows kept apart and their disagreement with their own mean on disputed
     rows, which are harder than labeled ones.
     """
@@ -121,6 +124,7 @@ def hypotheses(
     groups = _linked(disagreement(readings, seed), apart)
     rows = disputed(readings)
     found: list[Hypothesis] = []
+    groups = [_outstanding(group, readings) for group in groups]
     for members in sorted(groups, key=lambda group: (-len(group), group)):
         mine = [readings[place] for place in members]
         shares = consensus(mine, rows)
@@ -187,6 +191,14 @@ def _unsaid(shares: NDArray[np.float32], error: float) -> float:
 
 def _whole(weights: NDArray[np.float64], mine: Sequence[Reading]) -> float:
     return float(np.exp(-_TORN * (weights @ [each.torn for each in mine])))
+
+
+def _outstanding(members: list[int], readings: Sequence[Reading]) -> list[int]:
+    """Without those that cut through many rows, where others of the same mind do not."""
+    plausible = np.exp(-_TORN * np.array([readings[place].torn for place in members]))
+    return [
+        place for place, share in zip(members, plausible, strict=True) if share >= _OUTDONE * plausible.max()
+    ]
 
 
 def _balanced(weights: NDArray[np.float64], mine: Sequence[Reading], balance: NDArray[np.float64]) -> float:

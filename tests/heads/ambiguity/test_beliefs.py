@@ -211,3 +211,21 @@ def test_shares_of_classes_count_unlabeled_rows_where_target_rows_are_few():
     assert hypotheses([skewed], balance=half)[0].plausible < 0.01
     nothing = replace(skewed, unlabeled=one.target[:0])
     assert hypotheses([nothing], balance=half)[0].plausible == 1
+
+
+def test_a_reading_that_cuts_through_rows_does_not_speak_for_one_that_does_not():
+    random = np.random.default_rng(0)
+    said = random.integers(0, 2, 500)
+    clean = (0.9 * np.eye(2)[said] + 0.05).astype(np.float32)
+    blurred = np.where(random.random(500) < 0.1, 1 - said, said)
+    through = (0.2 * np.eye(2)[blurred] + 0.4).astype(np.float32)
+    other = (0.9 * np.eye(2)[1 - said] + 0.05).astype(np.float32)
+    readings = [Reading(clean, clean, 0.02, "clean"), Reading(other, other, 0.02, "other")]
+    torn = [Reading(through, through, 0.02, "torn", torn=0.8)] * 2
+    alone = next(each for each in hypotheses(readings) if each.members == (0,))
+    beside = next(each for each in hypotheses([*readings, *torn]) if 0 in each.members)
+    assert beside.members == (0,)
+    assert beside.plausible == alone.plausible
+    np.testing.assert_array_equal(beside.target, alone.target)
+    (both,) = hypotheses(torn)  # of one mind and alike: neither is better
+    assert both.members == (0, 1)
