@@ -21,13 +21,16 @@ Floats = NDArray[np.float32]
 _ROUNDS = 30
 # The share of a class' rows without labels that is called crossed to begin with; self-training mends it.
 _CROSSED = 0.5
+# Of so few of these rows it is the refuted reading still.
+_FEW = 0.02
 
 
 def crossed_readings(problem: Problem, views: Mapping[str, Floats], refuted: Codes) -> list[Reading]:
     """A reading of two classes for each of the `views` (n + m + t, dim) that is not the `refuted` one.
 
     `refuted` (m + t,) are its class codes of rows that are not labeled. Labels say nothing of which class
-    else is meant: of more than two none is made, nor where no such row is of a class.
+    else is meant: of more than two none is made, nor where no such row is of a class, or hardly any is
+    crossed.
     """
     n = len(problem.labeled)
     codes = np.concatenate([problem.labels, refuted])
@@ -45,6 +48,7 @@ def crossed_readings(problem: Problem, views: Mapping[str, Floats], refuted: Cod
             is_nonlinear=True,
         )
         for name, each in found.items()
+        if (each.codes[n:] != refuted).mean() > _FEW
     ]
 
 

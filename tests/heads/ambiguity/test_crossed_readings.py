@@ -40,6 +40,13 @@ def test_what_differs_from_a_reading_within_its_classes_is_found(seed):
     assert linear.score(rows, cells[:, 1]) < 0.9
 
 
+def test_where_nothing_is_crossed_nothing_differs():
+    problem, rows, cells = sums()
+    first = cells[:, 0]
+    rows[:, 1] -= 7 * np.where(first == 0, cells[:, 1], -cells[:, 1])
+    assert crossed_readings(problem, {"rows": rows}, first[SIZES[0] :]) == []
+
+
 def test_of_further_classes_or_of_one_alone_nothing_is_said():
     problem, rows, cells = sums(classes=(0, 1, 2))
     assert crossed_readings(problem, {"rows": rows}, cells[SIZES[0] :, 0]) == []
