@@ -109,16 +109,14 @@ def hypotheses(
     apart: float = 0.25,
     seed: int = 0,
 ) -> list[Hypothesis]:
-    """Groups of readings that differ on less than a share `apart` of disputed rows, on average; largest
-    first.
+    """Groups of readings that differ on less than a share `apart` of disputed rows on average, largest first.
 
     `knows` are the target rows whose answers each reading was trained on; nothing: none. `balance` (classes,)
     are the classes' shares of labeled rows, which other rows are expected to have, too (as by Lee et al.
     2023): the less alike a hypothesis' shares, the less plausible it is; None: all are as plausible. Less
     plausible are also those that cut through rows, instead of between them; beside ones of the same mind that
-    do not, readings that do are left out. A hypothesis' error is the larger
-    of its members' error on labeled rows kept apart and their disagreement with their own mean on disputed
-    rows, which are harder than labeled ones.
+    do not, readings that do are left out. A hypothesis' error is the larger of its members' error on labeled
+    rows kept apart and their disagreement with their own mean on disputed rows, which are harder.
     """
     knows = knows or [frozenset()] * len(readings)
     groups = _linked(disagreement(readings, seed), apart)

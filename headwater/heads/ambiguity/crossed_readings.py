@@ -2,7 +2,7 @@
 
 Where a reading is wrong, what is meant differs from it on rows that labels do not show. Within a class of
 the refuted reading these rows lie apart from labeled ones, even if no head tells what is meant from all
-rows at once, as in sums of two images.
+rows at once, as in sums of two images. Where one row in ten is crossed, or fewer, they are not found so.
 """
 
 from __future__ import annotations

@@ -21,8 +21,8 @@ from headwater.heads.ambiguity.questions import BudgetSpent, Opinion, Question
 
 Ask = Callable[[Question], int]
 """Gives the class code of the question's row, or raises HeadwaterError."""
-Widen = Callable[["Dialogue"], Sequence[Reading]]
-"""New readings that are trained on the answers there are."""
+Widen = Callable[["Dialogue"], tuple[Sequence[Reading], Sequence[Reading]]]
+"""New readings: those that know no answer, and those that are trained on the answers there are."""
 
 # Readings contradict answers that the best of them finds this unlikely, or if chance is believed more.
 _UNLIKELY = 0.05
@@ -36,7 +36,7 @@ _WIDENINGS = 2
 # Readings that are believed less than this are refuted.
 _REFUTED = 0.01
 TORN = 0.01
-"""By which a larger share of rows lies between classes than of labeled ones, a reading goes by several."""
+"""A reading that leaves this share more rows than labeled ones between its classes goes by several things."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +73,10 @@ class Dialogue:
         """Whether no reading explains the answers."""
         return bool(self.answers) and (self.beliefs.none > _DOUBTED or self.beliefs.fit < _UNLIKELY)
 
+    def is_implausible(self) -> bool:
+        """Whether all readings were doubted before any question, and none could be asked."""
+        return not self.answers and self.beliefs.none > _DOUBTED
+
     def knows_all(self) -> bool:
         """Whether the last readings were trained on all answers there are."""
         return bool(self.knows) and self.knows[-1] == frozenset(self.answers)
@@ -86,19 +90,24 @@ class Dialogue:
         )
 
     def is_torn(self) -> bool:
-        """Whether answers left none but one that falls between its classes, so that another must be meant."""
-        best = self.found[self.beliefs.best]
-        return bool(self.refuted()) and all(self.readings[place].torn > TORN for place in best.members)
+        """Whether answers left none but such as fall between their classes: another must be meant."""
+        left = [
+            each
+            for each, held in zip(self.found, self.beliefs.held, strict=True)
+            if held >= _REFUTED and not self._falls_between(each)
+        ]
+        return not left and bool(self.refuted())
 
     def refuted(self) -> list[Hypothesis]:
         """Hypotheses that answers refute, of those that do not fall between their classes."""
         return [
             each
             for each, held in zip(self.found, self.beliefs.held, strict=True)
-            if self.answers
-            and held < _REFUTED
-            and any(self.readings[place].torn <= TORN for place in each.members)
+            if self.answers and held < _REFUTED and not self._falls_between(each)
         ]
+
+    def _falls_between(self, found: Hypothesis) -> bool:
+        return all(self.readings[place].torn > TORN for place in found.members)
 
     def learn(self, readings: Sequence[Reading], seed: int = 0, told: frozenset[int] | None = None) -> None:
         """Take in new readings, which were trained on the answers about `told`; None: all there are."""
@@ -136,10 +145,11 @@ def converse(
     planned = [each for each in _planned(found, features, budget) if each not in answers] if at_once else []
     while True:
         if not planned and widen is not None and state.widened < _WIDENINGS and state.is_doubtful():
-            new = widen(state)
+            unaware, aware = widen(state)
             state.widened += 1
             state.contradicted += state.is_contradicted()
-            state.learn(new, seed)
+            state.learn(unaware, seed, told=frozenset())
+            state.learn(aware, seed)
             continue
         if len(state.answers) >= budget:
             return state

@@ -158,7 +158,7 @@ def _pseudo_labels(state: Dialogue) -> PseudoLabels:
 
 def is_settled(state: Dialogue) -> bool:
     """Whether one hypothesis is believed, and answers do not speak against it."""
-    if state.is_contradicted():
+    if state.is_contradicted() or state.is_implausible():
         return False
     return len(state.found) == 1 or bool(state.beliefs.held.max() >= SETTLED)
 
@@ -187,7 +187,7 @@ def in_words(
 ) -> tuple[str, ...]:
     """What came of the questions, one sentence each; `found` says what readings go by."""
     asked = counted(len(state.answers), "answer")
-    if len(state.found) == 1 and not state.answers:
+    if len(state.found) == 1 and not state.answers and settled:
         said = ["All readings of the labels say the same of the target rows, so nothing had to be asked."]
     elif settled:
         share = 100 * state.beliefs.held.max()
@@ -218,6 +218,8 @@ def in_words(
 
 
 def _why(state: Dialogue) -> str:
+    if state.is_implausible() and len(state.found) == 1:
+        return "all readings say the same, but leave too many rows between classes, or classes out of balance"
     if not state.answers:
         return "nothing was asked, so any of the readings may be meant"
     if state.is_contradicted():

@@ -87,14 +87,13 @@ def solve(
         told("questions", question.number - 1, budget)
         return ask(question)
 
-    def widen(state: Dialogue) -> list[Reading]:
+    def widen(state: Dialogue) -> tuple[list[Reading], list[Reading]]:
         told("readings that know the answers", 0, 1)
         again = seed + _AGAIN * (state.widened + 1)
-        if not state.widened:
-            state.learn(opposed_readings(problem, views, state), seed, told=frozenset())
+        opposed = [] if state.widened else opposed_readings(problem, views, state)
         found = informed_readings(problem, views, state, again)
         told("readings that know the answers", 1, 1)
-        return found
+        return opposed, found
 
     state = converse(
         problem,

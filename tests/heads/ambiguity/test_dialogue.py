@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from headwater.errors import HeadwaterError
-from headwater.heads.ambiguity.beliefs import LOST_BELIEF, NONE_PRIOR, believe, prior
+from headwater.heads.ambiguity.beliefs import LOST_BELIEF, NONE_PRIOR, Beliefs, Hypothesis, believe, prior
 from headwater.heads.ambiguity.dialogue import Dialogue, converse
 from headwater.heads.ambiguity.problem import Problem, Reading
 from headwater.heads.ambiguity.questions import BudgetSpent
@@ -86,7 +86,7 @@ def test_answers_that_no_reading_gives_bring_new_readings_within_the_same_budget
     def widen(state):
         given.append(dict(state.answers))
         assert state.is_doubtful()
-        return [world.reading(truth) for _ in range(3)]
+        return [], [world.reading(truth) for _ in range(3)]
 
     state = world.converse(world.readings([0, 1]), world.oracle(truth), 5, widen=widen)
     assert given
@@ -118,7 +118,7 @@ def test_only_a_contradiction_costs_belief(monkeypatch, is_contradicted):
     state = world.converse(
         world.readings([0, 1]),
         world.oracle(truth),
-        widen=lambda state: [world.reading(truth) for _ in range(3)],
+        widen=lambda state: ([], [world.reading(truth) for _ in range(3)]),
     )
     assert state.widened
     assert state.contradicted == is_contradicted * state.widened
@@ -209,7 +209,7 @@ def test_rows_that_are_chosen_together_are_answered_before_new_readings_are_trai
 
     def widen(state):
         given.append(len(state.answers))
-        return [world.reading(truth) for _ in range(3)]
+        return [], [world.reading(truth) for _ in range(3)]
 
     state = world.converse(world.readings([0, 1]), world.oracle(truth), widen=widen, at_once=True)
     assert given
@@ -241,7 +241,7 @@ def test_a_reading_between_classes_is_not_all_that_is_left_by_answers(torn, wide
 
     def widen(state):
         told.append(state.refuted())
-        return world.readings([1])
+        return world.readings([1]), []
 
     state = world.converse(
         [*world.readings([0], copies=1), mixed], world.oracle(world.cells[:, 1]), widen=widen
@@ -262,3 +262,39 @@ def test_readings_that_know_no_answer_are_judged_by_all_of_them(told, is_believe
     state.answers.update({int(item): int(world.cells[item, 1]) for item in crossed})
     state.learn(world.readings([1]), told=told)
     assert (state.beliefs.held.max() > 0.9) == is_believed
+
+
+def held(shares, torn, answers=(3,)):
+    """A dialogue of hypotheses of one reading each that are believed so much, and leave so many rows torn."""
+    world = World(noise=0)
+    readings = [replace(world.reading(world.cells[:, 0]), torn=each) for each in torn]
+    found = [
+        Hypothesis("ABC"[place], (place,), each.unlabeled, each.target, 0.05)
+        for place, each in enumerate(readings)
+    ]
+    beliefs = Beliefs(np.array(shares), 1 - sum(shares), 0.9)
+    return Dialogue(readings, found, beliefs, dict.fromkeys(answers, 0))
+
+
+@pytest.mark.parametrize(
+    ("shares", "torn", "refuted", "is_torn"),
+    [
+        ((0.0, 0.8), (0.0, 0.07), "A", True),
+        ((0.0, 0.8), (0.0, 0.0), "A", False),  # what is left is a clean one
+        ((0.0, 0.8), (0.07, 0.07), "", False),  # what is refuted was none to begin with
+        ((0.3, 0.6), (0.0, 0.07), "", False),  # nothing is refuted
+        ((0.0, 0.45, 0.4), (0.0, 0.07, 0.0), "A", False),  # a clean one may be meant still
+        ((0.0, 0.45, 0.4), (0.0, 0.07, 0.02), "A", True),
+    ],
+)
+def test_what_answers_refute_and_what_they_leave(shares, torn, refuted, is_torn):
+    state = held(shares, torn)
+    assert "".join(each.name for each in state.refuted()) == refuted
+    assert state.is_torn() == is_torn
+    assert held(shares, torn, answers=()).refuted() == []
+
+
+def test_readings_are_doubted_before_any_question_or_not_at_all():
+    assert held((0.3,), (0.5,), answers=()).is_implausible()
+    assert not held((0.3,), (0.5,)).is_implausible()
+    assert not held((0.6,), (0.0,), answers=()).is_implausible()
