@@ -82,8 +82,11 @@ def forecast(labels: NDArray[np.int64], state: Dialogue, seed: int = 0) -> Forec
             (_right(float(same[~rows].mean()) if (~rows).any() else 1.0, ordinary, n_classes),
              _right(float(same[rows].mean()) if rows.any() else 1.0, apart, n_classes))
         )  # fmt: skip
-    # Where all readings say the same and none is plausible, no row is an ordinary one.
-    means.append((1 / n_classes if state.is_implausible() else best[0], 1 / n_classes))
+    means.append((best[0], 1 / n_classes))
+    if state.is_implausible():
+        # Where no reading is plausible and all say the same, it is as likely that no row is an ordinary one.
+        means.append((1 / n_classes, 1 / n_classes))
+        shares = np.append(shares[:-1], [shares[-1] / 2] * 2)
     drawn = np.array(means)[random.choice(len(means), _DRAWS, p=shares / shares.sum())]
     drawn = np.clip(drawn, 1e-3, 1 - 1e-3)
     drawn = random.beta(drawn * _COUNTED, (1 - drawn) * _COUNTED)

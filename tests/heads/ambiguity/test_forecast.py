@@ -115,3 +115,16 @@ def test_calibrated_probabilities_are_as_sure_as_is_expected_and_change_no_label
     assert got[rows].max(axis=1).mean() == pytest.approx(apart, abs=0.005)
     assert got[~rows].max(axis=1).mean() == pytest.approx(ordinary, abs=0.005)
     np.testing.assert_array_equal(got.argmax(axis=1), shares.argmax(axis=1))
+
+
+def test_where_no_reading_is_plausible_nothing_between_chance_and_its_word_is_excluded():
+    said = np.arange(400) % 4
+    shares = (0.96 * np.eye(4)[said] + 0.01).astype(np.float32)
+    reading = Reading(shares, shares, 0.02, "alone", torn=0.5)
+    found = hypotheses([reading])
+    beliefs = believe(found, {})
+    assert beliefs.none > 0.9
+    doubted = forecast(said, Dialogue([reading], found, beliefs))
+    assert doubted.interval[0] < 0.3
+    assert doubted.interval[1] > 0.95
+    assert 0.55 < doubted.accuracy < 0.7
