@@ -154,7 +154,7 @@ def test_who_stops_it_is_told_so_however_they_were_asked(
     )
     journal = [json.loads(line)["what"] for line in (tmp_path / "halves.journal").open("rb")][1:]
     assert journal == ["ask", "drop"]
-    assert not [each for each in tmp_path.iterdir() if each.name.startswith(".")]
+    assert [each.name for each in tmp_path.iterdir() if each.name[0] == "."] == [".halves.journal.lock"]
 
 
 def test_labels_are_bought_from_a_service_and_none_of_them_twice(
@@ -252,6 +252,7 @@ def test_no_questions_are_no_failure_but_said(
         (["--oracle", "column"], "does not say its target rows' labels"),
         (["--target-rows", "val"], "--target-rows is for stores, and 'halves' is a folder of arrays"),
         (["--seed", "-1"], "a seed must not be negative"),
+        (["--seed", "4294967296"], "a seed must be less than 4294967296, and this one is 4294967296; give"),
         (["--oracle", "http://127.0.0.1:9"], "with --exercise"),
         (["--oracle", "http://127.0.0.1:9", "--exercise", "3"], "give it with --username"),
     ],

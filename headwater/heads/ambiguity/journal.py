@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from headwater.errors import HeadwaterError, RequestError
 from headwater.heads.ambiguity.questions import Opinion, Question
 from headwater.store.files import explained, explained_reading, make_folder_of, sync_folder
-from headwater.store.lock import holding_itself
+from headwater.store.lock import holding
 
 _KIND = "headwater questions"
 _VERSION = 1
@@ -74,7 +74,7 @@ class Journal:
     """Append-only lines of JSON at `path`, each on the disk before what it announces happens.
 
     `problem` is a hash of the data asked about. RequestError where the file is another problem's journal,
-    or none.
+    or none. Its lock, an empty hidden file beside it, stays, and may be removed when nothing runs.
     """
 
     def __init__(self, path: Path, problem: str) -> None:
@@ -88,9 +88,10 @@ class Journal:
         HeadwaterError when another process still holds it after `wait` seconds.
         """
         make_folder_of(self.path)
-        with holding_itself(self.path, wait):
+        place = Path(os.path.realpath(self.path))  # one lock, whatever links lead to it
+        with holding(place.parent, place.name, wait, of=self.path):
             record, length = self._read()
-            with explained(self.path), self.path.open("ab") as file:
+            with explained(self.path), open(self.path, "ab", opener=_private) as file:
                 file.truncate(length)
                 if not length:
                     self._write(file, self._heading)
@@ -156,6 +157,11 @@ class Journal:
                 f"the journal {self.path} holds the questions of another data set; name another"
                 " journal, or move that file away"
             )
+
+
+def _private(path: str, flags: int) -> int:
+    """Opens a file that nobody else may read: what a service sells is not theirs."""
+    return os.open(path, flags, 0o600)
 
 
 def asking(question: Question) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import itertools
 import logging
 import os
@@ -18,7 +20,6 @@ import pytest
 from headwater.errors import HeadwaterError, RequestError
 from headwater.heads.ambiguity.budget import Budget
 from headwater.heads.ambiguity.questions import BudgetSpent, OracleError, Question, Stopped
-from headwater.store import lock
 from tests.heads.ambiguity.oracles.asking import Scripted, Service, question
 
 
@@ -186,7 +187,8 @@ def test_processes_on_one_journal_share_one_budget(tmp_path: Path) -> None:
 
 
 def test_who_waits_too_long_for_another_process_is_told(tmp_path: Path) -> None:
-    journal, mark = tmp_path / "journal", tmp_path / "mark"
+    journal, link, mark = (tmp_path / name for name in ("journal", "link", "mark"))
+    link.symlink_to(journal)
 
     class Slow:
         def ask(self, question: Question) -> int:
@@ -198,32 +200,46 @@ def test_who_waits_too_long_for_another_process_is_told(tmp_path: Path) -> None:
     while not mark.exists():
         time.sleep(0.005)
     try:
-        with pytest.raises(HeadwaterError, match=f"in use by process {child}"):
-            Budget(Scripted(0), 5, journal, "data", wait=0.05).ask(question(2))
+        for same in (journal, link):
+            with pytest.raises(HeadwaterError, match=f"{same.name} is in use by process {child}"):
+                Budget(Scripted(0), 5, same, "data", wait=0.05).ask(question(2))
     finally:
         os.kill(child, signal.SIGKILL)
         ended(child)
     # The dead one holds nothing any more.
     assert Budget(Scripted(1, 0), 5, journal, "data", wait=0.05).ask(question(2)) == 0
-    assert sorted(tmp_path.iterdir()) == [journal, mark]  # and nothing is left beside the journal
+    # And of who held it nothing is left but an empty file.
+    lock = tmp_path / ".journal.lock"
+    assert sorted(tmp_path.iterdir()) == [lock, journal, link, mark]
+    assert lock.read_bytes() == b""
 
 
-def test_a_journal_that_is_moved_away_before_it_is_held_is_begun_anew(
+def test_the_journal_itself_is_never_locked(tmp_path: Path) -> None:
+    """Shares forbid to read and write a file that is locked through another descriptor of it."""
+    journal, free = tmp_path / "journal", []
+
+    class Looking:
+        def ask(self, question: Question) -> int:
+            with journal.open("rb") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                free.append(question.item)
+            return 1
+
+    Budget(Looking(), 5, journal, "data").ask(question(2))
+    assert free == [2]
+    assert journal.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_file_system_that_locks_nothing_can_keep_a_journal(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path, moved = tmp_path / "journal", tmp_path / "moved"
-    take = lock._take
+    def refused(*given: object) -> None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
 
-    def moving(descriptor: int) -> bool:
-        if not moved.exists():
-            path.rename(moved)
-        return take(descriptor)
-
-    monkeypatch.setattr(lock, "_take", moving)
-    assert Budget(Scripted(1), 5, path, "data").ask(question(2)) == 1
-    assert dict(Budget(Scripted(), 5, path, "data").answers) == {2: 1}
-    assert moved.read_bytes() == b""
-    assert path.stat().st_mode & 0o777 == 0o600
+    monkeypatch.setattr(fcntl, "flock", refused)
+    with pytest.warns(UserWarning, match="flock not supported"):
+        assert Budget(Scripted(1), 5, tmp_path / "journal", "data").ask(question(2)) == 1
+    assert dict(Budget(Scripted(), 5, tmp_path / "journal", "data").answers) == {2: 1}
 
 
 def test_a_question_that_was_not_paid_for_does_not_count(tmp_path: Path) -> None:
