@@ -46,6 +46,7 @@ def write_head(
 ) -> None:
     """Write the head that labels were spread to by so many `answers`; HeadwaterError where there is none."""
     from headwater.heads.checkpoint import HeadInfo, save_head  # noqa: PLC0415
+    from headwater.heads.tasks.columns import split_called  # noqa: PLC0415
 
     if resolution.head is None:
         raise HeadwaterError("nothing was answered, and so there is no reading for a head to learn")
@@ -72,7 +73,10 @@ def write_head(
         rounds=1,
         trained=1,
         unconverged=int(not convergence.converged),
-        fitted_on=tuple(name for kind in _ORDER if (name := dataset.columns.get(kind, kind))),
+        # Arrays are in no store, where a split of a like name may hold other rows.
+        fitted_on=tuple(split_called(dataset.columns[kind]) for kind in _ORDER if dataset.columns.get(kind))
+        if dataset.columns
+        else _ORDER,
     )
     save_head(place, resolution.head, info)
 

@@ -121,7 +121,8 @@ def solve(
         budget: how many different rows may be asked about, over all runs that share the journal.
         out: the CSV to write, never over a file that is there.
         table: another, with a heading: each target row's key in a store (`path`) or number (`row`), its
-            label, and the probability that this is right; `headwater store annotate` takes a store's.
+            label (`solved_label`), and the probability that this is right (`solved_probability`). `headwater
+            store annotate --allow-missing` adds a store's: it holds the target rows alone.
         journal: the file that keeps what was asked: the same call after a crash goes on from there and pays
             for nothing twice. None: beside the data set, as DATASET.journal, so that another `out` buys no
             more questions; for a `Dataset` that is at no place on the disk, none is kept.
@@ -328,7 +329,8 @@ def _answered_before(answers: int, budget: int, journal: Path | None) -> tuple[s
             f"the journal {shown} holds {counted(answers, 'answer')} of earlier runs, more than the budget of"
             f" {budget}: all {answers} are used, and nothing new is asked",
         )
+    taken = "is taken" if answers == 1 else "are taken"
     return (
-        f"{counted(answers, 'answer')} of earlier runs, whatever their seed, are taken from {shown}; another "
+        f"{counted(answers, 'answer')} of earlier runs, whatever their seed, {taken} from {shown}; another "
         "journal would ask, and pay, anew",
     )

@@ -48,14 +48,14 @@ def resolved(rows: int, head: LinearHead | None = HEAD) -> Resolution:
     )
 
 
-def store(place: Path) -> Path:
+def store(place: Path, split: Any = SPLIT) -> Path:
     keys = [f"{row}.png" for row in range(ROWS)]
     plan = Plan.for_keys(keys, recipe={"backbone": "pixels"}, dim=2, dtype="float32", source="")
     zeros = np.zeros(ROWS, dtype=np.int32)
     with StoreWriter(place, plan, keys) as writer:
         writer.write(0, ShardRows(FEATURES, None, zeros.astype("u1"), [""] * ROWS, zeros, zeros))
         writer.finish({})
-    annotate(place, {"path": keys, "animal": np.where(CODES == 1, "dog", "cat").tolist(), "part": SPLIT})
+    annotate(place, {"path": keys, "animal": np.where(CODES == 1, "dog", "cat").tolist(), "part": split})
     return place
 
 
@@ -73,6 +73,20 @@ def test_a_head_on_a_store_is_measured_on_it_by_the_columns_that_were_named(tmp_
         assert evaluate(out, place, "test").overall == 1.0
     with pytest.raises(RequestError, match="exists already"):
         check_head(out, opened, None)
+
+
+def test_a_head_is_measured_on_a_store_whose_parts_are_called_labeled_unlabeled_and_target(
+    tmp_path: Path,
+) -> None:
+    called = np.array(["labeled", "unlabeled", "target"])
+    place = store(tmp_path / "pets.store", called[np.arange(ROWS) // 2 % 3])
+    opened = open_dataset(place, target="animal", split="part")
+    out = tmp_path / "head.safetensors"
+    write_head(out, opened, None, resolved(len(opened.problem.target)), answers=5, seed=4)
+    assert load_head(out)[1].fitted_on == ("train", "unlabeled", "test")
+    with pytest.warns(HeadwaterWarning, match="in sample"):
+        report = evaluate(out, place)
+    assert (report.overall, report.rows) == (1.0, ROWS // 3)
 
 
 def test_a_head_on_vectors_takes_them_as_they_are(tmp_path: Path) -> None:

@@ -18,6 +18,8 @@ from headwater.printable import listed
 from headwater.store.labels import labels_in
 
 SPLITS = ("train", "val", "test")
+_ALSO_CALLED = {"labeled": "train", "labelled": "train", "target": "test"}
+_IN_NONE = ("unlabeled", "unlabelled")
 _MANY = 32  # so many groups are never too many, however few rows there are
 FRACTIONS = "train=0.7 val=0.1 test=0.2"  # for the way out in messages
 
@@ -132,16 +134,31 @@ def check_classes(target: CodedColumn) -> None:
 def split_names(column: CodedColumn) -> dict[str, int]:
     """The code of each split in a split column; the numbers 0, 1, 2 stand for train, val, test.
 
-    RequestError for any other name.
+    What ambiguous data sets call their parts counts, too: labeled rows are train, target rows test, and
+    unlabeled ones in no split. RequestError for any other name, and for two names of one split.
     """
     names = column.names
     present = {names[code] for code in np.unique(column.codes[column.codes >= 0])}
     if present <= {"0", "1", "2"}:
         return {SPLITS[int(name)]: code for code, name in enumerate(names) if name in present}
-    unknown = sorted(present - set(SPLITS))
+    unknown = sorted(present - {*SPLITS, *_ALSO_CALLED, *_IN_NONE})
     if unknown:
         raise RequestError(
             f"split column {column.name!r} holds {listed(unknown)}, which names no split; "
             "use train, val and test, and leave the cell empty for rows in none"
         )
-    return {name: names.index(name) for name in SPLITS if name in present}
+    called: dict[str, str] = {}
+    for name in sorted(present - set(_IN_NONE)):
+        split = split_called(name)
+        if split in called:
+            raise RequestError(
+                f"split column {column.name!r} holds {called[split]!r} and {name!r}, which both mean {split}; "
+                "call the rows of a split by one name"
+            )
+        called[split] = name
+    return {split: names.index(called[split]) for split in SPLITS if split in called}
+
+
+def split_called(name: str) -> str:
+    """The split that a value of a split column names, the value itself where it is no other name of one."""
+    return _ALSO_CALLED.get(name, name)

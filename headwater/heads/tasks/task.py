@@ -243,7 +243,8 @@ class Task:
     ) -> Task:
         if classes is not None:
             target = target.in_terms_of(classes)
-        has_target, has_split = target.codes >= 0, split.codes >= 0
+        named = split_names(split)
+        has_target, has_split = target.codes >= 0, np.isin(split.codes, list(named.values()))
         taking_part = usable & has_target & has_split
         left_out = LeftOut(
             failed=int((~usable).sum()),
@@ -269,7 +270,6 @@ class Task:
                 check_classes(target)
             made, hierarchy = crossed(target, [column.only(taking_part) for column in groups]), None
         refuse_twins(made.names, "groups")
-        named = split_names(split)
         splits = {
             name: np.flatnonzero(taking_part & (split.codes == code)).astype(np.int64)
             for name, code in named.items()

@@ -59,6 +59,19 @@ def test_splits_may_be_numbered_as_in_waterbirds() -> None:
     assert task.left_out.without_split == 1
 
 
+def test_the_parts_of_an_ambiguous_data_set_are_splits() -> None:
+    split = ["labeled", "labeled", "unlabeled", "target", "val"]
+    task = Task.from_arrays(np.zeros((5, 1)), list("abcab"), split=split)
+    found = {name: rows.tolist() for name, rows in task.splits.items()}
+    assert found == {"train": [0, 1], "val": [4], "test": [3]}
+    # Labels of unlabeled rows, which a store may know, make no classes.
+    assert (task.classes, task.left_out.without_split) == (("a", "b"), 1)
+    with pytest.raises(RequestError, match="holds 'labeled' and 'train', which both mean train"):
+        Task.from_arrays(np.zeros((5, 1)), list("abcab"), split=[*split[:4], "train"])
+    with pytest.raises(RequestError, match="holds 'targets', which names no split"):
+        Task.from_arrays(np.zeros((5, 1)), list("abcab"), split=[*split[:3], "targets", "val"])
+
+
 def test_from_store_leaves_failed_rows_out_and_reads_the_same_groups(
     store_at: Callable[..., Path], world: Callable[..., dict[str, Any]]
 ) -> None:
