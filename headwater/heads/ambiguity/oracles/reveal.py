@@ -130,13 +130,23 @@ class RevealOracle:
             nonlocal unsure
             error = state.outcome.exception() if state.outcome else None
             unsure |= isinstance(error, _TryAgainError) and error.sent
-            _log.warning("%s gave no answer for row %d: %s", self._address, question.item, error)
+
+        def announce(state: tenacity.RetryCallState) -> None:
+            _log.warning(
+                "%s gave no answer for row %d: %s; trying again (%d of %d)",
+                self._address,
+                question.item,
+                state.outcome.exception() if state.outcome else None,
+                state.attempt_number + 1,
+                self._backoff.tries,
+            )
 
         again = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(_TryAgainError),
             stop=tenacity.stop_after_attempt(self._backoff.tries),
             wait=self._pause,
             after=remember,
+            before_sleep=announce,
             reraise=True,
         )
         try:

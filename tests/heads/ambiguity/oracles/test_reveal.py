@@ -132,6 +132,21 @@ def test_tries_end_and_say_whether_it_may_have_counted(
     assert caught.value.uncertain is uncertain
 
 
+def test_every_further_try_is_announced_and_no_other(
+    service: SimpleNamespace, caplog: pytest.LogCaptureFixture
+) -> None:
+    service.faults.coming.extend(["500 after"] * 3)
+    asked = oracle(service)
+    caplog.clear()  # of the address, which is not encrypted
+    with caplog.at_level(logging.WARNING, "headwater"), pytest.raises(OracleError, match="in 3 tries"):
+        asked.ask(question(5))
+    said = [each.getMessage() for each in caplog.records if each.name.startswith("headwater")]
+    assert [text.partition(" gave ")[2] for text in said] == [
+        "no answer for row 5: it answered 500 Internal Server Error with text/html; trying again (2 of 3)",
+        "no answer for row 5: it answered 500 Internal Server Error with text/html; trying again (3 of 3)",
+    ]
+
+
 def test_a_silent_service_is_waited_for_no_longer_than_was_said(running: SimpleNamespace) -> None:
     faults = Faults(coming=deque(["silence"]))
     with serving(application(running.reveals, faults)) as address:
