@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import sys
-import textwrap
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -27,6 +28,10 @@ Views = Annotated[
 PLAIN_EVERY = 5.0
 """Seconds between lines of progress where nothing can be redrawn."""
 
+# What a line may not end within: up to a blank before something else, and of quotes all, escapes included.
+_QUOTED = r"""(?<![^ (\[=])(?:'(?:[^'\\]|\\.)+'|"(?:[^"\\]|\\.)+")"""
+_WORD = re.compile(rf"(?:{_QUOTED}|[^ ]|\A | (?![^ ]))+")
+
 
 def console() -> Console:
     """A console on standard output, for results."""
@@ -39,15 +44,28 @@ def progress_console() -> Console:
 
 
 def tell(text: str, screen: Console | None = None) -> None:
-    """Print a sentence on standard error, wrapped at words on a terminal.
+    """Print a sentence on standard error, wrapped on a terminal.
 
-    Elsewhere it stays on a line, as logs want it. A long path or address is never cut, but by the terminal.
+    Elsewhere it stays on a line, as logs want it. A line ends in the place of one blank, never within quotes
+    that follow one, and nothing else is lost; an address longer than a line is cut by the terminal alone.
     """
     screen = screen or progress_console()
     text = escaped(text)
     if screen.is_terminal:
-        text = textwrap.fill(text, screen.width, break_long_words=False, break_on_hyphens=False)
+        text = _wrapped(text, screen.width)
     screen.print(Text(text), soft_wrap=True, highlight=False)
+
+
+def _wrapped(text: str, width: int) -> str:
+    """The text with newlines for some of its blanks, so that lines fill at most `width` cells if they can."""
+    lines: list[str] = []
+    for word in _WORD.findall(text):
+        longer = f"{lines[-1]} {word}" if lines else word
+        if lines and cell_len(longer) <= width:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return "\n".join(lines)
 
 
 def print_json(value: Any) -> None:
