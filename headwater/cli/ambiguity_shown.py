@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -306,14 +308,31 @@ def told_live(*, quiet: bool) -> Iterator[tuple[Telling, list[str]]]:
 
 
 @contextmanager
-def going_on() -> Iterator[None]:
-    """Where the user stops it, and wherever that is: one sentence that says how to go on."""
+def going_on(**files: Path | None) -> Iterator[None]:
+    """Where the user stops it, and wherever that is: one sentence that says how to go on.
+
+    `files`: what the command makes and never writes over, by its options' names, the labels as `out`.
+    """
     try:
         yield
     except KeyboardInterrupt:
-        raise HeadwaterError(
-            "stopped by the user; what was answered is kept, and the same command again goes on from there"
-        ) from None
+        raise HeadwaterError(f"stopped by the user; {_way_on(files)}") from None
+
+
+def _way_on(files: Mapping[str, Path | None]) -> str:
+    from headwater.store import show_key  # noqa: PLC0415
+
+    again = "what was answered is kept, and the same command again goes on from there"
+    out = files.get("out")
+    if out is None:
+        return f"{again}, with another --out if there is one already"
+    if not os.path.lexists(out):
+        return again
+    there = [f"--{name}" for name, place in files.items() if place is not None and os.path.lexists(place)]
+    return (
+        f"the labels are in {show_key(str(out))} already, and what else was wanted may be missing; the same "
+        f"command with another {' and another '.join(there)} makes all anew, and pays for no answer twice"
+    )
 
 
 @contextmanager

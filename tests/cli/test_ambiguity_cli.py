@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -15,8 +16,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from headwater.ambiguity import scanning
-from headwater.errors import HeadwaterWarning
+from headwater.ambiguity import scanning, solving
+from headwater.cli.ambiguity_shown import going_on
+from headwater.errors import HeadwaterError, HeadwaterWarning
 from headwater.heads.ambiguity.oracles.browser import BrowserOracle
 from headwater.heads.ambiguity.oracles.terminal import TerminalOracle
 from headwater.store import open_store, read_table
@@ -149,12 +151,54 @@ def test_who_stops_it_is_told_so_however_they_were_asked(
     monkeypatch.setattr(BrowserOracle, "_serve", lambda self: None)
     code, text, error = command("solve", dataset, "--oracle", oracle, "--out", tmp_path / "s.csv")
     assert (code, text) == (1, "")
-    assert error.splitlines()[-1] == (
+    assert error.splitlines()[-1].startswith(
         "error: stopped by the user; what was answered is kept, and the same command again goes on from there"
     )
     journal = [json.loads(line)["what"] for line in (tmp_path / "halves.journal").open("rb")][1:]
     assert journal == ["ask", "drop"]
     assert [each.name for each in tmp_path.iterdir() if each.name[0] == "."] == [".halves.journal.lock"]
+
+
+def test_who_stops_it_while_the_page_is_written_needs_another_name_for_the_labels(
+    dataset: Path, tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand_in(monkeypatch)
+    out, page = tmp_path / "sub.csv", tmp_path / "page.html"
+    asked = ["solve", dataset, "--oracle", tmp_path / "truth.npy", "--report", page]
+
+    def interrupted(*given: object, **more: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as stopping:
+        stopping.setattr(solving, "write_solved", interrupted)
+        code, _, error = command(*asked, "--out", out)
+    assert code == 1
+    assert "stopped by the user" in error
+    assert "with another --out" in error
+    labels = out.read_bytes()
+    assert (command(*asked, "--out", out)[0], page.exists()) == (2, False)
+    code, text, _ = command(*asked, "--out", tmp_path / "again.csv", "--json")
+    assert (code, json.loads(text)["answered_earlier"]) == (0, 5)
+    assert page.exists()
+    assert (tmp_path / "again.csv").read_bytes() == labels
+
+
+@pytest.mark.parametrize(
+    ("there", "says"),
+    [
+        ((), "what was answered is kept, and the same command again goes on from there"),
+        (("out",), "labels are in '{}' already, .* with another --out makes all anew"),
+        (("out", "table"), "labels are in '{}' already, .* with another --out and another --table makes"),
+    ],
+)
+def test_the_way_on_is_told_by_what_was_written(tmp_path: Path, there: tuple[str, ...], says: str) -> None:
+    files = {name: tmp_path / f"{name}.csv" for name in ("out", "table")}
+    for name in there:
+        files[name].touch()
+    with pytest.raises(HeadwaterError) as stopped, going_on(**files, head=None):
+        raise KeyboardInterrupt
+    assert re.search(says.format(re.escape(str(files["out"]))), str(stopped.value))
+    assert ("another" in str(stopped.value)) is bool(there)
 
 
 def test_labels_are_bought_from_a_service_and_none_of_them_twice(
