@@ -61,6 +61,88 @@ def test_readings_of_vectors_are_known_by_their_column_and_mixtures_of_them_are_
     assert [each.about for each in found.values()] == ["column 0 of the rows", "column 1 of the rows", ""]
 
 
+def vectors(places, cells, own, *, noise=1.0):
+    """Rows at the sum of two features' places (classes, columns) each, by their cells, with noise."""
+    random = np.random.default_rng(2)
+
+    def drawn(cells):
+        middle = places[0][cells[:, 0]] + places[1][cells[:, 1]]
+        return (middle + noise * random.standard_normal(middle.shape)).astype(np.float32)
+
+    own = np.repeat(own[:, None], 2, axis=1)
+    classes = tuple(range(len(places[0])))
+    return Problem(drawn(own), own[:, 0], drawn(cells), drawn(cells), classes)
+
+
+TRIANGLE = np.array([[0.0, 0.0], [6.0, 8.0], [8.0, 0.0]])
+"""The first column tells the first and the last of three classes apart, the second the middle one."""
+
+
+def test_a_column_that_tells_some_classes_only_is_not_what_a_reading_goes_by():
+    random = np.random.default_rng(3)
+    cells, own = random.integers(0, 3, (300, 2)), random.integers(0, 3, 150)
+    none = np.zeros_like(TRIANGLE)
+    places = np.hstack([TRIANGLE, none]), np.hstack([none, TRIANGLE])
+    problem = vectors(places, cells, own)
+    found = meanings(problem, {"A": cells[:, 0], "B": cells[:, 1]})
+    assert {each.about for each in found.values()} == {""}
+    # The last two columns tell the middle class from the others alone: no pair of ends shows it.
+    middle = np.array([[0.0, 0, 0], [4, 0, 0], [8, 0, 0]]), np.array([[0.0, 0, 0], [0, 0, 9], [0, 9, 0]])
+    found = meanings(vectors(middle, cells, own), {"A": cells[:, 0], "B": cells[:, 1]})
+    assert [each.about for each in found.values()] == ["column 0 of the rows", ""]
+
+
+@pytest.mark.parametrize("classes", [3, 10])
+def test_what_the_rival_goes_by_cancels_out_of_any_number_of_classes(classes):
+    random = np.random.default_rng(4)
+    cells, own = random.integers(0, classes, (60 * classes, 2)), random.integers(0, classes, 20 * classes)
+    steps = 6.0 * np.arange(classes)
+    none = np.zeros(classes)
+    places = np.column_stack([none, steps]), np.column_stack([steps, none])
+    problem = vectors(places, cells, own)
+    found = meanings(problem, {"A": cells[:, 0], "B": cells[:, 1]})
+    assert [each.about for each in found.values()] == ["column 1 of the rows", "column 0 of the rows"]
+    for column, each in zip((1, 0), found.values(), strict=True):
+        assert (each.low, each.high) == (0, classes - 1)
+        expected = np.where(np.arange(2) == column, steps[-1], 0)
+        np.testing.assert_allclose(each.difference, expected, atol=1)
+
+
+@pytest.mark.parametrize("rare", [0, 1, 2])
+@pytest.mark.parametrize("rows", [1, 4, 8])
+def test_a_rare_class_silences_nothing(rare, rows):
+    """The rare one lies where no other does, in a column of its own."""
+    random = np.random.default_rng(5)
+    common = [each for each in range(3) if each != rare]
+    cells, own = random.choice(common, (300, 2)), random.choice(common, 150)
+    cells[:rows, 0] = cells[rows : 2 * rows, 1] = own[:rows] = rare
+    one, other = np.zeros((3, 3)), np.zeros((3, 3))
+    one[common[1], 0] = other[common[1], 1] = 8
+    one[rare, 2] = other[rare, 2] = 8
+    found = meanings(vectors((one, other), cells, own), {"A": cells[:, 0], "B": cells[:, 1]})
+    assert [each.about for each in found.values()] == ["column 0 of the rows", "column 1 of the rows"]
+
+
+def test_a_common_class_that_is_never_crossed_must_be_foretold_too():
+    random = np.random.default_rng(6)
+    cells, own = random.integers(0, 2, (300, 2)), random.integers(0, 3, 150)
+    cells[:100] = 2
+    one, other = np.zeros((3, 3)), np.zeros((3, 3))
+    one[1, 0] = other[1, 1] = 8
+    for column, about in ((2, ""), (0, "column 0 of the rows")):
+        one[2] = 16 * (np.arange(3) == column)
+        found = meanings(vectors((one, other), cells, own), {"A": cells[:, 0], "B": cells[:, 1]})
+        assert found["A"].about == about
+
+
+def test_few_rows_of_one_of_two_classes_are_compared_all_the_same():
+    random = np.random.default_rng(7)
+    cells, own = (random.random((400, 2)) < 0.06).astype(np.int64), random.integers(0, 2, 100)
+    places = np.array([[0.0, 0], [8, 0]]), np.array([[0.0, 0], [0, 8]])
+    found = meanings(vectors(places, cells, own), {"A": cells[:, 0], "B": cells[:, 1]})
+    assert [each.about for each in found.values()] == ["column 0 of the rows", "column 1 of the rows"]
+
+
 def test_one_reading_and_too_few_rows_tell_nothing():
     problem, cells = images()
     (alone,) = meanings(problem, {"A": cells[:, 0]}).values()
