@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -33,15 +35,8 @@ def journal_of(dataset: Dataset, named: Path | None) -> Path | None:
         place = real.with_name(f"{real.name}{_BESIDE}")
     else:
         place = named
-    if place.is_dir():
-        raise RequestError(
-            f"the journal {show_key(str(place))} is a folder; name a file in it with --journal"
-        )
     try:
-        refuse_unwritable(place)
-        if place.exists():
-            with place.open("ab"):
-                pass
+        _refuse_no_journal(place)
     except RequestError:
         raise
     except (HeadwaterError, OSError) as error:
@@ -51,6 +46,31 @@ def journal_of(dataset: Dataset, named: Path | None) -> Path | None:
             "name another place with --journal"
         ) from error
     return place
+
+
+def _refuse_no_journal(place: Path) -> None:
+    """RequestError, HeadwaterError or OSError where no journal can be kept, or a link leads to no such."""
+    shown = show_key(str(place))
+    refuse_unwritable(place)
+    try:
+        mode = place.stat().st_mode
+    except FileNotFoundError:
+        if place.is_symlink():
+            # What is written makes the folder of the link, and not the folder that it leads to.
+            end = Path(os.path.realpath(place))
+            if not end.parent.is_dir():
+                raise RequestError(
+                    f"the journal {shown} is a link into {show_key(str(end.parent))}, which is no folder; "
+                    "make that folder, or name another place with --journal"
+                ) from None
+            refuse_unwritable(end)
+        return
+    if stat.S_ISDIR(mode):
+        raise RequestError(f"the journal {shown} is a folder; name a file in it with --journal")
+    if not stat.S_ISREG(mode):
+        raise RequestError(f"the journal {shown} is no ordinary file; name another place with --journal")
+    with place.open("ab"):
+        pass
 
 
 class StoppedError(Exception):

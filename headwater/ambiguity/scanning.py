@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from headwater.heads.ambiguity.problem import Problem
     from headwater.heads.ambiguity.scan import Scan
 
+_SEEDS = 2**32  # that scikit-learn takes
+
 
 @dataclass(frozen=True, eq=False)
 class Scanned:
@@ -129,6 +131,8 @@ def check_seed(seed: int) -> None:
     """RequestError for a seed that no generator of random numbers takes."""
     if seed < 0:
         raise RequestError(f"a seed must not be negative, and this one is {seed}")
+    if seed >= _SEEDS:
+        raise RequestError(f"a seed must be less than {_SEEDS}, and this one is {seed}; give a smaller one")
 
 
 def _check_clusterer(name: str) -> None:

@@ -88,8 +88,9 @@ def solve(
     table: Annotated[
         Path | None,
         typer.Option(
-            help="A further CSV, with a heading: a row's key in a store, else its number; its label; the "
-            "label's probability. `store annotate --allow-missing` adds a store's to it."
+            help="A further CSV, with a heading: a row's key in a store, else its number; solved_label; "
+            "solved_probability. It holds the target rows alone: `store annotate --allow-missing` adds a "
+            "store's to it."
         ),
     ] = None,
     journal: Annotated[

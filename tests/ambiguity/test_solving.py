@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from headwater.ambiguity import open_dataset, scan, solve
+from headwater.ambiguity import open_dataset, scan, solve, solving
 from headwater.ambiguity.oracles import Account, choose_oracle
 from headwater.ambiguity.solving import Telling
 from headwater.errors import HeadwaterError, HeadwaterWarning, RequestError
@@ -115,8 +115,9 @@ def test_the_table_numbers_a_folder_s_rows_and_says_how_sure_their_labels_are(
     with found.table.open(encoding="ascii", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [each["row"] for each in rows] == list(map(str, range(40)))
-    assert [each["label"] for each in rows] == (tmp_path / "sub.csv").read_text(encoding="ascii").split()
-    assert {each["probability"] for each in rows} == {"0.900000"}  # as the stand-in says of all
+    labels = (tmp_path / "sub.csv").read_text(encoding="ascii").split()
+    assert [each["solved_label"] for each in rows] == labels
+    assert {each["solved_probability"] for each in rows} == {"0.900000"}  # as the stand-in says of all
     oracle = Truth()
     for wrong, said in (("table.csv", "choose another name with --table"), ("table.npy", "end in .csv")):
         with pytest.raises(RequestError, match=said):
@@ -148,6 +149,14 @@ def test_a_seed_that_is_none_is_refused(folder: Path) -> None:
     for work in (scan, partial(solve, oracle=Truth())):
         with pytest.raises(RequestError, match="a seed must not be negative, and this one is -1"):
             work(folder, seed=-1)
+        for large in (2**32, 10**30):
+            with pytest.raises(RequestError, match=f"less than 4294967296, and this one is {large}; give"):
+                work(folder, seed=large)
+
+
+def test_the_largest_seed_is_one(folder: Path) -> None:
+    found = scan(folder, seed=2**32 - 1, clusterer="gmm")
+    assert found.found.clusters
 
 
 def test_another_name_for_the_labels_or_the_data_buys_no_more_questions(folder: Path, tmp_path: Path) -> None:
@@ -176,6 +185,35 @@ def test_the_journal_can_be_named_and_must_be_writable(folder: Path, tmp_path: P
         with pytest.raises(RequestError, match=said):
             solve(folder, oracle=oracle, journal=wrong)
     assert oracle.asked == []
+
+
+def test_a_journal_that_is_a_link_is_what_it_leads_to(folder: Path, tmp_path: Path) -> None:
+    link = tmp_path / "link"
+    link.symlink_to("file")
+    solve(folder, oracle=Truth(), journal=link)
+    assert link.is_symlink()
+    assert (tmp_path / "file").stat().st_size > 0
+    (tmp_path / "round").symlink_to("round")
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere" / "file")
+    (tmp_path / "through").symlink_to("file/journal")
+    os.mkfifo(tmp_path / "pipe")
+
+    def none(*given: Any, **rest: Any) -> None:
+        raise AssertionError("this was found only after something was computed")
+
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(solving, "features_of", none)
+        for wrong, said in (
+            ("dangling", "is a link into .*nowhere', which is no folder; make that folder, or .* --journal"),
+            ("through", "name another place with --journal"),
+            ("round", "cannot be written .*symbolic links.*name another place with --journal"),
+            ("pipe", "is no ordinary file; name another place with --journal"),
+            ("a" * 300, "cannot be written .*too long.*name another place with --journal"),
+        ):
+            with pytest.raises(HeadwaterError, match=said):
+                solve(folder, oracle=Truth(), journal=tmp_path / wrong)
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 @pytest.mark.parametrize(("other", "name"), [("out", "one.csv"), ("report", "one.html")])

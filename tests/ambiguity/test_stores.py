@@ -68,19 +68,22 @@ def test_the_table_has_every_target_row_s_key_and_goes_back_into_the_store(
     store_of: Callable[..., Path], tmp_path: Path
 ) -> None:
     keys = [f'bird-\udcff {number}, "x".png' for number in range(30)]
-    store = store_of({"class": LABEL, "split": SPLIT}, failed=[5], keys=keys)
-    dataset = open_dataset(store)
+    own = {"label": LABEL, "probability": [1.0] * 30, "split": SPLIT}
+    store = store_of(own, failed=[5], keys=keys)
+    dataset = open_dataset(store, target="label")
     codes = dataset.for_all(np.arange(9) % 2)
     sure = np.stack([1 - np.arange(9) / 10, np.arange(9) / 10], axis=1)
     write_new(tmp_path / "table.csv", table_text(dataset, codes, sure))
     annotate(store, read_table(tmp_path / "table.csv"), allow_missing=True)
     columns = open_store(store).annotations
+    assert columns["label"].texts() == LABEL
+    assert columns["probability"].values.tolist() == [1.0] * 30
     rows = np.flatnonzero(ROWS % 3 == 2)
     expected = dict(zip(rows.tolist(), codes.tolist(), strict=True))
-    assert columns["label"].texts() == [
+    assert columns["solved_label"].texts() == [
         None if row not in expected else ("cat", "dog")[expected[row]] for row in range(30)
     ]
-    found = columns["probability"].values
+    found = columns["solved_probability"].values
     assert np.isnan(found[[0, 5]]).all()
     given = iter(sure.tolist())
     for row in rows[rows != 5].tolist():
