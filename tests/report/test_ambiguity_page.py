@@ -75,6 +75,7 @@ def found() -> Scan:
         cluster_of=np.zeros(80, dtype=np.int64),
         unseen_unlabeled=np.array([0, 1, 2, 3]),
         unseen_target=np.array([4, 5, 6]),
+        counted_unseen=(18, 8),
         evidence=evidence,
         told_by="opposing heads",
         sentences=("About 31% of the unlabeled rows.",),
@@ -154,6 +155,83 @@ def test_the_page_says_what_was_noticed_asked_and_settled() -> None:
         "one note",
     ):
         assert said in text, said
+
+
+def test_every_unlabeled_and_target_row_is_counted_in_the_key_once() -> None:
+    text = text_of(render(page_data()))
+    assert "unseen 0 / 7 14 rows, 23 % of unlabeled and target rows; never with a label" in text
+    assert "the rest 34 rows, 57 % of unlabeled and target rows; nothing found tells them from" in text
+    scan = found()
+    mixed = replace(scan.evidence.kinds[3], name="unseen", is_mixed=True, rows=55)
+    evidence = replace(
+        scan.evidence,
+        kinds=(*scan.evidence.kinds[:2], mixed),
+        place_kinds=np.arange(50) % 4 - 1,
+    )
+    data = gather(problem(), name="pairs", identity=IDENTITY, scan=replace(scan, evidence=evidence))
+    text = text_of(render(data))
+    assert "unseen 55 rows, 92 % of unlabeled and target rows" in text
+    assert "the rest 5 rows, 8 % of unlabeled and target rows" in text
+    assert "are unlike any labeled row." in text  # of how many kinds is not known
+    assert "Unseen kinds are named by" not in text
+
+
+def test_no_two_of_twelve_classes_look_alike_and_clusters_name_a_few_of_them() -> None:
+    given = problem()
+    many = replace(given, classes=tuple(range(12)), labels=np.arange(20) % 12)
+    scan = found()
+    kinds = tuple(Kind(str(code), code, 2, None, ()) for code in range(12))
+    places = np.random.default_rng(0).random((24, 2))
+    evidence = replace(scan.evidence, kinds=kinds, differences=(), places=places)
+    evidence = replace(evidence, place_kinds=np.arange(24) % 12, place_of=np.arange(24))
+    counts = (0, 3, 9, 0, 0, 4, 0, 2, 0, 0, 1, 1)
+    clusters = (replace(scan.clusters[0], classes=counts), replace(scan.clusters[1], classes=(0,) * 12))
+    scan = replace(scan, evidence=evidence, clusters=clusters, readings=())
+    page = render(gather(many, name="twelve", identity=IDENTITY, scan=scan))
+    drawn = re.findall(r'<path class="([^"]*)" d="M[^"]*h0"/>', page[page.index('class="key"') :])[:12]
+    assert len(set(drawn)) == 12
+    table = text_of(page[page.index("<table") :])
+    assert "0 9 of 2, 4 of 5, 3 of 1, 4 of others 20 10" in table
+    assert "1 unseen none 20 10" in table
+
+
+def test_what_is_believed_before_an_answer_sums_up() -> None:
+    ended = resolution()
+    opinions = (*(Opinion(name, 0, 0.1) for name in "ABCDEF"), Opinion("G", 1, 0.08), Opinion("H", 1, 0.07))
+    question = replace(ended.exchanges[0].question, opinions=opinions)
+    data = gather(
+        problem(), name="pairs", identity=IDENTITY, resolution=ended, exchanges=[Exchange(question, 0)]
+    )
+    text = text_of(render(data))
+    assert "reading F says 0 10 % 2 more 15 % another is meant 25 %" in text
+    assert "another is meant" not in text_of(render(page_data()))
+
+
+def test_where_nothing_was_asked_nothing_is_called_settled() -> None:
+    text = text_of(render(page_data(asked=())))
+    assert "In the end" in text
+    assert "what was settled" not in text
+
+
+def test_target_rows_that_stand_in_for_unlabeled_ones_are_not_called_so() -> None:
+    given = problem()
+    stood_in = replace(given, unlabeled=given.target)
+    text = text_of(render(gather(stood_in, name="pairs", identity=IDENTITY, scan=found())))
+    assert "20 labeled; none unlabeled, 20 to class" in text
+    assert "About 50 % of the target rows, the ones" in text
+    assert "50 % of target rows, 40 % to 60 %" in text
+    assert "of the unlabeled" not in text
+    assert "Mix rate, unlabeled" not in text
+
+
+def test_columns_are_said_to_be_counted_from_0_once() -> None:
+    ended = resolution()
+    about = {name: replace(each, about="column 3 of the rows") for name, each in ended.readings.items()}
+    data = gather(
+        problem(), name="pairs", identity=IDENTITY, scan=found(), resolution=replace(ended, readings=about)
+    )
+    assert text_of(render(data)).count("counted from 0") == 1
+    assert "counted from 0" not in text_of(render(page_data()))
 
 
 def test_opinions_that_the_answer_bears_out_are_told_from_others() -> None:

@@ -19,6 +19,7 @@ Codes = NDArray[np.int64]
 _MAPPED = 600
 _TYPICAL = 6
 _LEAST = 0.02
+_MOSTLY = 0.5  # of the unseen rows are of the kinds that are named; else the names say too little
 
 
 class SaysOfUnseen(Protocol):
@@ -43,7 +44,8 @@ class Kind:
 
     `code` is the class, None for an unseen kind. `rows` counts labeled rows of a class, unlabeled and target
     rows of a kind. `mean` is their mean image (channels, height, width), None where rows are no images;
-    `typical` the labeled rows of a class, target rows of a kind, nearest to the middle.
+    `typical` the labeled rows of a class, target rows of a kind, nearest to the middle. `is_mixed`: unseen
+    rows that nothing divides into kinds, whatever they are.
     """
 
     name: str
@@ -51,6 +53,7 @@ class Kind:
     rows: int
     mean: Floats | None
     typical: tuple[int, ...]
+    is_mixed: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,21 +87,32 @@ class Evidence:
 def gather_evidence(
     problem: Problem,
     whole: Floats,
-    unseen: NDArray[np.bool_] | None,
+    unseen: NDArray[np.bool_],
+    disputed: NDArray[np.bool_],
     readings: Sequence[SaysOfUnseen],
+    *,
     seed: int,
 ) -> Evidence:
-    """Gather it from features (n + m + t, d); `unseen` (m + t,) are the rows that labels show no kind of."""
+    """Gather it from features (n + m + t, d); `unseen` (m + t,) are the rows that labels show no kind of.
+
+    `disputed` (m + t,) are those of them of which the readings tell; all of them where there are none.
+    """
     n, m = len(problem.labeled), len(problem.unlabeled)
     kind_of = np.full(len(whole), -1, dtype=np.int64)
     kind_of[:n] = problem.labels
     classes = len(problem.classes)
-    new = np.flatnonzero(unseen) + n if unseen is not None else np.empty(0, dtype=np.int64)
+    new = np.flatnonzero(disputed) + n
     codes, names = _kinds(whole[new], readings, problem.classes, seed)
-    kind_of[new] = np.where(codes >= 0, classes + codes, -1)
-    count = classes + (int(codes.max()) + 1 if len(codes) else 0)
+    told = (codes >= 0).sum() >= _MOSTLY * unseen.sum()
+    mixed = classes + (len(names) if told else 0)
+    kind_of[n + np.flatnonzero(unseen | disputed)] = mixed
+    if told:
+        kind_of[new] = np.where(codes >= 0, classes + codes, mixed)
+        names = [*names, "other unseen"]
+    else:
+        names = ["unseen"]
     kinds = []
-    for number in range(count):
+    for number in range(mixed + bool((kind_of == mixed).any())):
         rows = np.flatnonzero(kind_of == number)
         centre = whole[rows].mean(axis=0)
         shown = rows if number < classes else rows[rows >= n + m]
@@ -109,9 +123,10 @@ def gather_evidence(
             Kind(
                 name=name,
                 code=number if number < classes else None,
-                rows=len(rows),
+                rows=len(shown) if problem.lacks_unlabeled else len(rows),
                 mean=_mean(problem, rows) if problem.are_images else None,
                 typical=tuple(int(each) - first for each in shown[order]),
+                is_mixed=number == mixed,
             )
         )
     picked, places = _places(whole, kind_of, n, seed)

@@ -28,6 +28,11 @@ class Problem:
         """Whether rows are images, not vectors."""
         return self.labeled.ndim == 4
 
+    @property
+    def lacks_unlabeled(self) -> bool:
+        """Whether there are no unlabeled rows, and the target rows stand in for them: the same array."""
+        return self.unlabeled is self.target
+
 
 @dataclass(frozen=True, eq=False)
 class Reading:

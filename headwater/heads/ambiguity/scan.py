@@ -75,8 +75,9 @@ class Scan:
     are new in another way, by noise, say, raise the novelty alone; another balance of classes
     raises neither. `mix_rate` is the share of unseen kinds among unlabeled rows, `target_rate` among target
     rows, with 80 % intervals: where the novelty is no alarm, 0, and how much it may be at most.
-    `unseen_unlabeled` and `unseen_target` are the rows called unseen. `cluster_of` (n + m + t,) are numbers
-    in `clusters`, -1 for none. `sentences` say it in words.
+    `unseen_unlabeled` and `unseen_target` are the rows called unseen, those that readings tell of where
+    there are any; `counted_unseen` is how many unlabeled and target rows are, where neighbours know of more.
+    `cluster_of` (n + m + t,) are numbers in `clusters`, -1 for none. `sentences` say it in words.
     """
 
     score: float
@@ -89,6 +90,7 @@ class Scan:
     cluster_of: NDArray[np.int64]
     unseen_unlabeled: NDArray[np.int64]
     unseen_target: NDArray[np.int64]
+    counted_unseen: tuple[int, int]
     evidence: Evidence
     told_by: str
     sentences: tuple[str, ...]
@@ -112,7 +114,7 @@ class Scan:
                 {**vars(each), "classes": list(each.classes), "typical": list(each.typical)}
                 for each in self.clusters
             ],
-            "unseen": {"unlabeled": len(self.unseen_unlabeled), "target": len(self.unseen_target)},
+            "unseen": dict(zip(("unlabeled", "target"), self.counted_unseen, strict=True)),
             "told_by": self.told_by,
             "sentences": list(self.sentences),
         }
@@ -163,13 +165,12 @@ def scan(
     clusters = _clusters(whole, found.codes, problem)
     unlabeled, target = np.flatnonzero(unseen & is_unlabeled), np.flatnonzero(unseen & ~is_unlabeled) - m
     # Where readings were sought among some rows alone, neighbours may know of more.
-    rates = [
-        max(
-            (mix_rate(ours, others, strata, among=part & among) for ours, others, among in counted),
-            key=lambda rate: rate.share,
-        )
-        for part in (is_unlabeled, ~is_unlabeled)
-    ]
+    rates, everywhere = [], unseen.copy()
+    for part in (is_unlabeled, ~is_unlabeled):
+        by_each = [mix_rate(ours, others, strata, among=part & among) for ours, others, among in counted]
+        best = max(range(len(by_each)), key=lambda place: by_each[place].share)
+        rates.append(by_each[best])
+        everywhere |= counted[best][1] & part & (novelty >= ALARM)
     if novelty < ALARM:
         rates = [MixRate(0.0, 0.0, each.high) for each in rates]
     return Scan(
@@ -183,9 +184,13 @@ def scan(
         cluster_of=found.codes,
         unseen_unlabeled=unlabeled,
         unseen_target=target,
-        evidence=gather_evidence(problem, whole, unseen if novelty >= ALARM else None, readings, seed),
+        counted_unseen=(
+            0 if problem.lacks_unlabeled else int((everywhere & is_unlabeled).sum()),
+            int((everywhere & ~is_unlabeled).sum()),
+        ),
+        evidence=gather_evidence(problem, whole, everywhere, unseen, readings, seed=seed),
         told_by=told_by,
-        sentences=_sentences(score, novelty, rates[0], len(readings)),
+        sentences=_sentences(score, novelty, rates[0], len(readings), problem),
     )
 
 
@@ -237,7 +242,7 @@ def _clusters(whole: NDArray[np.float32], codes: NDArray[np.int64], problem: Pro
             Cluster(
                 number=number,
                 labeled=len(ours),
-                unlabeled=int(((rows >= n) & (rows < n + m)).sum()),
+                unlabeled=0 if problem.lacks_unlabeled else int(((rows >= n) & (rows < n + m)).sum()),
                 target=len(target),
                 classes=tuple(
                     int(each) for each in np.bincount(labels[ours], minlength=len(problem.classes))
@@ -254,11 +259,15 @@ def _plain(rate: MixRate) -> dict[str, float]:
     return {"share": rate.share, "low": rate.low, "high": rate.high}
 
 
-def _sentences(score: float, novelty: float, rate: MixRate, readings: int) -> tuple[str, ...]:
+def _sentences(
+    score: float, novelty: float, rate: MixRate, readings: int, problem: Problem
+) -> tuple[str, ...]:
+    rows = "target rows" if problem.lacks_unlabeled else "unlabeled rows"
     if novelty < ALARM:
-        return ("Unlabeled rows look like labeled ones: nothing in them makes the labels ambiguous.",)
+        what = rows[:1].upper() + rows[1:]
+        return (f"{what} look like labeled ones: nothing in them makes the labels ambiguous.",)
     said = (
-        f"About {rate.share:.0%} of the unlabeled rows ({rate.low:.0%} to {rate.high:.0%}) are of kinds that "
+        f"About {rate.share:.0%} of the {rows} ({rate.low:.0%} to {rate.high:.0%}) are of kinds that "
         "the labels never show."
     )
     if score >= ALARM:

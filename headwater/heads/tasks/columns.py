@@ -152,8 +152,8 @@ def split_names(column: CodedColumn) -> dict[str, int]:
         split = split_called(name)
         if split in called:
             raise RequestError(
-                f"split column {column.name!r} holds {called[split]!r} and {name!r}, which both mean {split}; "
-                "call the rows of a split by one name"
+                f"split column {column.name!r} holds {called[split]!r} and {name!r}, which both mean "
+                f"{split}; call the rows of a split by one name"
             )
         called[split] = name
     return {split: names.index(called[split]) for split in SPLITS if split in called}

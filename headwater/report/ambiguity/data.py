@@ -22,6 +22,7 @@ class KindShown:
     """A class as labeled, or a kind of rows that labels never show (`is_unseen`), of so many `rows`.
 
     `share` is its share of the rows that it is counted among: labeled ones, or unlabeled and target ones.
+    `is_mixed`: unseen rows that nothing divides into kinds.
     """
 
     name: str
@@ -30,6 +31,7 @@ class KindShown:
     share: float
     mean: Picture | None
     typical: tuple[Picture, ...]
+    is_mixed: bool = False
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,7 @@ class OpinionShown:
 
 @dataclass(frozen=True)
 class Asked:
-    """A question about a target row, and its answer."""
+    """A question about a target row, and its answer; `doubt` is the belief that no opinion holds."""
 
     number: int
     item: int
@@ -132,6 +134,7 @@ class Asked:
     speaks_for: int
     answer: str
     notes: tuple[str, ...] = ()
+    doubt: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -159,7 +162,7 @@ class AmbiguityData:
     """All of the page. `identity` (64 hex digits) tells it from other data sets' pages.
 
     `noticed` is None where no scan was made, `outcome` None where nothing was asked; `rows` counts labeled,
-    unlabeled and target rows.
+    unlabeled and target rows, no unlabeled ones where the target rows stood in for them.
     """
 
     identity: str

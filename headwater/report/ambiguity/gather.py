@@ -82,7 +82,7 @@ def gather(
         identity=identity,
         name=shown(name),
         classes=classes,
-        rows=(len(problem.labeled), len(problem.unlabeled), len(problem.target)),
+        rows=(len(problem.labeled), _unlabeled(problem), len(problem.target)),
         shape=problem.labeled.shape[1:],
         noticed=None if scan is None else _noticed(scan, problem, pictured),
         asked=tuple(_asked(number, each, classes, pictured, meant) for number, each in enumerate(given, 1)),
@@ -151,12 +151,12 @@ def _noticed(scan: Scan, problem: Problem, pictured: _Pictured) -> Noticed:
         map=_map(scan, len(evidence.kinds)),
         clusters=tuple(
             ClusterShown(
-                name=str(each.number + 1),
+                name=str(each.number),
                 is_unseen=each.is_unseen,
                 classes=each.classes,
                 unlabeled=each.unlabeled,
                 target=each.target,
-                typical=pictured.target(each.typical[:_TYPICAL], f"typical of cluster {each.number + 1}"),
+                typical=pictured.target(each.typical[:_TYPICAL], f"typical of cluster {each.number}"),
             )
             for each in sorted(scan.clusters, key=lambda each: (not each.is_unseen, each.number))
             if each.labeled + each.unlabeled + each.target
@@ -181,9 +181,9 @@ def _calls(
 def _kind(kind: Kind, problem: Problem, pictured: _Pictured) -> KindShown:
     name = shown(kind.name)
     is_unseen = kind.code is None
-    total = len(problem.unlabeled) + len(problem.target) if is_unseen else len(problem.labeled)
+    total = _unlabeled(problem) + len(problem.target) if is_unseen else len(problem.labeled)
     take = pictured.target if is_unseen else pictured.labeled
-    what = f"the {name} kind" if is_unseen else f"rows labeled {name}"
+    what = f"the {name} {'rows' if kind.is_mixed else 'kind'}" if is_unseen else f"rows labeled {name}"
     return KindShown(
         name=name,
         is_unseen=is_unseen,
@@ -191,13 +191,19 @@ def _kind(kind: Kind, problem: Problem, pictured: _Pictured) -> KindShown:
         share=kind.rows / max(total, 1),
         mean=pictured.of(kind.mean, f"mean of {what}"),
         typical=take(kind.typical[:_TYPICAL], f"one of {what}"),
+        is_mixed=kind.is_mixed,
     )
+
+
+def _unlabeled(problem: Problem) -> int:
+    return 0 if problem.lacks_unlabeled else len(problem.unlabeled)
 
 
 def _map(scan: Scan, kinds: int) -> tuple[Dots, ...]:
     evidence = scan.evidence
     out = []
-    for number in range(-1, kinds):
+    # Rows of no kind in particular are many and lie everywhere: the others are drawn over them.
+    for number in sorted(range(-1, kinds), key=lambda each: each >= 0 and not evidence.kinds[each].is_mixed):
         places = evidence.places[evidence.place_kinds == number]
         dots = tuple((float(x), float(y)) for x, y in places)
         out.append(Dots(None if number < 0 else number, dots))
@@ -281,6 +287,7 @@ def _asked(
         speaks_for=question.speaks_for,
         answer=classes[exchange.answer],
         notes=tuple(shown(each) for each in question.notes),
+        doubt=question.doubt,
     )
 
 

@@ -14,7 +14,7 @@ from headwater.report.template import fill
 
 KIND = PageKind("data set", "--report", replaces=False)
 
-_HUES = 8  # of kinds and of classes, each; further ones start again
+_HUES = 8  # of kinds and of classes, each; further ones start again, as squares
 _SIDE = 100.0
 _EDGE = 0.2  # a name nearer to an edge of the map than this begins or ends there
 
@@ -35,7 +35,7 @@ def render(data: AmbiguityData) -> str:
             "percent": shared.percent,
             "span": shared.span,
             "dots": _dots,
-            "hue": lambda place, unseen: f"{'u' if unseen else 'k'}{place % _HUES}",
+            "hue": _hue,
             "alone": Estimate,
             "x": lambda share: f"{_SIDE * share:.2f}%",
         },
@@ -46,6 +46,11 @@ def render(data: AmbiguityData) -> str:
         first_unseen=sum(not kind.is_unseen for kind in data.noticed.kinds) if data.noticed else 0,
         middles=_middles(data),
     )
+
+
+def _hue(place: int, unseen: bool) -> str:
+    """What a kind's dots look like, by its place among the kinds of its sort."""
+    return f"{'u' if unseen else 'k'}{place % _HUES}{' square' if place // _HUES % 2 else ''}"
 
 
 def _dots(dots: Dots) -> str:

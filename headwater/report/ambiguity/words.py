@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from headwater.printable import counted
 from headwater.report.ambiguity.data import AmbiguityData, MeantShown, Noticed, Outcome
 from headwater.report.words import listed, percent
 
 _SURE = 0.99
+_MOST_NAMED = 3  # classes of a cluster
 
 
 def headline(data: AmbiguityData) -> str:
@@ -61,19 +64,22 @@ def score(noticed: Noticed) -> str:
     return "no alarm" if noticed.novelty < noticed.alarm else "no alarm: new, but not contradictory"
 
 
-def novelty(noticed: Noticed) -> str:
-    """What is new in the unlabeled rows."""
+def novelty(noticed: Noticed, *, has_unlabeled: bool = True) -> str:
+    """What is new in the unlabeled rows, or in the target rows alone."""
     if noticed.novelty < noticed.alarm:
         return (
-            "Labeled and unlabeled rows can hardly be told apart: what differs between them, chance would "
+            f"Labeled and {'unlabeled' if has_unlabeled else 'target'} rows can hardly be told apart: what "
+            "differs between them, chance would "
             f"make in {percent(1 - noticed.novelty, 0)} of such sets."
         )
-    unseen = [kind for kind in noticed.kinds if kind.is_unseen]
+    unseen = [kind for kind in noticed.kinds if kind.is_unseen and not kind.is_mixed]
     told = f": {counted(len(unseen), 'kind')}" if len(unseen) > 1 else ""
+    if told and any(kind.is_mixed for kind in noticed.kinds):
+        told += ", and some of none of these"
+    unlabeled = f"{percent(noticed.mix_rate.value, 0)} of the unlabeled rows and " if has_unlabeled else ""
     return (
-        f"About {percent(noticed.mix_rate.value, 0)} of the unlabeled rows and "
-        f"{percent(noticed.target_rate.value, 0)} of the target rows, the ones to be classed, are unlike "
-        f"any labeled row{told}."
+        f"About {unlabeled}{percent(noticed.target_rate.value, 0)} of the target rows, the ones to be "
+        f"classed, are unlike any labeled row{told}."
     )
 
 
@@ -97,6 +103,37 @@ def beliefs(outcome: Outcome) -> str:
     rest = f"; that none of them is right, {percent(outcome.unexplained, 0)}"
     sure = "all but sure" if share >= _SURE else f"believed with {percent(share, 0)}"
     return f"Of {counted(len(outcome.beliefs), 'reading')}, {name} is {sure}{rest}."
+
+
+def unseen_rows(noticed: Noticed) -> int:
+    """How many unlabeled and target rows are of unseen kinds."""
+    return sum(kind.rows for kind in noticed.kinds if kind.is_unseen)
+
+
+def of_classes(counts: Sequence[int], classes: Sequence[str]) -> str:
+    """A cluster's labeled rows by their commonest classes."""
+    there = sorted((place for place, count in enumerate(counts) if count), key=lambda place: -counts[place])
+    said = [f"{counts[place]:,} of {classes[place]}" for place in there[:_MOST_NAMED]]
+    rest = sum(counts[place] for place in there[_MOST_NAMED:])
+    return ", ".join([*said, f"{rest:,} of others"] if rest else said) or "none"
+
+
+def after(data: AmbiguityData) -> str:
+    """What the classes in the end rest on."""
+    if not data.asked:
+        return "In the end"
+    return (
+        "After: what was settled"
+        if data.outcome is not None and data.outcome.settled
+        else "After the answers"
+    )
+
+
+def counts_columns(data: AmbiguityData) -> bool:
+    """Whether anything on the page goes by a column, which has a number."""
+    about = [] if data.noticed is None else [each.about for each in data.noticed.readings]
+    about += [] if data.outcome is None else [each.about for each in data.outcome.readings]
+    return any(each.startswith("column ") for each in about)
 
 
 def known(outcome: Outcome) -> list[MeantShown]:

@@ -53,6 +53,33 @@ def test_crossed_rows_are_noticed_and_their_share_is_found(rate: float) -> None:
     assert match.max(axis=1).min() > 0.85
 
 
+@pytest.mark.parametrize("classes", [2, 12])
+def test_the_map_shows_as_many_unseen_rows_as_the_mix_rate_says(classes: int) -> None:
+    random = np.random.default_rng(3)
+    spots = 2.0 * random.standard_normal((2, classes, 12))
+    parts, cells = [], []
+    for size, crossed in ((360, False), (600, True), (150, True)):
+        first = np.arange(size) % classes
+        second = random.integers(0, classes, size) if crossed else first
+        places = np.concatenate([spots[0, first], spots[1, second]], axis=1)
+        parts.append((places + 0.7 * random.standard_normal(places.shape)).astype(np.float32))
+        cells.append((first, second))
+    problem = Problem(parts[0], cells[0][0].astype(np.int64), parts[1], parts[2], tuple(range(classes)))
+    found = scan(problem)
+    assert found.novelty >= ALARM
+    unseen = [kind for kind in found.evidence.kinds if kind.code is None]
+    shown = sum(kind.rows for kind in unseen)
+    assert shown == sum(found.counted_unseen)
+    assert found.counted_unseen[0] / 600 == pytest.approx(found.mix_rate.share, abs=0.05)
+    assert found.counted_unseen[1] / 150 == pytest.approx(found.target_rate.share, abs=0.1)
+    assert [kind.is_mixed for kind in unseen] == ([True] if classes == 12 else [False, False])
+    # Dots of these kinds are rows that are crossed in truth.
+    drawn = found.evidence.place_of[found.evidence.place_kinds >= classes] - 360
+    first, second = (np.concatenate([cells[1][each], cells[2][each]]) for each in (0, 1))
+    assert (first[drawn] != second[drawn]).mean() > 0.9
+    assert found.summary()["unseen"] == dict(zip(("unlabeled", "target"), found.counted_unseen, strict=True))
+
+
 def test_one_odd_row_of_a_class_of_its_own_does_not_silence_the_scan() -> None:
     problem, cells, _ = two_features(0.5, rows=(120, 240, 60))
     odd = np.zeros((1, 6), dtype=np.float32)
@@ -279,3 +306,14 @@ def test_neighbours_count_the_rows_that_readings_of_a_part_leave_out(monkeypatch
     )
     share = len(seen) / half[:m].sum()
     assert scan(problem).mix_rate.share == pytest.approx(share, abs=0.01)
+
+
+def test_target_rows_that_stand_in_for_unlabeled_ones_are_counted_once_and_called_what_they_are() -> None:
+    problem, _, _ = two_features(0.5)
+    found = scan(replace(problem, unlabeled=problem.target))
+    assert "of the target rows" in found.sentences[0]
+    assert "unlabeled" not in found.sentences[0]
+    assert found.counted_unseen[0] == 0
+    assert sum(kind.rows for kind in found.evidence.kinds if kind.code is None) == found.counted_unseen[1]
+    assert found.counted_unseen[1] / 200 == pytest.approx(0.5, abs=0.1)
+    assert all(each.unlabeled == 0 for each in found.clusters)
