@@ -137,7 +137,7 @@ def solve(
 
     check_new(out, SUFFIX)
     password = _password() if is_service(oracle) else None
-    with going_on(), told_live(quiet=given.as_json) as (telling, warned):
+    with going_on(out=out, table=table, head=head), told_live(quiet=given.as_json) as (telling, warned):
         telling.now("reading the data set", 0, 0)
         found = run(
             given.opened(),

@@ -324,9 +324,7 @@ def _way_on(files: Mapping[str, Path | None]) -> str:
 
     again = "what was answered is kept, and the same command again goes on from there"
     out = files.get("out")
-    if out is None:
-        return f"{again}, with another --out if there is one already"
-    if not os.path.lexists(out):
+    if out is None or not os.path.lexists(out):
         return again
     there = [f"--{name}" for name, place in files.items() if place is not None and os.path.lexists(place)]
     return (
