@@ -171,6 +171,12 @@ def test_another_name_for_the_labels_or_the_data_buys_no_more_questions(folder: 
     assert not list(tmp_path.glob("*.csv.journal"))
 
 
+def test_one_answer_of_an_earlier_run_is_one(folder: Path) -> None:
+    solve(folder, oracle=Truth(), budget=1)
+    found = solve(folder, oracle=Truth(), budget=1)
+    assert "1 answer of earlier runs, whatever their seed, is taken from" in found.notes[-1]
+
+
 def test_the_journal_can_be_named_and_must_be_writable(folder: Path, tmp_path: Path) -> None:
     found = solve(folder, oracle=Truth(), journal=tmp_path / "deep" / "asked")
     assert found.journal == tmp_path / "deep" / "asked"
