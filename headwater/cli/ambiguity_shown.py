@@ -137,8 +137,9 @@ def show_score(found: Score) -> None:
 def described(dataset: Dataset) -> str:
     """A data set in a line."""
     problem = dataset.problem
+    unlabeled = 0 if problem.lacks_unlabeled else len(problem.unlabeled)
     rows = (
-        f"{len(problem.labeled):,} labeled, {len(problem.unlabeled):,} unlabeled and "
+        f"{len(problem.labeled):,} labeled, {unlabeled:,} unlabeled and "
         f"{counted(dataset.target_rows, 'target row')}"
     )
     size = " x ".join(map(str, problem.labeled.shape[1:]))

@@ -32,7 +32,8 @@ class Resolution:
 
     `probabilities` (t, classes) and `labels` (t,) class codes; `before` (t, classes) is what a head trained
     on the labeled rows alone says. `beliefs` maps the names of competing readings to their share of belief;
-    `unexplained` is the belief that none of them is meant. `expected_accuracy` on target rows lies in
+    `unexplained` is the belief that none of them is meant; `mix_rate` the share of unlabeled rows that the most
+    believed one and the largest other one read otherwise, NaN where there is no other. `expected_accuracy` on target rows lies in
     `interval` with 90 % probability. `sentences` say it in words, `seconds` where the time went. `head` is
     what was trained on pseudo-labels, for the features that readings were made of, side by side; None where
     nothing was answered, or where the surviving readings are not of linear heads, of which it would be a poor
@@ -173,11 +174,14 @@ def with_answers(probabilities: NDArray[np.float64], answers: Mapping[int, int])
 
 
 def crossed_share(state: Dialogue) -> float:
-    """Share of unlabeled rows that the most believed hypothesis and the largest other one read otherwise."""
+    """Share of unlabeled rows that the most believed hypothesis and the largest other one read otherwise.
+
+    NaN where there is no other.
+    """
     best = state.beliefs.best
     others = [h for h in range(len(state.found)) if h != best]
     if not others:
-        return 0.0
+        return float("nan")
     said = [state.found[h].unlabeled.argmax(axis=1) for h in (best, others[0])]
     return float((said[0] != said[1]).mean())
 
