@@ -32,12 +32,13 @@ class Resolution:
 
     `probabilities` (t, classes) and `labels` (t,) class codes; `before` (t, classes) is what a head trained
     on the labeled rows alone says. `beliefs` maps the names of competing readings to their share of belief;
-    `unexplained` is the belief that none of them is meant; `mix_rate` the share of unlabeled rows that the most
-    believed one and the largest other one read otherwise, NaN where there is no other. `expected_accuracy` on target rows lies in
-    `interval` with 90 % probability. `sentences` say it in words, `seconds` where the time went. `head` is
-    what was trained on pseudo-labels, for the features that readings were made of, side by side; None where
-    nothing was answered, or where the surviving readings are not of linear heads, of which it would be a poor
-    copy. `readings` are what the readings say and go by, by their names.
+    `unexplained` is the belief that none of them is meant; `mix_rate` the share of unlabeled rows that the
+    most believed one and the largest other one read otherwise, NaN where there is no other.
+    `expected_accuracy` on target rows lies in `interval` with 90 % probability. `sentences` say it in words,
+    `seconds` where the time went. `head` is what was trained on pseudo-labels, for the features that readings
+    were made of, side by side; None where nothing was answered, or where the surviving readings are not of
+    linear heads, of which it would be a poor copy. `readings` are what the readings say and go by, by their
+    names.
     """
 
     probabilities: NDArray[np.float64]
