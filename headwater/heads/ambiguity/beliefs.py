@@ -21,6 +21,10 @@ LOST_BELIEF = 0.6
 LEAST_ERROR = 0.04
 # Where no rows were kept apart to count errors on, and a reading stands alone, this is assumed.
 UNKNOWN_ERROR = 0.05
+# Hypotheses that are believed less than this are refuted.
+REFUTED = 0.01
+TORN = 0.01
+"""A reading that leaves this share more rows than labeled ones between its classes goes by several things."""
 # Readings are compared on at most so many disputed rows.
 _COMPARED = 2000
 _ROUNDS = 5
@@ -51,7 +55,8 @@ class Hypothesis:
     readings. `error` is how often the hypothesis is taken to be wrong about a disputed row if it is the one
     that is meant. `foretold` is what members that were trained without its answer say of a row (classes,).
     `plausible` is what a reading's share of the belief before any answer is multiplied by. `noise` is the
-    part of the error that its probabilities do not allow for themselves; None: all of it.
+    part of the error that its probabilities do not allow for themselves; None: all of it. `falls_between`:
+    all members leave rows between their classes, as what goes by several things does.
     """
 
     name: str
@@ -62,6 +67,7 @@ class Hypothesis:
     foretold: Mapping[int, NDArray[np.float64]] = field(default_factory=dict)
     plausible: float = 1.0
     noise: float | None = None
+    falls_between: bool = False
 
     def expects(self) -> NDArray[np.float64]:
         """Probabilities (t, classes) of an oracle's answers if this is what the labels mean."""
@@ -141,6 +147,7 @@ def hypotheses(
                 foretold=_foretold(mine, [knows[place] for place in members]),
                 plausible=_whole(shares, mine)
                 * (1.0 if balance is None else _balanced(shares, mine, balance)),
+                falls_between=all(each.torn > TORN for each in mine),
             )
         )
     return found
@@ -236,16 +243,26 @@ def _linked(distance: NDArray[np.float64], apart: float) -> list[list[int]]:
 class Beliefs:
     """Beliefs `held` (hypotheses,) and `none`, that no hypothesis is right; together they are 1.
 
-    `fit` is the probability of answers as bad as these, or worse, if the best hypothesis were right.
+    `fit` is the probability of answers as bad as these, or worse, if the one believed most were right.
+    `falls_between` (hypotheses,) says which go by several things; None: none does.
     """
 
     held: NDArray[np.float64]
     none: float
     fit: float
+    falls_between: NDArray[np.bool_] | None = None
 
     @property
     def best(self) -> int:
-        """The hypothesis that is believed most."""
+        """The hypothesis that is believed most, of those that go by one thing and are not refuted.
+
+        What goes by several things is a mixture of meanings, and a few answers fit a mixture easily. Of all
+        where no other is left.
+        """
+        if self.falls_between is not None:
+            whole = ~self.falls_between & (self.held >= REFUTED)
+            if whole.any():
+                return int(np.where(whole, self.held, -1.0).argmax())
         return int(self.held.argmax())
 
 
@@ -283,7 +300,8 @@ def believe(
     shares = np.exp(log - log.max())
     shares /= shares.sum()
     best = int(shares[:-1].argmax())
-    return Beliefs(shares[:-1], float(shares[-1]), _tail(found[best].expected(items), codes))
+    fit = _tail(found[best].expected(items), codes)
+    return Beliefs(shares[:-1], float(shares[-1]), fit, np.array([each.falls_between for each in found]))
 
 
 def _tail(expected: NDArray[np.float64], codes: NDArray[np.int64]) -> float:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headwater.errors import HeadwaterError
-from headwater.heads.ambiguity.beliefs import Beliefs, Hypothesis, believe, hypotheses
+from headwater.heads.ambiguity.beliefs import REFUTED, Beliefs, Hypothesis, believe, hypotheses
 from headwater.heads.ambiguity.naming import named_alike
 from headwater.heads.ambiguity.problem import Problem, Reading
 from headwater.heads.ambiguity.queries import choose, choose_batch, expected_information
@@ -33,10 +33,6 @@ _LITTLE = 0.02
 _ENOUGH = 3
 _WORTH_A_TRY = 0.2
 _WIDENINGS = 2
-# Readings that are believed less than this are refuted.
-_REFUTED = 0.01
-TORN = 0.01
-"""A reading that leaves this share more rows than labeled ones between its classes goes by several things."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,7 +90,7 @@ class Dialogue:
         left = [
             each
             for each, held in zip(self.found, self.beliefs.held, strict=True)
-            if held >= _REFUTED and not self._falls_between(each)
+            if held >= REFUTED and not each.falls_between
         ]
         return not left and bool(self.refuted())
 
@@ -103,11 +99,8 @@ class Dialogue:
         return [
             each
             for each, held in zip(self.found, self.beliefs.held, strict=True)
-            if self.answers and held < _REFUTED and not self._falls_between(each)
+            if self.answers and held < REFUTED and not each.falls_between
         ]
-
-    def _falls_between(self, found: Hypothesis) -> bool:
-        return all(self.readings[place].torn > TORN for place in found.members)
 
     def learn(self, readings: Sequence[Reading], seed: int = 0, told: frozenset[int] | None = None) -> None:
         """Take in new readings, which were trained on the answers about `told`; None: all there are."""

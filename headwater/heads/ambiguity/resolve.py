@@ -162,7 +162,7 @@ def is_settled(state: Dialogue) -> bool:
     """Whether one hypothesis is believed, and answers do not speak against it."""
     if state.is_contradicted() or state.is_implausible():
         return False
-    return len(state.found) == 1 or bool(state.beliefs.held.max() >= SETTLED)
+    return len(state.found) == 1 or bool(state.beliefs.held[state.beliefs.best] >= SETTLED)
 
 
 def with_answers(probabilities: NDArray[np.float64], answers: Mapping[int, int]) -> NDArray[np.float64]:
@@ -195,7 +195,7 @@ def in_words(
     if len(state.found) == 1 and not state.answers and settled:
         said = ["All readings of the labels say the same of the target rows, so nothing had to be asked."]
     elif settled:
-        share = 100 * state.beliefs.held.max()
+        share = 100 * state.beliefs.held[state.beliefs.best]
         name = state.found[state.beliefs.best].name
         about = found[name].about if found is not None else ""
         goes_by = f", which goes by {about}," if about else ""
@@ -229,6 +229,6 @@ def _why(state: Dialogue) -> str:
         return "nothing was asked, so any of the readings may be meant"
     if state.is_contradicted():
         return "no reading explains the answers"
-    if state.beliefs.held.max() < SETTLED:
-        return f"the best reading is believed to {100 * state.beliefs.held.max():.0f} % only"
+    if state.beliefs.held[state.beliefs.best] < SETTLED:
+        return f"the best reading is believed to {100 * state.beliefs.held[state.beliefs.best]:.0f} % only"
     return "readings that say the same of ordinary rows differ on the others"

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from headwater.heads.ambiguity.beliefs import Hypothesis
+from headwater.heads.ambiguity.beliefs import TORN, Hypothesis
 from headwater.heads.ambiguity.coupled_readings import coupled_readings
 from headwater.heads.ambiguity.crossed_readings import crossed_readings
-from headwater.heads.ambiguity.dialogue import TORN, Ask, Dialogue, converse
+from headwater.heads.ambiguity.dialogue import Ask, Dialogue, converse
 from headwater.heads.ambiguity.kernel_readings import role_readings
 from headwater.heads.ambiguity.partitions import linear_readings
 from headwater.heads.ambiguity.plain_reading import labeled_only

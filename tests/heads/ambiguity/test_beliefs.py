@@ -12,6 +12,7 @@ from scipy.stats import binom
 from headwater.heads.ambiguity.beliefs import (
     LEAST_ERROR,
     NONE_PRIOR,
+    Beliefs,
     Hypothesis,
     believe,
     consensus,
@@ -229,3 +230,33 @@ def test_a_reading_that_cuts_through_rows_does_not_speak_for_one_that_does_not()
     np.testing.assert_array_equal(beside.target, alone.target)
     (both,) = hypotheses(torn)  # of one mind and alike: neither is better
     assert both.members == (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("held", "between", "best"),
+    [
+        ((0.06, 0.07), (False, True), 0),  # a few answers fit a mixture of meanings easily
+        ((0.06, 0.07), (False, False), 1),
+        ((0.005, 0.8), (False, True), 1),  # what is refuted is no choice
+        ((0.2, 0.7), (True, True), 1),
+        ((0.2, 0.3, 0.4), (False, False, True), 1),
+    ],
+)
+def test_a_mixture_is_best_only_where_nothing_else_is_left(held, between, best):
+    assert Beliefs(np.array(held), 1 - sum(held), 0.5, np.array(between)).best == best
+    assert Beliefs(np.array(held), 1 - sum(held), 0.5).best == int(np.argmax(held))
+
+
+def test_a_hypothesis_falls_between_if_all_its_readings_do():
+    said = np.random.default_rng(0).integers(0, 2, 300)
+    shares = (0.9 * np.eye(2)[said] + 0.05).astype(np.float32)
+    torn, clean = (Reading(shares, shares, 0.02, "made up", torn=each) for each in (0.02, 0.0))
+    for readings, expected in (
+        ([torn], True),
+        ([clean], False),
+        ([torn, clean], False),
+        ([torn, torn], True),
+    ):
+        (found,) = hypotheses(readings)
+        assert found.falls_between == expected
+        assert believe([found], {}).falls_between.tolist() == [expected]

@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 
 from headwater.errors import HeadwaterError
-from headwater.heads.ambiguity.beliefs import LOST_BELIEF, NONE_PRIOR, Beliefs, Hypothesis, believe, prior
+from headwater.heads.ambiguity.beliefs import (
+    LOST_BELIEF,
+    NONE_PRIOR,
+    TORN,
+    Beliefs,
+    Hypothesis,
+    believe,
+    prior,
+)
 from headwater.heads.ambiguity.dialogue import Dialogue, converse
 from headwater.heads.ambiguity.problem import Problem, Reading
 from headwater.heads.ambiguity.questions import BudgetSpent
@@ -269,7 +277,7 @@ def held(shares, torn, answers=(3,)):
     world = World(noise=0)
     readings = [replace(world.reading(world.cells[:, 0]), torn=each) for each in torn]
     found = [
-        Hypothesis("ABC"[place], (place,), each.unlabeled, each.target, 0.05)
+        Hypothesis("ABC"[place], (place,), each.unlabeled, each.target, 0.05, falls_between=each.torn > TORN)
         for place, each in enumerate(readings)
     ]
     beliefs = Beliefs(np.array(shares), 1 - sum(shares), 0.9)
