@@ -70,7 +70,7 @@ class Dialogue:
         return bool(self.answers) and (self.beliefs.none > _DOUBTED or self.beliefs.fit < _UNLIKELY)
 
     def is_implausible(self) -> bool:
-        """Whether all readings were doubted before any question, and none could be asked."""
+        """Whether all readings are doubted, and nothing was answered."""
         return not self.answers and self.beliefs.none > _DOUBTED
 
     def knows_all(self) -> bool:
